@@ -1,0 +1,243 @@
+"""The coordinator over HTTP: where it is, what opens it, and what its refusals mean for the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from samovar.cli.errors import CliError, NotFound, Refused, Unreachable
+
+DEFAULT_DATA = "~/.samovar"
+CREDENTIALS = "credentials.json"
+#: Seconds that a coordinator may be away while something is waited for: it may be starting again.
+_PATIENCE = 30.0
+POLL = 25.0
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Where a coordinator is and the key that opens it; `source` says where this was found."""
+
+    url: str
+    api_key: str
+    source: str
+
+
+def find_credentials(
+    url: str | None, api_key: str | None, data: Path | None, environ: Mapping[str, str] | None = None
+) -> Credentials:
+    """Flags, then SAMOVAR_URL and SAMOVAR_API_KEY, then the data directory's credentials.
+
+    Raises CliError where there is none, saying what to do.
+    """
+    environ = os.environ if environ is None else environ
+    if url and api_key:
+        return Credentials(url.rstrip("/"), api_key, "the flags")
+    if data is None and environ.get("SAMOVAR_URL") and environ.get("SAMOVAR_API_KEY"):
+        return Credentials(
+            (url or environ["SAMOVAR_URL"]).rstrip("/"),
+            api_key or environ["SAMOVAR_API_KEY"],
+            "SAMOVAR_URL and SAMOVAR_API_KEY",
+        )
+    directory = data or Path(environ.get("SAMOVAR_DATA") or DEFAULT_DATA)
+    path = directory.expanduser() / CREDENTIALS
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        found = Credentials(str(stored["url"]).rstrip("/"), str(stored["api_key"]), str(path))
+    except FileNotFoundError:
+        if url or api_key:
+            missing = "--api-key (or SAMOVAR_API_KEY)" if url else "--url (or SAMOVAR_URL)"
+            raise CliError(f"{missing} is missing, and there is no {path}", code="no_credentials") from None
+        raise Unreachable(
+            f"no coordinator is known: there is no {path}. Start one here with `samovar up`, or set SAMOVAR_URL "
+            "and SAMOVAR_API_KEY",
+            code="no_credentials",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CliError(f"{path} cannot be read: {error}", code="no_credentials") from None
+    if url and url.rstrip("/") != found.url:
+        # the key of one installation is not shown to another
+        raise CliError(f"--api-key is missing: the key in {path} is for {found.url}", code="no_credentials")
+    return Credentials(found.url, api_key or found.api_key, found.source)
+
+
+class Api:
+    """Requests to one coordinator. Raises NotFound, Refused or Unreachable, never httpx's own errors."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.credentials = credentials
+        self._http = httpx.Client(
+            base_url=f"{credentials.url}/api/v1",
+            headers={"authorization": f"Bearer {credentials.api_key}"},
+            timeout=_TIMEOUT,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def get(self, path: str, *, patience: float | None = None, **params: Any) -> Any:
+        """The JSON document at `path`; parameters that are None are left out. `patience` is in seconds."""
+        return self._request("GET", path, params=_given(params), patience=patience)
+
+    def patient_get(self, path: str, **params: Any) -> Any:
+        """As `get`, asked again while the coordinator is away, for up to half a minute; `timeout` of a long poll
+        is one of the parameters.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self.get(path, patience=float(params.get("timeout", 0)) + 15, **params)
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    def post(self, path: str, body: Any = None, **params: Any) -> Any:
+        """Post `body` as JSON; gives the answer's document."""
+        return self._request("POST", path, json=body, params=_given(params))
+
+    def put(self, path: str, body: Any, **params: Any) -> Any:
+        """Put `body` at `path`; gives the answer's document."""
+        return self._request("PUT", path, json=body, params=_given(params))
+
+    def delete(self, path: str, **params: Any) -> Any:
+        """Remove what is at `path`; gives the answer's document."""
+        return self._request("DELETE", path, params=_given(params))
+
+    def patch(self, path: str, body: Any, **params: Any) -> Any:
+        """Change what is at `path`; gives the answer's document."""
+        return self._request("PATCH", path, json=body, params=_given(params))
+
+    def upload(self, path: str, content: bytes | Iterator[bytes], **params: Any) -> Any:
+        """Post `content` as an archive; gives the answer's document."""
+        headers = {"content-type": "application/gzip"}
+        return self._request("POST", path, content=content, params=_given(params), headers=headers, patience=600.0)
+
+    def items(self, path: str, **params: Any) -> Iterator[Any]:
+        """Every item of a list, page after page."""
+        cursor = None
+        while True:
+            page = self.get(path, cursor=cursor, **params)
+            yield from page["items"]
+            cursor = page.get("next")
+            if not cursor:
+                return
+
+    def events(self, path: str, *, last: str | None = None) -> Iterator[tuple[str, str | None, Any]]:
+        """Server-sent events at `path` as (event, id, data) until the coordinator ends the stream.
+
+        A connection that breaks is made again from the last event's id, so nothing is missed or said twice;
+        Unreachable is raised when that fails for half a minute.
+        """
+        deadline: float | None = None
+        while True:
+            headers = {"accept": "text/event-stream", **({"last-event-id": last} if last else {})}
+            try:
+                with self._http.stream(
+                    "GET", path, headers=headers, timeout=httpx.Timeout(90, connect=5)
+                ) as answer:
+                    if answer.status_code >= 400:
+                        answer.read()
+                        raise _refusal(answer)
+                    for event, identifier, data in _parse_events(answer.iter_lines()):
+                        deadline, last = None, identifier or last
+                        yield event, identifier, data
+                return
+            except httpx.TransportError as error:
+                deadline = deadline or time.monotonic() + _PATIENCE
+                if time.monotonic() > deadline:
+                    raise self._unreachable(error) from None
+                time.sleep(0.5)
+
+    def ready(self) -> bool:
+        """Whether the coordinator's process answers."""
+        try:
+            return httpx.get(f"{self.credentials.url}/healthz", timeout=2.0).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def _request(self, method: str, path: str, *, patience: float | None = None, **options: Any) -> Any:
+        if patience is not None:
+            options["timeout"] = httpx.Timeout(patience, connect=5.0)
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+        except httpx.InvalidURL as error:
+            raise CliError(f"{self.credentials.url!r} is no URL: {error}") from None
+        if answer.status_code >= 400:
+            raise _refusal(answer)
+        try:
+            return answer.json()
+        except ValueError:
+            raise Unreachable(
+                f"what answers at {self.credentials.url} is no Samovar coordinator (it did not answer with JSON)"
+            ) from None
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(
+            f"no coordinator answers at {self.credentials.url} ({error}). Is it running? That address comes from "
+            f"{self.credentials.source}; `samovar up` starts one here"
+        )
+
+
+@contextmanager
+def connected(credentials: Credentials) -> Iterator[Api]:
+    """An Api that is closed afterwards."""
+    api = Api(credentials)
+    try:
+        yield api
+    finally:
+        api.close()
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None and value != []}
+
+
+def _refusal(answer: httpx.Response) -> CliError:
+    try:
+        error = answer.json()["error"]
+        code, message = str(error["code"]), str(error["message"])
+        fields = [{"path": str(f["path"]), "message": str(f["message"])} for f in error.get("fields") or []]
+    except (ValueError, KeyError, TypeError):
+        code, message, fields = "refused", f"the coordinator answered {answer.status_code}", []
+    if answer.status_code == 404:
+        return NotFound(message, code=code, fields=fields)
+    if answer.status_code >= 500:
+        return Unreachable(message, code=code, fields=fields)
+    if answer.status_code == 401:
+        message = f"{message}. The key was not accepted; see `samovar doctor` for where it comes from"
+    return Refused(message, code=code, fields=fields)
+
+
+def _parse_events(lines: Iterator[str]) -> Iterator[tuple[str, str | None, Any]]:
+    event, identifier = "message", None
+    data: list[str] = []
+    for line in lines:
+        if not line:
+            if data:
+                text = "\n".join(data)
+                try:
+                    yield event, identifier, json.loads(text)
+                except ValueError:
+                    yield event, identifier, text
+            event, identifier, data = "message", None, []
+        elif not line.startswith(":"):
+            name, _, value = line.partition(":")
+            value = value[1:] if value.startswith(" ") else value
+            if name == "event":
+                event = value
+            elif name == "id":
+                identifier = value
+            elif name == "data":
+                data.append(value)

@@ -1,0 +1,76 @@
+"""One run or many: what `runs cancel`, `runs replay` and `runs dismiss` have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Optional
+
+import typer
+
+from samovar.cli.command import Cli
+from samovar.cli.errors import CliError
+
+RunsArgument = Annotated[
+    Optional[list[str]], typer.Argument(help="Ids of runs; none where options say which.", metavar="RUN...")
+]
+StatusOption = Annotated[Optional[list[str]], typer.Option(help="All runs of this status; may be repeated.")]
+TaskOption = Annotated[Optional[str], typer.Option(help="All runs of this task.")]
+ProjectOption = Annotated[Optional[str], typer.Option(help="All runs of this project.")]
+TagOption = Annotated[Optional[list[str]], typer.Option(help="All runs with this tag; may be repeated.")]
+SinceOption = Annotated[Optional[str], typer.Option(help='None older than this: "2h", or a time in ISO 8601.')]
+DeadOption = Annotated[bool, typer.Option("--dead-letter", help="All runs of the dead-letter list.")]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are meant.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before changing many runs.")]
+
+_PAGE = 200
+
+
+def single(runs: list[str] | None, conditions: dict[str, Any]) -> str | None:
+    """The one run that is named, and nothing else; None where it is about several. Raises CliError for none."""
+    if not runs and not any(conditions.values()):
+        message = "give the id of a run, or say which runs: --status, --task, --tag, --since, --dead-letter"
+        raise CliError(message, fields=[{"path": "RUN", "message": message}])
+    return runs[0] if runs and len(runs) == 1 and not any(conditions.values()) else None
+
+
+def many(
+    cli: Cli,
+    action: str,
+    runs: list[str] | None,
+    conditions: dict[str, Any],
+    *,
+    dry_run: bool,
+    yes: bool,
+    **body: Any,
+) -> None:
+    """Do `action` to all runs that fit, page by page, and print what became of each."""
+    wanted = {name: value for name, value in {**conditions, "runs": runs}.items() if value}
+    found: list[dict[str, Any]] = []
+    with cli.api() as api:
+        if not (dry_run or yes or cli.as_json or runs):
+            count = len(_pages(api, action, {"filter": wanted, "dry_run": True}))
+            if not count or not typer.confirm(f"{action} {count} runs?", err=True):
+                cli.output.say("nothing was changed")
+                return
+        found = _pages(api, action, {"filter": wanted, "dry_run": dry_run, **body})
+    if cli.as_json:
+        cli.output.document({"items": found, "next": None})
+        return
+    cli.output.table(
+        ("run", "task", "status", "replay", "problem"),
+        [
+            (item["run"], item["task"], item["status"], item.get("replay") or "", item.get("problem") or "")
+            for item in found
+        ],
+        empty="no run fits",
+    )
+
+
+def _pages(api: Any, action: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        page = api.post(f"/runs/{action}", {**body, "cursor": cursor, "limit": _PAGE})
+        found += page["items"]
+        cursor = page.get("next")
+        if cursor is None:
+            return found

@@ -1,0 +1,103 @@
+"""`samovar deploy`: pack the project, hand it in, watch the build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from samovar.cli.api import POLL, Api
+from samovar.cli.command import Cli
+from samovar.cli.errors import CliError
+from samovar.cli.output import Output, duration
+from samovar.cli.pack import pack
+from samovar.units import format_memory
+
+
+def deploy(
+    cli: Cli,
+    path: Annotated[Path, typer.Argument(help="The project: a directory with samovar.toml.")] = Path("."),
+    promote: Annotated[
+        bool, typer.Option("--promote/--no-promote", help="Let new runs use this version once it is built.")
+    ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it also where that breaks something for runs under way.")
+    ] = False,
+) -> None:
+    """Build a project and make it the current version."""
+    packed = pack(path)
+    with cli.api() as api:
+        cli.output.say(f"uploading {packed.project}: {packed.files} files, {max(1, len(packed.data) // 1024)} KiB")
+        options = {"promote": promote, "force": force}
+        deployment = api.upload("/deployments", packed.data, **{k: str(v).lower() for k, v in options.items()})
+        deployment = watch(api, cli.output, deployment)
+    if deployment["status"] == "failed":
+        error = deployment.get("error") or {}
+        raise CliError(
+            str(error.get("message") or "the build failed"),
+            code=str(error.get("code") or "build_failed"),
+            fields=list(error.get("fields") or []),
+        )
+    blocking = [finding for finding in deployment.get("findings") or [] if finding["blocks"]]
+    if promote and blocking and not deployment["current"]:
+        raise CliError(
+            f"{deployment['project']} {deployment['version']} is ready and was not promoted: "
+            + "; ".join(finding["message"] for finding in blocking)
+            + f". If that is meant: samovar deployments promote {deployment['version']} --force",
+            code="breaks_runs",
+            fields=[{"path": finding["task"], "message": finding["message"]} for finding in blocking],
+        )
+    show(cli.output, deployment, promoted=bool(deployment["current"]))
+
+
+def watch(api: Api, output: Output, deployment: dict[str, Any]) -> dict[str, Any]:
+    """Print the build's log as it comes; gives the deployment when the build has ended."""
+    path = f"/deployments/{deployment['id']}"
+    after: str | None = None
+    with output.err.status(escape(f"building {deployment['project']} {deployment['version']}")):
+        while True:
+            page = api.patient_get(f"{path}/log", after=after, timeout=POLL)
+            for line in page["items"]:
+                output.err.print(f"  [dim]{escape(str(line['message']))}[/]", soft_wrap=True)
+            after = page["next"]
+            if page["done"]:
+                found: dict[str, Any] = api.patient_get(path)
+                return found
+
+
+def show(output: Output, deployment: dict[str, Any], *, promoted: bool) -> None:
+    """Print a finished deployment: what was built, and its tasks."""
+    if output.as_json:
+        names = ("project", "version", "image", "tasks", "findings")
+        output.document({name: deployment.get(name) for name in names})
+        return
+    show_findings(output, deployment)
+    state = "current" if promoted else "not promoted: `samovar deployments promote` makes it current"
+    output.line(f"{deployment['project']} {deployment['version']} is ready ({state})", "green")
+    output.table(
+        ("task", "memory", "timeout", "attempts", "payload"),
+        [_row(task) for task in deployment.get("tasks") or []],
+        empty="it has no tasks",
+    )
+
+
+def show_findings(output: Output, deployment: dict[str, Any]) -> None:
+    """Print what a deployment changes for runs under way and for callers."""
+    for finding in deployment.get("findings") or []:
+        output.err.print(f"[yellow]warning:[/] {escape(str(finding['message']))}", soft_wrap=True)
+
+
+def _row(task: dict[str, Any]) -> tuple[str, ...]:
+    options = task.get("options") or {}
+    properties = (task.get("schema") or {}).get("properties") or {}
+    required = set((task.get("schema") or {}).get("required") or [])
+    memory, timeout = options.get("memory"), options.get("timeout")
+    return (
+        str(task.get("id")),
+        format_memory(memory) if isinstance(memory, int) else "",
+        duration(timeout) if isinstance(timeout, (int, float)) else "",
+        str((options.get("retry") or {}).get("max_attempts") or ""),
+        ", ".join(name if name in required else f"[{name}]" for name in properties),
+    )

@@ -1,0 +1,99 @@
+"""`samovar deployments`: versions of a project, and which of them new runs use."""
+
+# ruff: noqa: UP045 - typer reads these annotations while running, on Python 3.9 too
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from samovar.cli.command import Cli
+from samovar.cli.deploy import show_findings
+from samovar.cli.errors import CliError, NotFound
+from samovar.cli.output import ago
+from samovar.cli.pack import read_config
+
+ProjectOption = Annotated[
+    Optional[str], typer.Option("--project", help="The project; by default that of the samovar.toml here.")
+]
+
+
+def list_deployments(
+    cli: Cli,
+    project: Annotated[Optional[str], typer.Option("--project", help="Only of this project.")] = None,
+) -> None:
+    """List deployments, the newest first."""
+    with cli.api() as api:
+        found = api.get("/deployments", project=project)
+    if cli.as_json:
+        cli.output.document(found)
+        return
+    cli.output.table(
+        ("project", "version", "status", "current", "tasks", "created", "error"),
+        [
+            (
+                item["project"],
+                item["version"],
+                "image removed" if item.get("image_removed_at") else item["status"],
+                "current" if item.get("current") else "",
+                ", ".join(str(task.get("id")) for task in item.get("tasks") or []),
+                ago(item["created_at"]),
+                str((item.get("error") or {}).get("message") or ""),
+            )
+            for item in found["items"]
+        ],
+        empty="no deployments yet; `samovar deploy` makes one",
+    )
+
+
+def promote(
+    cli: Cli,
+    version: Annotated[str, typer.Argument(help="The version (YYYYMMDD.N), or a deployment's id.")],
+    project: ProjectOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where that breaks something for runs under way.")
+    ] = False,
+) -> None:
+    """Make a version the one that new runs use."""
+    with cli.api() as api:
+        path = f"/deployments/{_identifier(api, version, project)}/promote"
+        deployment = api.post(path, force="true" if force else None)
+    _show(cli, deployment)
+
+
+def rollback(cli: Cli, project: ProjectOption = None) -> None:
+    """Go back to the version that was current before."""
+    name = project or _project_here()
+    with cli.api() as api:
+        deployment = api.post(f"/projects/{name}/rollback")
+    _show(cli, deployment)
+
+
+def _show(cli: Cli, deployment: dict[str, Any]) -> None:
+    if cli.as_json:
+        cli.output.document(deployment)
+    else:
+        show_findings(cli.output, deployment)
+        cli.output.line(f"{deployment['project']} {deployment['version']} is current")
+
+
+def _identifier(api: Any, version: str, project: str | None) -> str:
+    # an id is taken as it is; a version is one of a project
+    if "." not in version:
+        return version
+    name = project or _project_here()
+    for item in api.items("/deployments", project=name):
+        if item["version"] == version:
+            return str(item["id"])
+    raise NotFound(f"project {name!r} has no version {version!r}; see `samovar deployments list`")
+
+
+def _project_here() -> str:
+    try:
+        return str(read_config(Path("."))["project"]["name"])
+    except CliError:
+        raise CliError(
+            "which project? There is no samovar.toml here; give --project NAME", code="no_project"
+        ) from None

@@ -1,0 +1,348 @@
+"""`samovar runs`: look at runs, wait for them, cancel them, run them again."""
+
+# ruff: noqa: UP045 - typer reads these annotations while running, on Python 3.9 too
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.markup import escape
+
+from samovar.cli import bulk, watching
+from samovar.cli.command import Cli
+from samovar.cli.errors import CliError, RunDidNotComplete
+from samovar.cli.output import ago, memory, milliseconds, short
+from samovar.cli.trigger import finish, read_payload
+from samovar.units import parse_duration
+
+RunArgument = Annotated[str, typer.Argument(help="The run's id.", metavar="RUN")]
+
+
+def list_runs(
+    cli: Cli,
+    status: Annotated[Optional[list[str]], typer.Option(help="Only runs of this status; may be repeated.")] = None,
+    task: Annotated[Optional[str], typer.Option(help="Only runs of this task.")] = None,
+    project: Annotated[Optional[str], typer.Option(help="Only runs of this project.")] = None,
+    parent: Annotated[Optional[str], typer.Option(help="Only runs that this run has triggered.")] = None,
+    tag: Annotated[Optional[list[str]], typer.Option(help="Only runs with this tag; may be repeated.")] = None,
+    since: Annotated[Optional[str], typer.Option(help='Not older than this: "2h", or a time in ISO 8601.')] = None,
+    dead_letter: Annotated[
+        bool, typer.Option("--dead-letter", help="Only those that failed for good, and nobody saw to yet.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    cursor: Annotated[Optional[str], typer.Option(help="Where an earlier list ended (`next`).")] = None,
+) -> None:
+    """List runs, the newest first."""
+    wanted: dict[str, Any] = {
+        "status": status,
+        "task": task,
+        "project": project,
+        "parent": parent,
+        "tag": tag,
+        "since": _since(since),
+        "dead_letter": True if dead_letter else None,
+    }
+    with cli.api() as api:
+        if cli.as_json:
+            cli.output.document(api.get("/runs", limit=min(limit, 500), cursor=cursor, **wanted))
+            return
+        first = api.get("/runs", limit=min(limit, 100), cursor=cursor, **wanted)
+        found = list(first["items"])
+        while len(found) < limit and first.get("next"):
+            first = api.get("/runs", limit=min(limit - len(found), 100), cursor=first["next"], **wanted)
+            found += first["items"]
+    cli.output.table(
+        ("run", "task", "status", "version", "attempts", "created", "start", "run time", "error"),
+        [_row(run) for run in islice(found, limit)],
+        empty="no runs",
+    )
+
+
+def _row(run: dict[str, Any]) -> tuple[str, ...]:
+    timings, error = run.get("timings") or {}, run.get("error") or {}
+    return (
+        run["id"],
+        f"{run['project']}/{run['task']}",
+        run["status"],
+        run["version"],
+        str(run["attempts"]),
+        ago(run["created_at"]),
+        timings.get("start") or "",
+        milliseconds(timings.get("run_ms")),
+        short(f"{error.get('type')}: {error.get('message')}", 60) if error else "",
+    )
+
+
+def show_run(cli: Cli, run: RunArgument) -> None:
+    """Show a run with its attempts."""
+    with cli.api() as api:
+        found = api.get(f"/runs/{run}")
+        if cli.as_json:
+            cli.output.document(found)
+            return
+        attempts = api.get(f"/runs/{run}/attempts")
+    timings, usage = found.get("timings") or {}, found.get("usage") or {}
+    cli.output.pairs(
+        [
+            ("run", found["id"]),
+            ("task", f"{found['project']}/{found['task']}"),
+            ("version", found["version"]),
+            ("status", found["status"]),
+            ("created", f"{found['created_at']} ({ago(found['created_at'])})"),
+            ("started", found.get("started_at") or ""),
+            ("finished", found.get("finished_at") or ""),
+            ("queued", milliseconds(timings.get("queued_ms"))),
+            ("start", f"{milliseconds(timings.get('start_ms'))} {timings.get('start') or ''}".strip()),
+            ("ran", milliseconds(timings.get("run_ms"))),
+            ("peak memory", _memory(usage)),
+            ("origin", " ".join(filter(None, (found["origin"]["kind"], found["origin"]["id"])))),
+            ("deadline", found.get("deadline_at") or ""),
+            ("tags", ", ".join(found.get("tags") or [])),
+            ("concurrency key", found.get("concurrency_key") or ""),
+            ("progress", json.dumps(found["progress"]) if found.get("progress") else ""),
+            ("metadata", json.dumps(found["metadata"]) if found.get("metadata") else ""),
+            ("payload", short(found.get("payload"), 500)),
+            ("result", short(found.get("result"), 500) if found["status"] == "completed" else ""),
+        ]
+    )
+    items = _items(attempts)
+    if items:
+        cli.output.line("")
+        _print_attempts(cli, items)
+    if found.get("error"):
+        watching.print_error(cli.output, found)
+
+
+def list_attempts(cli: Cli, run: RunArgument) -> None:
+    """List the attempts of a run: where each ran, and how it ended."""
+    with cli.api() as api:
+        found = api.get(f"/runs/{run}/attempts")
+    if cli.as_json:
+        cli.output.document({"items": _items(found), "next": None})
+        return
+    _print_attempts(cli, _items(found))
+
+
+def _print_attempts(cli: Cli, attempts: list[dict[str, Any]]) -> None:
+    cli.output.table(
+        ("attempt", "status", "start", "runner", "started", "exit code", "peak memory", "error"),
+        [
+            (
+                str(attempt["number"]),
+                attempt["status"],
+                attempt.get("start") or "",
+                attempt.get("runner") or "",
+                ago(attempt.get("started_at")),
+                "" if attempt.get("exit_code") is None else str(attempt["exit_code"]),
+                _memory(attempt.get("usage") or {}),
+                short((attempt.get("error") or {}).get("message") or "", 80),
+            )
+            for attempt in attempts
+        ],
+        empty="no attempt yet",
+    )
+
+
+def show_logs(
+    cli: Cli,
+    run: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+) -> None:
+    """Print what a run wrote."""
+    with cli.api() as api:
+        if follow and not cli.as_json:
+            watching.follow(api, cli.output, api.get(f"/runs/{run}"))
+            return
+        if follow:
+            watching.wait(api, cli.output, api.get(f"/runs/{run}"))
+        lines = _all_lines(api, run)
+    if cli.as_json:
+        cli.output.document(lines)
+        return
+    for line in lines:
+        watching.print_line(cli.output, line)
+
+
+def _all_lines(api: Any, run: str) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    after = None
+    while True:
+        page = api.get(f"/runs/{run}/logs", after=after)
+        if isinstance(page, list):
+            return page
+        lines += page["items"]
+        after = page.get("next")
+        if not after or not page["items"]:
+            return lines
+
+
+def explain_run(cli: Cli, run: RunArgument) -> None:
+    """Say why a run is not running: what it waits for, and until when."""
+    with cli.api() as api:
+        found = api.get(f"/runs/{run}/why")
+    if cli.as_json:
+        cli.output.document(found)
+        return
+    cli.output.line(f"{run} is {found['status']}: {found['message']}")
+    if found.get("position") is not None and found["reason"] != "turn":
+        cli.output.line(f"its place in line is {found['position']}")
+
+
+def cancel_run(
+    cli: Cli,
+    runs: bulk.RunsArgument = None,
+    status: bulk.StatusOption = None,
+    task: bulk.TaskOption = None,
+    project: bulk.ProjectOption = None,
+    tag: bulk.TagOption = None,
+    since: bulk.SinceOption = None,
+    dry_run: bulk.DryOption = False,
+    yes: bulk.YesOption = False,
+) -> None:
+    """Cancel a run, or many: at once where it has not started, else with a signal, a grace, and an end."""
+    conditions = _conditions(status, task, project, tag, since)
+    run = bulk.single(runs, conditions)
+    if run is None or dry_run:
+        bulk.many(cli, "cancel", runs, conditions, dry_run=dry_run, yes=yes)
+        return
+    with cli.api() as api:
+        found = api.post(f"/runs/{run}/cancel")
+    if cli.as_json:
+        cli.output.document(found)
+    elif found["status"] in watching.FINAL:
+        cli.output.line(f"{run} is {found['status']}")
+    else:
+        cli.output.line(f"{run} is being canceled")
+
+
+def replay_run(
+    cli: Cli,
+    runs: bulk.RunsArgument = None,
+    from_checkpoint: Annotated[
+        Optional[str], typer.Option(help="Keep the checkpoints up to this one.", metavar="KEY")
+    ] = None,
+    payload: Annotated[Optional[str], typer.Option(help="Another payload: JSON, @FILE or -.")] = None,
+    version: Annotated[Optional[str], typer.Option(help="Another version than the current one.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the new run has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show its logs as they come, and wait.")] = False,
+    status: bulk.StatusOption = None,
+    task: bulk.TaskOption = None,
+    project: bulk.ProjectOption = None,
+    tag: bulk.TagOption = None,
+    since: bulk.SinceOption = None,
+    dead_letter: bulk.DeadOption = False,
+    dry_run: bulk.DryOption = False,
+    yes: bulk.YesOption = False,
+) -> None:
+    """Start a run again as a new one, or many."""
+    conditions = _conditions(status, task, project, tag, since, dead_letter)
+    body: dict[str, Any] = {}
+    if version is not None:
+        body["version"] = version
+    run = bulk.single(runs, conditions)
+    if run is None or dry_run:
+        only_one = {"--from-checkpoint": from_checkpoint, "--payload": payload, "--wait": wait, "--follow": follow}
+        for option, value in only_one.items():
+            if value:
+                message = f"{option} is for the replay of one run: give its id alone"
+                raise CliError(message, fields=[{"path": option.lstrip("-"), "message": message}])
+        bulk.many(cli, "replay", runs, conditions, dry_run=dry_run, yes=yes, **body)
+        return
+    if from_checkpoint is not None:
+        body["from_checkpoint"] = from_checkpoint
+    if payload is not None:
+        body["payload"] = read_payload(payload)
+    with cli.api() as api:
+        finish(cli, api, api.post(f"/runs/{run}/replay", body), wait=wait, follow=follow)
+
+
+def dismiss_run(
+    cli: Cli,
+    runs: bulk.RunsArgument = None,
+    status: bulk.StatusOption = None,
+    task: bulk.TaskOption = None,
+    project: bulk.ProjectOption = None,
+    tag: bulk.TagOption = None,
+    since: bulk.SinceOption = None,
+    dead_letter: bulk.DeadOption = False,
+    dry_run: bulk.DryOption = False,
+    yes: bulk.YesOption = False,
+) -> None:
+    """Take a failed run off the dead-letter list, or many."""
+    conditions = _conditions(status, task, project, tag, since, dead_letter)
+    run = bulk.single(runs, conditions)
+    if run is None or dry_run:
+        bulk.many(cli, "dismiss", runs, conditions, dry_run=dry_run, yes=yes)
+        return
+    with cli.api() as api:
+        found = api.post(f"/runs/{run}/dismiss")
+    if cli.as_json:
+        cli.output.document(found)
+    else:
+        cli.output.line(f"{run} is dismissed")
+
+
+def wait_for_run(
+    cli: Cli,
+    run: RunArgument,
+    timeout: Annotated[Optional[str], typer.Option(help='Give up after so long, e.g. "10m".')] = None,
+) -> None:
+    """Wait until a run has ended; exit code 1 where it did not complete."""
+    try:
+        seconds = None if timeout is None else parse_duration(float(timeout) if timeout.isdigit() else timeout)
+    except ValueError as error:
+        raise CliError(f"--timeout: {error}", fields=[{"path": "timeout", "message": str(error)}]) from None
+    with cli.api() as api:
+        found = watching.wait(api, cli.output, api.get(f"/runs/{run}"), timeout=seconds)
+    if found["status"] not in watching.FINAL:
+        if cli.as_json:
+            cli.output.document(found)
+        cli.output.say(f"{run} is still {found['status']} after {escape(str(timeout))}")
+        raise RunDidNotComplete(f"{run} has not ended")
+    watching.conclude(cli.output, found)
+
+
+def _items(document: Any) -> list[dict[str, Any]]:
+    return list(document["items"]) if isinstance(document, dict) else list(document)
+
+
+def _memory(usage: dict[str, Any]) -> str:
+    peak, limit = usage.get("peak_memory_bytes"), usage.get("memory_limit_bytes")
+    return f"{memory(peak)} of {memory(limit)}" if peak is not None and limit is not None else memory(peak)
+
+
+def _conditions(
+    status: list[str] | None,
+    task: str | None,
+    project: str | None,
+    tag: list[str] | None,
+    since: str | None,
+    dead_letter: bool = False,
+) -> dict[str, Any]:
+    return {
+        "status": status,
+        "task": task,
+        "project": project,
+        "tags": tag,
+        "since": _since(since),
+        "dead_letter": dead_letter,
+    }
+
+
+def _since(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        try:
+            at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        except ValueError:
+            message = f'{text!r} is neither a duration such as "2h" nor a time such as 2026-01-31T12:00:00Z'
+            raise CliError(f"--since: {message}", fields=[{"path": "since", "message": message}]) from None
+        return (at if at.tzinfo else at.astimezone()).isoformat()
+    return (datetime.now(timezone.utc) - timedelta(seconds=seconds)).isoformat()

@@ -1,0 +1,378 @@
+"""`samovar up`: coordinator, sidecar and runner on this machine, in the foreground."""
+
+# ruff: noqa: UP045 - typer reads these annotations while running, on Python 3.9 too
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from samovar.cli.api import CREDENTIALS, DEFAULT_DATA, Api, Credentials
+from samovar.cli.command import Cli
+from samovar.cli.errors import CliError
+from samovar.cli.server import docker_get, require_server
+from samovar.cli.supervisor import Part, Supervisor
+
+#: What a unix socket's path may be long, less what the sidecar puts below the directory.
+_SOCKET_PATH = 107
+_BELOW = 60
+_READY_TIMEOUT = 60.0
+#: How long the children of a supervisor that was killed may take to go.
+_PREDECESSOR_TIMEOUT = 30.0
+_DEATHS_BEFORE_READY = 3
+_TICK = 0.1
+
+_EVERYBODY = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "NO_COLOR")
+#: What builds need to reach package indexes, and the engine's address: the runner's alone.
+_RUNNER_PREFIXES = ("DOCKER_", "PIP_", "SAMOVAR_RUNNER_", "XDG_")
+_RUNNER_NAMES = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+
+
+@dataclass(frozen=True)
+class Install:
+    """A local install: where its data is, where it listens, and its keys."""
+
+    data: Path
+    host: str
+    port: int
+    admin_key: str
+    runner_key: str
+    sockets: Path
+    database: str | None
+    policy: Path | None
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the coordinator."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+
+
+def up(
+    cli: Cli,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 7420,
+    database: Annotated[
+        Optional[str], typer.Option(help="postgresql://… or sqlite:///PATH; by default in the data directory.")
+    ] = None,
+    policy: Annotated[
+        Optional[Path],
+        typer.Option(help="What tasks may ask of this host; by default policy.toml in the data directory."),
+    ] = None,
+) -> None:
+    """Run Samovar on this machine until Ctrl-C."""
+    require_server()
+    data = data_directory(cli.common.data)
+    with locked(data, cli.output.say) as lock:
+        docker_get("/version")
+        install = prepare(data, host, port, database, policy)
+        supervise(cli, install, lock)
+
+
+def data_directory(given: Path | None) -> Path:
+    """The data directory, made where it is not there. Raises CliError where it cannot be written."""
+    data = (given or Path(os.environ.get("SAMOVAR_DATA") or DEFAULT_DATA)).expanduser().absolute()
+    try:
+        if not data.is_dir():
+            data.mkdir(mode=0o700, parents=True)
+        with tempfile.TemporaryFile(dir=data):
+            pass
+    except OSError as error:
+        raise CliError(
+            f"the data directory {data} cannot be written: {error.strerror or error}; give another with --data",
+            code="data_unwritable",
+        ) from None
+    return data
+
+
+@contextlib.contextmanager
+def locked(data: Path, say: Callable[[str], None]) -> Iterator[int]:
+    """Hold the data directory; gives the lock's descriptor, which the children inherit.
+
+    So the lock is free only when all of them are gone, also where their supervisor was killed. Raises CliError
+    where another `samovar up` has it.
+    """
+    path = data / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline: float | None = None
+        while not _try_lock(descriptor):
+            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            if _alive(owner):
+                raise CliError(f"samovar is up already on {data} (process {owner})", code="already_up")
+            if deadline is None:
+                deadline = time.monotonic() + _PREDECESSOR_TIMEOUT
+                say("waiting for the processes of an earlier `samovar up` to end")
+            if time.monotonic() > deadline:
+                raise CliError(
+                    f"processes of an earlier `samovar up` on {data} are still there; end them first "
+                    f"(fuser {path} names them)",
+                    code="already_up",
+                )
+            time.sleep(_TICK)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def prepare(data: Path, host: str, port: int, database: str | None, policy: Path | None) -> Install:
+    """Keys, credentials and directories of an install, made where they are not there yet."""
+    port = _free_port(host, port)
+    if policy is not None and not policy.is_file():
+        raise CliError(f"--policy: there is no file {policy}", code="no_policy")
+    standard = data / "policy.toml"
+    install = Install(
+        data=data,
+        host=host,
+        port=port,
+        admin_key=_stored_key(data / CREDENTIALS) or f"sk_{secrets.token_urlsafe(32)}",
+        runner_key=_kept_key(data / "runner.key"),
+        sockets=_socket_directory(data),
+        database=database,
+        policy=policy.absolute() if policy is not None else standard if standard.is_file() else None,
+    )
+    _write_private(data / CREDENTIALS, json.dumps({"url": install.url, "api_key": install.admin_key}) + "\n")
+    return install
+
+
+def parts(install: Install) -> list[Part]:
+    """The three processes, in the order they start, each with what it needs to know and no more."""
+    everybody = {name: os.environ[name] for name in _EVERYBODY if name in os.environ}
+    control = str(install.sockets / "control.sock")
+    coordinator = {
+        "SAMOVAR_COORDINATOR_HOST": install.host,
+        "SAMOVAR_COORDINATOR_PORT": str(install.port),
+        "SAMOVAR_COORDINATOR_DATA": str(install.data),
+        "SAMOVAR_COORDINATOR_ADMIN_KEY": install.admin_key,
+        "SAMOVAR_COORDINATOR_RUNNER_KEY": install.runner_key,
+    }
+    if install.database is not None:
+        coordinator["SAMOVAR_COORDINATOR_DATABASE_URL"] = install.database
+    sidecar = {"SAMOVAR_SIDECAR_COORDINATOR_URL": install.url, "SAMOVAR_SIDECAR_CONTROL_SOCKET": control}
+    runner = {
+        "SAMOVAR_RUNNER_COORDINATOR_URL": install.url,
+        "SAMOVAR_RUNNER_KEY": install.runner_key,
+        "SAMOVAR_RUNNER_SIDECAR_SOCKET": control,
+        "SAMOVAR_RUNNER_STATE": str(install.data / "runner"),
+    }
+    if install.policy is not None:
+        runner["SAMOVAR_RUNNER_POLICY"] = str(install.policy)
+    for_runner = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _RUNNER_NAMES or name.startswith(_RUNNER_PREFIXES)
+    }
+    return [
+        Part("coordinator", {**everybody, **_settings("COORDINATOR"), **coordinator}, 15.0),
+        Part("sidecar", {**everybody, **_settings("SIDECAR"), **sidecar}, 10.0),
+        Part("runner", {**everybody, **for_runner, **runner}, 30.0),
+    ]
+
+
+def supervise(cli: Cli, install: Install, lock: int) -> None:
+    """Start the parts, say when they are ready, look after them until a signal, stop them in order."""
+    ending = threading.Event()
+    impatient = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        (impatient if ending.is_set() else ending).set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    supervisor = Supervisor(logs=install.data / "logs", directory=install.data, say=cli.output.say, keep=(lock,))
+    api = Api(Credentials(install.url, install.admin_key, "samovar up"))
+    stopped = False
+    try:
+        coordinator, sidecar, runner = parts(install)
+        with cli.output.err.status("starting"):
+            supervisor.start(coordinator)
+            supervisor.start(sidecar)
+            if _await(supervisor, ["coordinator"], ending, api.ready, "the coordinator to answer"):
+                supervisor.start(runner)
+                _await(
+                    supervisor, ["runner", "sidecar"], ending, lambda: _runner_there(api), "the runner to register"
+                )
+        if not ending.is_set():
+            _say_ready(cli, install)
+        while not ending.wait(_TICK):
+            supervisor.tick()
+        cli.output.say("stopping; once more Ctrl-C ends it at once and leaves containers to the next start")
+        watch = threading.Thread(target=_kill_when, args=(impatient, os.getpid()), daemon=True)
+        watch.start()
+        supervisor.stop(["runner", "sidecar", "coordinator"])
+        stopped = True
+        release(install)
+    finally:
+        if not stopped:
+            supervisor.kill()
+        api.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    cli.output.say("stopped")
+
+
+def release(install: Install) -> None:
+    """Remove the socket directory where it is outside the data directory and nothing is left in it."""
+    if install.sockets.parent != install.data:
+        for directory in (install.sockets / "c", install.sockets):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+def _kill_when(impatient: threading.Event, pid: int) -> None:
+    # the children die with this process
+    impatient.wait()
+    os.kill(pid, signal.SIGKILL)
+
+
+def _await(
+    supervisor: Supervisor, names: list[str], ending: threading.Event, done: Callable[[], bool], what: str
+) -> bool:
+    deadline = time.monotonic() + _READY_TIMEOUT
+    while not ending.is_set():
+        supervisor.tick()
+        if done():
+            return True
+        failed = next((name for name in names if supervisor.deaths(name) >= _DEATHS_BEFORE_READY), None)
+        late = time.monotonic() > deadline
+        if failed or late:
+            name = failed or names[0]
+            said = "\n".join(f"  {line}" for line in supervisor.tail(name)[-10:])
+            why = f"{name} does not start" if failed else f"waited {_READY_TIMEOUT:g} s for {what}"
+            raise CliError(f"{why}. It said:\n{said}", code="not_started")
+        ending.wait(_TICK)
+    return False
+
+
+def _runner_there(api: Api) -> bool:
+    try:
+        return bool(api.get("/pool", patience=5.0)["items"])
+    except CliError:
+        return False
+
+
+def _say_ready(cli: Cli, install: Install) -> None:
+    if cli.as_json:
+        cli.output.document(
+            {"url": install.url, "credentials": str(install.data / CREDENTIALS), "data": str(install.data)}
+        )
+    else:
+        cli.output.line(f"Samovar is ready at {install.url}", "green")
+    cli.output.say(
+        f"the key is in {install.data / CREDENTIALS}, logs are in {install.data / 'logs'}; Ctrl-C stops it"
+    )
+
+
+def _settings(part: str) -> dict[str, str]:
+    # what an operator sets for one part is not seen by the others
+    prefix = f"SAMOVAR_{part}_"
+    return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _free_port(host: str, port: int) -> int:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise CliError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); give another with --port, or --port 0 "
+            "for a free one",
+            code="port_taken",
+        ) from None
+
+
+def _stored_key(path: Path) -> str | None:
+    try:
+        key = json.loads(path.read_text("utf-8"))["api_key"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CliError(
+            f"{path} cannot be read ({error}); remove it, and a new key is made", code="no_credentials"
+        ) from None
+    return str(key)
+
+
+def _kept_key(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip()
+    except FileNotFoundError:
+        key = f"rk_{secrets.token_urlsafe(32)}"
+        _write_private(path, key + "\n")
+        return key
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    draft.replace(path)
+
+
+def _socket_directory(data: Path) -> Path:
+    """A directory for unix sockets whose paths are short enough, the same one for the same data directory."""
+    directory = data / "run"
+    if len(os.fsencode(directory)) + _BELOW > _SOCKET_PATH:
+        digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
+        directory = Path("/tmp") / f"samovar-{os.getuid()}-{digest}"
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        state = directory.lstat()
+    except OSError as error:
+        raise CliError(f"{directory} cannot be made: {error.strerror or error}", code="no_sockets") from None
+    if state.st_uid != os.getuid() or directory.is_symlink():
+        raise CliError(f"{directory} belongs to somebody else; remove it", code="no_sockets")
+    directory.chmod(0o700)
+    return directory

@@ -1,0 +1,351 @@
+"""One attempt as process 1 sees it: the run's process at the other end of a socketpair and two pipes.
+
+What the process says is checked before it goes on to the sidecar, and is not read faster than it goes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import selectors
+import socket
+import time
+from collections import deque
+from typing import Any
+
+from samovar import wire
+from samovar.harness.link import Link
+from samovar.harness.logs import BACKLOG, BATCH, FLUSH_DELAY, LEVELS, LineSplitter, LogBook
+from samovar.wire import Message
+
+_READ = 256 * 1024
+#: Above these the process is not read until the sidecar has answered some of what it asked.
+_MOST_REQUESTS = 64
+_MOST_BYTES = 2 * wire.MAX_LINE
+_LONGEST_EXTENSION = 30 * 86400
+
+
+class Attempt:
+    """An attempt from `assign` to the answer to its `finish`."""
+
+    def __init__(self, assignment: Message, link: Link, selector: selectors.BaseSelector) -> None:
+        self.id: str = assignment["attempt"]
+        self.assignment = assignment
+        self.book = LogBook()
+        self.pid: int | None = None
+        #: Wait status and peak resident bytes of the run's process, once it has ended.
+        self.status: int | None = None
+        self.peak = 0
+        self.last_word: Message | None = None
+        self.word_before_cancel = False
+        self.cancel: Message | None = None
+        #: When to kill what ignores SIGTERM, by the monotonic clock.
+        self.kill_at: float | None = None
+        self.launched = False
+        self.concluded = False
+        self.finish_sent = False
+        self._link = link
+        self._selector = selector
+        self._socket: socket.socket | None = None
+        self._lines = wire.LineBuffer()
+        self._out: deque[memoryview] = deque()
+        self._out_bytes = 0
+        self._pipes: dict[int, LineSplitter] = {}
+        self._log_in_flight = False
+        self._logs_sent_at = 0.0
+        self._report: Message = {}
+        self._report_in_flight = False
+
+    # ------------------------------------------------------------ begin and end
+
+    def open(self) -> list[int]:
+        """The descriptors for the run's process: socket, stdout, stderr. The caller closes them."""
+        self._socket, theirs = socket.socketpair()
+        self._socket.setblocking(False)
+        descriptors = [theirs.detach()]
+        for stream, level in (("stdout", "info"), ("stderr", "warning")):
+            ours, end = os.pipe()
+            os.set_blocking(ours, False)
+            self._pipes[ours] = LineSplitter(stream, level)
+            descriptors.append(end)
+        self.launched = True
+        self._tell(self.assignment)
+        self.watch()
+        return descriptors
+
+    def drain(self) -> None:
+        """Read what the ended process has left, and close."""
+        while self._socket is not None and self._read_socket():
+            pass
+        for descriptor in list(self._pipes):
+            while self._read_pipe(descriptor):
+                pass
+        for descriptor in list(self._pipes):
+            self._close_pipe(descriptor)
+        self._close_socket()
+        self.book.close()
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that must go before `finish` has gone.
+
+        A batch of lines may still be on its way: it is taken in before `finish`, because it was sent before it. A
+        report must have been answered: it is refused once the attempt is finished.
+        """
+        return self.book.waiting <= BATCH and not self._report and not self._report_in_flight
+
+    # ------------------------------------------------------------ the loop
+
+    def watch(self) -> None:
+        """Tell the selector what to wait for: nothing that could not be taken in now."""
+        if self.concluded:
+            return
+        crowded = (
+            self._link.unanswered > _MOST_REQUESTS
+            or self._link.unanswered_bytes > _MOST_BYTES
+            or self._out_bytes > _MOST_BYTES
+        )
+        stuffed = self.book.waiting > BACKLOG
+        if self._socket is not None:
+            reading = selectors.EVENT_READ if not crowded and not stuffed else 0
+            self._set(self._socket, reading | (selectors.EVENT_WRITE if self._out else 0), self._on_socket)
+        for descriptor in self._pipes:
+            self._set(descriptor, 0 if stuffed else selectors.EVENT_READ, self._on_pipe, descriptor)
+
+    def deadline(self) -> float | None:
+        """When `tick` has something to do, by the monotonic clock."""
+        if self.book.waiting and not self._log_in_flight:
+            return self._logs_sent_at + FLUSH_DELAY
+        return None
+
+    def tick(self) -> None:
+        """Send lines and reports that are due. Lines go at once after a quiet time, else in batches."""
+        due = self.book.waiting >= BATCH or time.monotonic() >= self._logs_sent_at + FLUSH_DELAY
+        if self.concluded and not self.finish_sent:
+            due = self.book.waiting > BATCH  # what is less goes inside `finish`
+        if self.book.waiting and due and not self._log_in_flight and not self.finish_sent:
+            self._log_in_flight = True
+            self._logs_sent_at = time.monotonic()
+            message = {
+                "type": wire.LOG,
+                "attempt": self.id,
+                "lines": self.book.take(),
+                "dropped": self.book.dropped,
+            }
+            self._link.request(message, self._logs_stored)
+        if self._report and not self._report_in_flight and not self.finish_sent:
+            self._report_in_flight = True
+            report = {"progress": None, "metadata": None, **self._report}
+            self._report = {}
+            keys = sorted(report["metadata"] or {})
+            self._link.request(
+                {"type": wire.REPORT, "attempt": self.id, **report}, lambda reply: self._report_stored(reply, keys)
+            )
+        self.watch()
+
+    def _logs_stored(self, reply: Message) -> None:
+        self._log_in_flight = False
+
+    def _report_stored(self, reply: Message, keys: list[str]) -> None:
+        self._report_in_flight = False
+        error = reply.get("error")
+        if not reply.get("ok") and isinstance(error, dict) and error.get("code") != "stale_attempt":
+            # the task did not wait for it, so its log is where it is told
+            what = f"metadata {', '.join(keys)}"[:200] if keys else "progress"
+            self.book.add("samovar", "warning", f"{what} not kept: {error.get('message')}")
+
+    def _set(self, file: Any, events: int, handler: Any, *arguments: Any) -> None:
+        try:
+            current = self._selector.get_key(file).events
+        except KeyError:
+            current = 0
+        if events == current:
+            return
+        data = (lambda mask: handler(mask, *arguments)) if arguments else handler
+        if not events:
+            self._selector.unregister(file)
+        elif current:
+            self._selector.modify(file, events, data)
+        else:
+            self._selector.register(file, events, data)
+
+    # ------------------------------------------------------------ output
+
+    def _on_pipe(self, mask: int, descriptor: int) -> None:
+        self._read_pipe(descriptor)
+
+    def _read_pipe(self, descriptor: int) -> bool:
+        try:
+            data = os.read(descriptor, _READ)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._close_pipe(descriptor)
+            return False
+        self._pipes[descriptor].feed(data, self.book)
+        return True
+
+    def _close_pipe(self, descriptor: int) -> None:
+        splitter = self._pipes.pop(descriptor)
+        splitter.close(self.book)
+        self._set(descriptor, 0, None)
+        os.close(descriptor)
+
+    # ------------------------------------------------------------ the run's socket
+
+    def _on_socket(self, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self._flush()
+        if mask & selectors.EVENT_READ:
+            self._read_socket()
+
+    def _read_socket(self) -> bool:
+        if self._socket is None:
+            return False
+        try:
+            data = self._socket.recv(_READ)
+            messages = self._lines.feed(data)
+        except BlockingIOError:
+            return False
+        except (OSError, wire.ProtocolError):
+            data = b""
+        if not data:
+            # a process that breaks the protocol is not heard any more; its exit decides what became of it
+            self._close_socket()
+            return False
+        for message in messages:
+            self._hear(message)
+        return True
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            self._set(self._socket, 0, None)
+            self._socket.close()
+            self._socket = None
+            self._out.clear()
+            self._out_bytes = 0
+
+    def _tell(self, message: Message) -> None:
+        if self._socket is None:
+            return
+        line = wire.encode(message)
+        self._out.append(memoryview(line))
+        self._out_bytes += len(line)
+        if len(self._out) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._out and self._socket is not None:
+                sent = self._socket.send(self._out[0])
+                self._out_bytes -= sent
+                if sent == len(self._out[0]):
+                    self._out.popleft()
+                else:
+                    self._out[0] = self._out[0][sent:]
+        except BlockingIOError:
+            pass
+        except OSError:  # the process is gone; what it said before is still to be read
+            self._out.clear()
+            self._out_bytes = 0
+
+    # ------------------------------------------------------------ what the process says
+
+    def _hear(self, message: Message) -> None:
+        kind = message.get("type")
+        if kind == wire.LOG:
+            self._hear_log(message)
+        elif kind == wire.REPORT:
+            self._hear_report(message)
+        elif kind in (wire.RESULT, wire.ERROR, wire.SUSPEND):
+            self._hear_last(message)
+        elif kind in (wire.CHECKPOINT_GET, wire.CHECKPOINT_PUT, wire.EXTEND, wire.WAIT, wire.WAIT_RESULT):
+            self._forward(message)
+        else:
+            self._tell(wire.refusal(message, "unknown_type", f"there is no request {kind!r}"))
+
+    def _hear_last(self, message: Message) -> None:
+        if self.last_word is not None:
+            return
+        problem = check_value(message.get("value")) if message.get("type") == wire.RESULT else None
+        if problem:
+            error = wire.error_body("NotSerializable", f"result: {problem}")
+            message = {"type": wire.ERROR, "error": error, "retry": {"allowed": False, "after": None}}
+        self.last_word = message
+        self.word_before_cancel = self.cancel is None and message.get("type") in (wire.ERROR, wire.SUSPEND)
+
+    def _hear_log(self, message: Message) -> None:
+        lines = message.get("lines")
+        for line in lines if isinstance(lines, list) else []:
+            if not isinstance(line, dict) or not isinstance(line.get("message"), str):
+                continue
+            level, logger, at = line.get("level"), line.get("logger"), line.get("at")
+            self.book.add(
+                "logging",
+                level if level in LEVELS else "info",
+                line["message"],
+                logger[:256] if isinstance(logger, str) else None,
+                float(at) if isinstance(at, (int, float)) and 0 < at < 1e11 else None,
+            )
+
+    def _hear_report(self, message: Message) -> None:
+        progress, metadata = message.get("progress"), message.get("metadata")
+        if isinstance(progress, dict) and check_value(progress, 4096) is None:
+            self._report["progress"] = progress
+        if isinstance(metadata, dict) and check_value(metadata, 64 * 1024) is None:
+            merged = {**self._report.get("metadata", {}), **metadata}
+            if check_value(merged, 256 * 1024) is None:
+                self._report["metadata"] = merged
+
+    def _forward(self, message: Message) -> None:
+        kind = message["type"]
+        forwarded: Message = {"type": kind, "attempt": self.id}
+        problem: str | None = None
+        if kind == wire.EXTEND:
+            seconds = message.get("seconds")
+            number = seconds if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) else 0
+            forwarded["seconds"] = number
+            if not 0 < number <= _LONGEST_EXTENSION or not math.isfinite(number):
+                problem = f"seconds={seconds!r}: give more than 0 and at most 30 days"
+        else:
+            key = message.get("key")
+            forwarded["key"] = key
+            if not isinstance(key, str) or not 1 <= len(key) <= wire.MAX_KEY:
+                problem = f"key: text of 1 to {wire.MAX_KEY} characters is wanted"
+            elif kind == wire.CHECKPOINT_PUT:
+                forwarded["value"] = message.get("value")
+                problem = check_value(forwarded["value"])
+            elif kind == wire.WAIT:
+                forwarded |= {part: message.get(part) for part in ("kind", "name", "spec")}
+                problem = check_value(forwarded["spec"])
+            elif kind == wire.WAIT_RESULT:
+                forwarded["index"] = message.get("index")
+        if problem is None:
+            own = message.get("id")
+            try:
+                self._link.request(forwarded, lambda reply: self._tell({**reply, "reply": own}))
+                return
+            except wire.ProtocolError as error:
+                problem = str(error)
+        self._tell(wire.refusal(message, "bad_request", problem))
+
+
+def check_value(value: Any, most: int = wire.MAX_VALUE) -> str | None:
+    """What is wrong with a JSON value, if anything: not finite, nested too deep, too large."""
+    try:
+        size = len(wire.encode({"": value})) - 6
+    except (ValueError, RecursionError, wire.ProtocolError) as error:
+        return str(error)
+    if size > most:
+        return f"{size:,} bytes encoded are more than {most:,}"
+    return f"nested more than {wire.MAX_DEPTH} deep, encoded" if _is_deep(value) else None
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(wire.MAX_DEPTH):
+        inner = (item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer))
+        level = [item for item in inner if isinstance(item, (dict, list))]
+        if not level:
+            return False
+    return True

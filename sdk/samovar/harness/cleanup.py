@@ -1,0 +1,144 @@
+"""After a run: nothing of it stays. Every process is killed, scratch folders are emptied, leftovers counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from contextlib import suppress
+
+from samovar.harness import kernel
+
+#: Seconds that helpers of a finished run (a resource tracker, say) have to end by themselves.
+_LEAVE = 0.1
+#: Seconds after which killing gives up: the container is then reported as not clean.
+_GIVE_UP = 5.0
+
+
+def reap() -> dict[int, int]:
+    """Collect ended children: pid → wait status."""
+    ended: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended[pid] = status
+
+
+class Processes:
+    """The processes that a run may have left: all in the container, or (in tests) all descendants."""
+
+    def __init__(self, everything: bool, keep: int) -> None:
+        self._everything = everything
+        #: The zygote, which stays.
+        self._keep = keep
+        #: Ended children met while waiting, for whoever looks for one of them.
+        self.ended: dict[int, int] = {}
+
+    def living(self) -> list[int]:
+        """Pids of what is left, without this process and the zygote. Dead ones not yet collected don't count."""
+        self.ended.update(reap())
+        own = os.getpid()
+        candidates = kernel.processes() if self._everything else kernel.descendants(own)
+        return [pid for pid in candidates if pid not in (own, self._keep) and kernel.is_alive(pid)]
+
+    def wait_for_leaving(self) -> None:
+        """Give what is left a moment to end by itself."""
+        deadline = time.monotonic() + _LEAVE
+        while self.living() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def kill(self) -> tuple[int, bool]:
+        """SIGKILL until none is left: how many there were, and whether all are gone."""
+        seen: set[int] = set()
+        deadline = time.monotonic() + _GIVE_UP
+        while True:
+            if self._everything:
+                # all at once: a chain of forks can't be caught by reading a list, but a stopped one stands still.
+                # The zygote is stopped too, and goes on when this is over
+                _send(-1, signal.SIGSTOP)
+            living = self.living()
+            if not living or time.monotonic() > deadline:
+                if self._keep:
+                    _send(self._keep, signal.SIGCONT)
+                return len(seen), not living
+            for pid in living:
+                _send(pid, signal.SIGKILL)
+            seen.update(living)
+            time.sleep(0.001)
+
+
+def _send(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def wipe(folders: list[str]) -> int:
+    """Empty these folders; how many entries could not be removed."""
+    return sum(_empty(folder) for folder in folders)
+
+
+def _empty(folder: str) -> int:
+    """Empty one folder, whatever permissions, depth and names a run has left in it.
+
+    A folder inside is emptied by moving its own folders up beside it, so that depth costs neither
+    recursion nor descriptors nor a path too long for the kernel.
+    """
+    try:
+        top = _open(folder)
+    except FileNotFoundError:
+        return 0  # there is no such folder in this container
+    except OSError:
+        return 1  # what is in a folder that can't be opened is still there
+    failed: set[str] = set()
+    moved = 0
+    try:
+        with suppress(OSError):  # a file system without such attributes
+            for name in os.listxattr(top):
+                if name.startswith("user."):
+                    os.removexattr(top, name)
+        while True:
+            names = [name for name in os.listdir(top) if name not in failed]
+            if not names:
+                return len(failed)
+            for name in names:
+                try:
+                    if not stat.S_ISDIR(os.lstat(name, dir_fd=top).st_mode):
+                        os.unlink(name, dir_fd=top)
+                        continue
+                    os.chmod(name, 0o700, dir_fd=top)
+                    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+                    try:
+                        moved = _flatten(inner, top, moved)
+                    finally:
+                        os.close(inner)
+                    os.rmdir(name, dir_fd=top)
+                except OSError:
+                    failed.add(name)
+    finally:
+        os.close(top)
+
+
+def _open(folder: str) -> int:
+    """A scratch folder, opened; one of this user's own that the run has closed is opened to its owner again."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    found = os.lstat(folder)
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
+        os.chmod(folder, stat.S_IMODE(found.st_mode) | 0o700)
+    return os.open(folder, flags)
+
+
+def _flatten(inner: int, top: int, moved: int) -> int:
+    """Unlink the files of `inner` and move its folders into `top` under new names; the last number used."""
+    for name in os.listdir(inner):
+        if stat.S_ISDIR(os.lstat(name, dir_fd=inner).st_mode):
+            os.chmod(name, 0o700, dir_fd=inner)  # moving a folder writes to it
+            moved += 1
+            os.rename(name, f".samovar-wipe-{os.getpid()}-{moved}", src_dir_fd=inner, dst_dir_fd=top)
+        else:
+            os.unlink(name, dir_fd=inner)
+    return moved

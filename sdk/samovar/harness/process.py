@@ -1,0 +1,219 @@
+"""The process of one run: forked from the zygote, runs one task once, reports, and exits.
+
+It ends by `os._exit` right after its last word: atexit hooks and threads that a task leaves behind do not
+run on. SIGTERM (a cancel, a timeout) raises `Canceled` in the main thread, so that `finally` blocks run in the
+grace time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from samovar import wire
+from samovar.errors import Canceled, InvalidPayload, Suspend
+from samovar.harness import kernel
+from samovar.harness.logs import LEVELS, cut
+from samovar.harness.settings import Settings
+from samovar.harness.store import WireStore
+
+_store: WireStore | None = None
+
+
+def main(settings: Settings, connection: int, out: int, err: int) -> NoReturn:
+    """Become the run's process, run the task that process 1 names, and exit."""
+    global _store
+    os.setsid()
+    kernel.die_with_parent(signal.SIGKILL)
+    kernel.set_dumpable(True)  # before oom_score_adj: /proc belongs to root in a process that is not dumpable
+    kernel.offer_to_oom_killer()
+    for source, target in ((out, 1), (err, 2)):
+        os.dup2(source, target)
+        os.close(source)
+    store = _store = WireStore(socket.socket(fileno=connection))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _on_terminate)
+    task: Any = None
+    suspended = False
+    try:
+        assignment = store.receive()
+        _prepare(settings, assignment)
+        task = _find_task(assignment["run"]["task"])
+        last_word = {"type": wire.RESULT, "value": _execute(task, assignment, store)}
+    except BaseException as error:
+        last_word = _describe(error, task)
+        suspended = isinstance(error, Suspend)
+    last_word = _suspended(last_word, suspended)
+    if not store.owned:
+        os._exit(0 if last_word["type"] == wire.RESULT else 1)  # a fork of the task that ran on to here
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _flush()
+    try:
+        store.send(last_word)
+    except OSError:
+        os._exit(1)  # process 1 is gone
+    os._exit(0)
+
+
+def _prepare(settings: Settings, assignment: wire.Message) -> None:
+    """What must differ from run to run: environment, random numbers, the working folder."""
+    os.environ.update(assignment.get("environment") or {})
+    numpy_random = sys.modules.get("numpy.random")  # Python's own random is reseeded by the fork
+    if numpy_random is not None:
+        numpy_random.seed()
+    home = os.environ.get("HOME", "")
+    for folder in (home if home != "/" else "", *settings.scratch, "/tmp"):
+        if folder and os.access(folder, os.W_OK | os.X_OK):
+            os.chdir(folder)
+            return
+
+
+def _find_task(id: str) -> Any:
+    from samovar.tasks import registry
+
+    if id not in registry:
+        known = ", ".join(sorted(registry)) or "none"
+        raise InvalidPayload(id, [{"path": "task", "message": f"this version has no such task; it has {known}"}])
+    return registry[id][0]
+
+
+def _execute(task: Any, assignment: wire.Message, store: WireStore) -> Any:
+    """The task's result as plain JSON."""
+    from samovar import codec
+    from samovar.context import CurrentRun, enter_process_run
+
+    run = assignment["run"]
+    store.preload(assignment.get("checkpoints") or [], bool(assignment.get("checkpoints_complete")))
+    store.preload_waits(assignment.get("waits") or [])
+    enter_process_run(
+        CurrentRun(
+            store,
+            id=run["id"],
+            attempt=run["attempt"],
+            task=run["task"],
+            project=run["project"],
+            version=run["version"],
+            tags=tuple(run.get("tags") or ()),
+            trace_id=run.get("trace_id") or "",
+            replayed=store.keys,
+        )
+    )
+    bound = task.signature.bind(assignment.get("payload"))
+    result = task.function(*bound.args, **bound.kwargs)
+    if task.is_async:
+        import asyncio
+
+        result = asyncio.run(_cancellable(result))
+    return codec.plain(result)
+
+
+def _suspended(last_word: wire.Message, by_suspend: bool) -> wire.Message:
+    """The last word of a run that has stopped at waits, whatever its code made of that; else the one given."""
+    from samovar.context import find_run
+
+    run = find_run()
+    keys = run.suspension.keys if run is not None else []
+    if not keys:
+        return last_word
+    if not by_suspend:
+        error = last_word.get("error") or {}
+        ending = f"{error.get('type')}: {error.get('message')}" if error else "a result"
+        logging.getLogger("samovar").warning(
+            "the task caught Suspend, which ends it while it waits, and went on to %s; that is not kept, and the "
+            "task is called again when the wait is over. Let Suspend through: catch Exception, not BaseException",
+            ending,
+        )
+    return {"type": wire.SUSPEND, "waits": keys}
+
+
+async def _cancellable(coroutine: Any) -> Any:
+    """Have SIGTERM cancel the task where it awaits, as asyncio does; where it computes, raise there."""
+    import asyncio
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop_files = (os.sep + "asyncio" + os.sep, os.sep + "selectors.py")
+
+    def on_terminate(number: int, frame: Any) -> None:
+        if frame is not None and any(part in frame.f_code.co_filename for part in loop_files):
+            loop.call_soon_threadsafe(task.cancel)
+        else:
+            _on_terminate(number, frame)
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        return await coroutine
+    finally:
+        signal.signal(signal.SIGTERM, _on_terminate)
+
+
+def _on_terminate(number: int, frame: Any) -> None:
+    if _store is None or not _store.owned:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif not _store.defer_termination():
+        raise Canceled("the run is canceled or has timed out")
+
+
+def _describe(error: BaseException, task: Any) -> wire.Message:
+    """An `error` message: what happened, where, and whether trying again may help."""
+    from samovar import tracebacks
+    from samovar.options import verdict
+
+    reason = wire.REASON_REJECTED if isinstance(error, InvalidPayload) else wire.REASON_EXCEPTION
+    message = tracebacks.describe(error)
+    if isinstance(error, SystemExit):
+        message = (
+            f"the task called sys.exit({'' if error.code is None else repr(error.code)}) before it returned; "
+            "return a value to complete, or raise samovar.Abort to fail without a retry"
+        )
+    body = wire.error_body(
+        type(error).__qualname__, message, reason=reason, traceback=tracebacks.format_exception(error)
+    )
+    return {"type": wire.ERROR, "error": body, "retry": verdict(error, getattr(task, "retry", None))}
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # the task may have closed or replaced it
+            stream.flush()
+    logging.shutdown()
+
+
+class RunHandler(logging.Handler):
+    """Log records as lines of the run, with their level and logger."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = self.format(record)
+            store = _store
+            if store is None or not store.owned:  # at import, or in a process that the task has started
+                sys.stderr.write(f"{record.levelname}:{record.name}:{message}\n")
+                return
+            level = record.levelname.lower()
+            if level not in LEVELS:
+                level = logging.getLevelName(record.levelno // 10 * 10).lower()
+            line = {
+                "at": record.created,
+                "level": level if level in LEVELS else "info",
+                "logger": record.name,
+                "message": cut(message),
+            }
+            store.send({"type": wire.LOG, "lines": [line]})
+        except Exception:
+            self.handleError(record)
+
+
+def capture_logging() -> None:
+    """Take the root logger's records, from INFO up, before the project's modules can set up logging.
+
+    A project that wants another level sets it; `logging.basicConfig()` finds a handler and leaves it.
+    """
+    root = logging.getLogger()
+    root.addHandler(RunHandler())
+    root.setLevel(logging.INFO)

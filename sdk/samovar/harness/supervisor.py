@@ -1,0 +1,359 @@
+"""Process 1 of a task container: holds the connection to the sidecar, and never runs user code.
+
+It opens the connection before any user code exists, forks the zygote, and then serves one attempt after
+another: assign → fork → forward checkpoints and output → end → clean up → finish. It must stay small, because
+an idle container is this and the zygote, and it must survive whatever the run's processes do.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from samovar import __version__, wire
+from samovar.harness import cleanup, kernel
+from samovar.harness.attempt import Attempt
+from samovar.harness.link import Link, LinkLost
+from samovar.harness.logs import BATCH, LineSplitter
+from samovar.harness.outcome import Evidence, clean_error, describe_status, exit_code, judge
+from samovar.harness.settings import Settings
+from samovar.wire import Message
+
+#: Seconds between collections of orphans while a run is busy.
+_REAP = 1.0
+#: Output of the project's modules at import that is kept for the first run's log.
+_IMPORT_OUTPUT = 64 * 1024
+
+
+class Supervisor:
+    """The loop of process 1."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.link = Link(settings.socket, settings.disconnect_limit, self._hello)
+        self.link.on_message = self._on_message
+        self.attempt: Attempt | None = None
+        self.zygote = 0
+        #: Wait status of the zygote once it has died.
+        self.zygote_died: int | None = None
+        self.ready = False
+        #: Whether an attempt has been finished in this container.
+        self.served = False
+        self.import_error: dict[str, Any] | None = None
+        self._oom_before = kernel.count_oom_kills()
+        self._import_output: list[tuple[str, bytes]] = []
+        self._import_bytes = 0
+        self._splitters: dict[str, LineSplitter] = {}
+        self._standing: tuple[object, ...] = ()
+
+    # ------------------------------------------------------------ start
+
+    def start(self) -> None:
+        """Connect, then fork the zygote. Raises LinkLost."""
+        while not self.link.connected:
+            self.link.tick()
+            deadline = self.link.deadline()
+            if deadline is not None:
+                time.sleep(max(0.0, deadline - time.monotonic()))
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+        gc.collect()
+        gc.freeze()  # the zygote's collector would touch, and so unshare, every page of what is here
+        self.zygote = os.fork()
+        if self.zygote == 0:
+            self.link.close()
+            self._control.close()
+            self._become_zygote(theirs, out_end, err_end)
+        theirs.close()
+        os.close(out_end)
+        os.close(err_end)
+        self._control.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._control, selectors.EVENT_READ, self._on_zygote)
+        for descriptor, stream, level in ((out, "stdout", "info"), (err, "stderr", "warning")):
+            os.set_blocking(descriptor, False)
+            self._splitters[stream] = LineSplitter(stream, level)
+            self._selector.register(descriptor, selectors.EVENT_READ, self._reader(descriptor, stream))
+        self.link.use(self._selector)
+
+    def _become_zygote(self, control: socket.socket, out: int, err: int) -> NoReturn:
+        code = 1
+        try:
+            from samovar.harness import zygote
+
+            zygote.main(self.settings, control, out, err)
+            code = 0
+        finally:
+            os._exit(code)
+
+    # ------------------------------------------------------------ the loop
+
+    def serve(self) -> int:
+        """Serve until the container is to end; the exit code."""
+        while True:
+            for key, mask in self._selector.select(self._timeout()):
+                key.data(mask)
+            self._note_deaths(cleanup.reap())
+            if self.zygote_died is not None and not self.ready:
+                text = f"importing the project's modules failed: the process {describe_status(self.zygote_died)}"
+                self._become_ready(wire.error_body("ImportError", text))
+            self.link.tick()
+            if self.attempt is not None:
+                self._advance(self.attempt)
+            # where not even the imports worked, it stays to say so to the run that it was started for
+            if self.attempt is None and self.zygote_died is not None and (self.served or self.import_error is None):
+                return 1
+
+    def _timeout(self) -> float | None:
+        deadlines = [self.link.deadline()]
+        if self.attempt is not None:
+            deadlines += [self.attempt.deadline(), self.attempt.kill_at, time.monotonic() + _REAP]
+        known = [deadline for deadline in deadlines if deadline is not None]
+        return max(0.0, min(known) - time.monotonic()) if known else None
+
+    def _advance(self, attempt: Attempt) -> None:
+        if attempt.kill_at is not None and time.monotonic() >= attempt.kill_at:
+            attempt.kill_at = None
+            self._processes().kill()
+        over = (
+            attempt.status is not None or self.zygote_died is not None or (attempt.cancel and not attempt.launched)
+        )
+        if over and not attempt.concluded:
+            self._conclude(attempt)
+        attempt.tick()
+        if attempt.concluded and attempt.settled and not attempt.finish_sent:
+            self._finish(attempt)
+
+    def _note_deaths(self, ended: dict[int, int]) -> None:
+        if self.zygote in ended:
+            self.zygote_died = ended[self.zygote]
+            self.zygote = 0
+
+    def _stand(self) -> tuple[object, ...]:
+        """How process 1 and the zygote stand: a run that has changed it would have changed the next run's start."""
+        return kernel.standing(os.getpid()), kernel.standing(self.zygote or -1)
+
+    def _processes(self) -> cleanup.Processes:
+        return cleanup.Processes(self.settings.is_first, self.zygote)
+
+    # ------------------------------------------------------------ the sidecar
+
+    def _hello(self) -> Message:
+        return {
+            "type": wire.HELLO,
+            "protocol": wire.PROTOCOL,
+            "sdk": __version__,
+            "python": ".".join(str(part) for part in sys.version_info[:3]),
+            "attempt": self.attempt.id if self.attempt is not None else None,
+        }
+
+    def _on_message(self, message: Message) -> None:
+        if message.get("type") == wire.ASSIGN:
+            if self.attempt is not None:
+                if self.attempt.id != message.get("attempt"):
+                    raise LinkLost(f"assigned {message.get('attempt')} while {self.attempt.id} is in progress")
+                return  # said again after a reconnect
+            self.attempt = Attempt(message, self.link, self._selector)
+            self._oom_before = kernel.count_oom_kills()
+            if self.ready:
+                self._launch(self.attempt)
+        elif message.get("type") == wire.CANCEL:
+            self._cancel(message)
+
+    def _cancel(self, message: Message) -> None:
+        attempt = self.attempt
+        if (
+            attempt is None
+            or attempt.id != message.get("attempt")
+            or attempt.cancel is not None
+            or attempt.concluded
+        ):
+            return
+        attempt.cancel = message
+        grace = message.get("grace")
+        attempt.kill_at = time.monotonic() + (float(grace) if isinstance(grace, (int, float)) else 5.0)
+        self._terminate(attempt)
+
+    def _terminate(self, attempt: Attempt) -> None:
+        if attempt.pid is None:
+            return  # it is told when the zygote says who it is
+        try:
+            os.killpg(attempt.pid, signal.SIGTERM)
+        except ProcessLookupError:  # not yet the leader of its session
+            with suppress(ProcessLookupError):
+                os.kill(attempt.pid, signal.SIGTERM)
+
+    # ------------------------------------------------------------ the zygote
+
+    def _launch(self, attempt: Attempt) -> None:
+        for stream, data in self._import_output:
+            self._splitters[stream].feed(data, attempt.book)
+        self._import_output, self._import_bytes = [], 0
+        if self.import_error is not None:
+            attempt.last_word = {"type": wire.ERROR, "error": self.import_error, "retry": {"allowed": False}}
+            self._conclude(attempt)
+            return
+        self.link.request({"type": wire.STARTED, "attempt": attempt.id})
+        descriptors = attempt.open()
+        with suppress(OSError):  # where the zygote is dead its end is about to be noted
+            socket.send_fds(self._control, [b"run"], descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _on_zygote(self, mask: int) -> None:
+        try:
+            data = self._control.recv(256 * 1024)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._selector.unregister(self._control)
+            self._bury_zygote()
+            return
+        try:
+            message = json.loads(data)
+            self._hear_zygote(message)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            pass  # user code shares the zygote's memory, so nothing it says is worth dying for
+
+    def _hear_zygote(self, message: Message) -> None:
+        attempt = self.attempt
+        if "ready" in message and not self.ready:
+            self._become_ready(message["ready"])
+        elif attempt is None or not attempt.launched:
+            return
+        elif "forked" in message:
+            attempt.pid = _within(message["forked"], 2, 1 << 22)
+            if attempt.cancel is not None:
+                self._terminate(attempt)
+        elif "exited" in message:
+            peak, status = _within(message["peak"], 0, 1 << 62), _within(message["exited"], 0, 0xFFFF)
+            attempt.peak, attempt.status = peak, status
+
+    def _become_ready(self, error: dict[str, Any] | None) -> None:
+        self.ready = True
+        self.import_error = None if error is None else clean_error(error)
+        memory = kernel.resident_memory(os.getpid(), self.zygote)
+        self._standing = self._stand()
+        self.link.request({"type": wire.READY, "error": self.import_error, "memory": memory})
+        if self.attempt is not None and not self.attempt.concluded:
+            self._launch(self.attempt)
+
+    def _bury_zygote(self) -> None:
+        """The zygote's end of the control socket is closed: it is dead, or dying, or lost its mind."""
+        deadline = time.monotonic() + 1.0
+        while self.zygote and time.monotonic() < deadline:
+            self._note_deaths(cleanup.reap())
+            time.sleep(0.002)
+        if self.zygote:
+            os.kill(self.zygote, signal.SIGKILL)
+            self.zygote_died = os.waitpid(self.zygote, 0)[1]
+            self.zygote = 0
+
+    def _reader(self, descriptor: int, stream: str) -> Any:
+        def read(mask: int) -> None:
+            try:
+                data = os.read(descriptor, BATCH)
+            except BlockingIOError:
+                return
+            if not data:
+                self._selector.unregister(descriptor)
+                os.close(descriptor)
+            elif self.attempt is not None and self.attempt.launched and not self.attempt.concluded:
+                self._splitters[stream].feed(data, self.attempt.book)
+            elif self._import_bytes < _IMPORT_OUTPUT:
+                self._import_output.append((stream, data))
+                self._import_bytes += len(data)
+
+        return read
+
+    # ------------------------------------------------------------ the end of an attempt
+
+    def _conclude(self, attempt: Attempt) -> None:
+        """Nothing of the run stays: its last words are read, its processes killed, its scratch wiped."""
+        processes = self._processes()
+        exited = attempt.status is not None and os.WIFEXITED(attempt.status)
+        if exited and attempt.cancel is None:
+            processes.wait_for_leaving()
+        attempt.peak = max(attempt.peak, kernel.unreclaimable_memory() if self.settings.is_first else 0)
+        killed, gone = processes.kill()
+        self._note_deaths(processes.ended)
+        attempt.drain()
+        attempt.kill_at = None
+        attempt.concluded = True
+        stuck = cleanup.wipe(self.settings.scratch)
+        oom_kills = kernel.count_oom_kills() - self._oom_before
+        if oom_kills and self.settings.is_first:
+            attempt.peak = max(attempt.peak, kernel.highest_memory())
+        ended_well = exited and attempt.cancel is None and not oom_kills
+        self._container = {
+            "clean": ended_well and gone and not killed and not stuck and self._stand() == self._standing,
+            "leftovers": killed + stuck,
+            "oom_kills": oom_kills,
+            "memory": kernel.resident_memory(os.getpid(), self.zygote),
+        }
+
+    def _finish(self, attempt: Attempt) -> None:
+        cancel = attempt.cancel or {}
+        verdict = judge(
+            Evidence(
+                last_word=attempt.last_word,
+                status=attempt.status,
+                cancel=cancel.get("reason"),
+                cancel_message=cancel.get("message"),
+                word_before_cancel=attempt.word_before_cancel,
+                oom_kills=self._container["oom_kills"],
+                memory_limit=kernel.memory_limit(),
+                peak=attempt.peak,
+                zygote_died=self.zygote_died,
+            )
+        )
+        message = {
+            "type": wire.FINISH,
+            "attempt": attempt.id,
+            **verdict,
+            "lines": attempt.book.take(),
+            "dropped": attempt.book.dropped,
+            "usage": {"peak_memory_bytes": attempt.peak or None, "exit_code": exit_code(attempt.status)},
+            "container": self._container,
+        }
+        attempt.finish_sent = True
+        self.link.request(message, self._finished)
+
+    def _finished(self, reply: Message) -> None:
+        # refused as well as granted: a refusal says that the attempt is no longer ours
+        self.attempt = None
+        self.served = True
+
+
+def _within(number: Any, least: int, most: int) -> int:
+    """A number that the zygote has said. Raises ValueError where it can't be what it is said to be."""
+    if not isinstance(number, int) or not least <= number <= most:
+        raise ValueError(f"{number!r:.50} is not between {least} and {most}")
+    return number
+
+
+def main() -> int:
+    """Run process 1; its exit code: 1 the zygote died, 2 the sidecar is gone."""
+    kernel.set_dumpable(False)
+    kernel.become_subreaper()
+    supervisor = Supervisor(Settings(os.environ, os.getpid() == 1))
+    try:
+        supervisor.start()
+        return supervisor.serve()
+    except (LinkLost, wire.ProtocolError) as error:
+        print(f"samovar: {error}", file=sys.stderr)
+        if supervisor.zygote:
+            supervisor._processes().kill()
+            os.kill(supervisor.zygote, signal.SIGKILL)
+        return 2

@@ -1,0 +1,83 @@
+"""A task's function and its payload: keyword arguments bound, converted and described as a JSON Schema."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable
+
+from samovar.codec import plain
+from samovar.errors import InvalidPayload, NotSerializable, OptionError
+from samovar.schema import Definitions, Problems, Shape, compile_type, hints
+from samovar.shapes import fields_schema, load_fields
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Signature:
+    """The parameters of a task. Raises OptionError for one that a JSON object can't fill."""
+
+    def __init__(self, task: str, function: Callable[..., Any]) -> None:
+        self.task = task
+        self._signature = inspect.signature(function)
+        types = hints(inspect.unwrap(function))
+        self._fields: dict[str, tuple[Shape, bool]] = {}
+        self._rest: Shape | None = None
+        for name, parameter in self._signature.parameters.items():
+            try:
+                shape = compile_type(types.get(name, Any))
+            except OptionError as error:
+                raise OptionError(f"task {task!r}, parameter {name!r}: {error}") from None
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                raise OptionError(
+                    f"task {task!r}: *{name} can't be filled, a payload has names; use {name}: list[...]"
+                )
+            if parameter.kind is parameter.VAR_KEYWORD:
+                self._rest = shape
+            else:
+                self._fields[name] = (shape, parameter.default is parameter.empty)
+
+    def bind(self, payload: Any) -> inspect.BoundArguments:
+        """The arguments of a call. Raises InvalidPayload with every bad field at once."""
+        problems: Problems = []
+        if not isinstance(payload, dict):
+            problems.append({"path": "payload", "message": "expected an object of keyword arguments"})
+            raise InvalidPayload(self.task, problems)
+        for name, value in payload.items():
+            try:
+                plain(value, str(name))  # NaN has no place in JSON, wherever it hides
+            except NotSerializable as error:
+                path, _, message = str(error).partition(": ")
+                problems.append({"path": path, "message": message})
+        if problems:
+            raise InvalidPayload(self.task, problems)
+        rest = {}
+        if self._rest is not None:
+            for name in payload:
+                if name not in self._fields:
+                    rest[name] = self._rest.load(payload[name], name, problems)
+        values = load_fields(self._fields, {k: v for k, v in payload.items() if k not in rest}, "", problems)
+        if problems:
+            raise InvalidPayload(self.task, problems)
+        positional = []
+        for name, parameter in self._signature.parameters.items():
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                # a gap before a given argument can only be filled with the parameter's default
+                positional.append(values.pop(name, parameter.default))
+        return self._signature.bind(*positional, **values, **rest)
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the payload, with defaults and every named type in `$defs`."""
+        definitions: Definitions = {}
+        schema = {"$schema": DIALECT, **fields_schema(self._fields, definitions)}
+        if self._rest is not None:
+            schema["additionalProperties"] = self._rest.schema(definitions) or True
+        for name, parameter in self._signature.parameters.items():
+            if name in self._fields and parameter.default is not parameter.empty:
+                try:
+                    default = plain(parameter.default)
+                except NotSerializable:
+                    continue  # a default that has no JSON form is no less a default
+                schema["properties"][name] = {**schema["properties"][name], "default": default}
+        if definitions:
+            schema["$defs"] = definitions
+        return schema
