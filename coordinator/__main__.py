@@ -1,0 +1,71 @@
+"""`python -m coordinator`: every setting is a flag and an environment variable."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import structlog
+import uvicorn
+from pydantic_settings import CliApp
+
+from coordinator import logging
+from coordinator.app import create_app, open_coordinator
+from coordinator.context import Coordinator
+from coordinator.errors import CoordinatorError
+from coordinator.settings import Settings
+
+log = structlog.get_logger()
+
+#: Seconds that requests in progress get when the server stops; long polls end at once.
+_GRACE = 3
+
+
+class Server(uvicorn.Server):
+    """Ends the long polls at the signal: uvicorn waits for every request before it shuts anything down."""
+
+    def __init__(self, config: uvicorn.Config, coordinator: Coordinator) -> None:
+        super().__init__(config)
+        self._coordinator = coordinator
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # a handler of `signal` runs between two steps of the loop, in its thread
+        self._coordinator.waking.close()
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            host = self.config.host
+            log.info("listening", url=f"http://{host}:{port}", database=self._coordinator.database.name)
+
+
+def main() -> None:
+    settings = CliApp.run(Settings)
+    logging.configure(settings.log_level)
+    try:
+        coordinator = open_coordinator(settings)
+    except CoordinatorError as error:
+        print(f"coordinator: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    # a supervisor that goes away must not take the log's reader as a reason to die half-way
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    config = uvicorn.Config(
+        create_app(coordinator),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+        # fleet connections are held open between long polls
+        timeout_keep_alive=75,
+        backlog=2048,
+    )
+    Server(config, coordinator).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""A short way for what is asked most: every checkpoint and log line comes along it, and every small trigger.
+
+It does what FastAPI does for a route with a model as its body, and answers refusals as the application does, but
+looks up the route in a dictionary and asks for nothing else. Below it, the gate has let the request in already.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from coordinator.context import Coordinator
+from coordinator.errors import CoordinatorError
+
+M = TypeVar("M", bound=BaseModel)
+
+#: The answer: whole, or its body as JSON.
+Answer = Response | bytes | BaseModel
+Handle = Callable[[Coordinator, str, Any], Awaitable[Answer]]
+Refuse = Callable[[Request, Exception], Awaitable[Response]]
+
+_JSON = b"application/json"
+
+
+class Write(NamedTuple):
+    """What `POST {prefix}{name}/{action}` takes, and what does it, given the name and the body."""
+
+    model: type[BaseModel]
+    handle: Handle
+
+
+class Way(NamedTuple):
+    """Where requests go this way: the prefix of their paths, and what is done by its action."""
+
+    prefix: str
+    writes: Mapping[str, Write]
+    #: Bytes of the largest body that goes this way; a larger one goes the usual way, and does the same there.
+    most: int | None = None
+
+
+class Direct:
+    """ASGI middleware."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        coordinator: Coordinator,
+        ways: Sequence[Way],
+        refusals: Mapping[type[Exception], Refuse],
+    ) -> None:
+        self._app = app
+        self._core = coordinator
+        self._ways = ways
+        self._refusals = refusals
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name, write = self._find(scope)
+        if write is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = _validated(write.model, await _read(receive))
+            response = _response(await write.handle(self._core, name, body))
+        except (CoordinatorError, RequestValidationError, HTTPException) as error:
+            refuse = next(self._refusals[kind] for kind in type(error).__mro__ if kind in self._refusals)
+            response = await refuse(Request(scope), error)
+        await response(scope, receive, send)
+
+    def _find(self, scope: Scope) -> tuple[str, Write | None]:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            for way in self._ways:
+                if scope["path"].startswith(way.prefix):
+                    name, _, action = scope["path"][len(way.prefix) :].rpartition("/")
+                    fits = name and (way.most is None or _is_json(scope, way.most))
+                    return name, way.writes.get(action) if fits else None
+        return "", None
+
+
+def _is_json(scope: Scope, most: int) -> bool:
+    """Whether the body says that it is JSON of at most `most` bytes."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"")
+    return headers.get(b"content-type") == _JSON and length.isdigit() and int(length) <= most
+
+
+def _response(answer: Answer) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    content = answer if isinstance(answer, bytes) else answer.model_dump_json().encode()
+    return Response(content, media_type="application/json")
+
+
+async def _read(receive: Receive) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the body broke off")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _validated(model: type[M], body: bytes) -> M:
+    """Raises RequestValidationError with the places as FastAPI gives them, HTTPException where it is no text."""
+    if not body:
+        raise RequestValidationError(
+            [{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}]
+        )
+    try:
+        return model.model_validate(json.loads(body))
+    except json.JSONDecodeError as error:
+        problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error", "input": {}}
+        raise RequestValidationError([{**problem, "ctx": {"error": error.msg}}]) from None
+    except ValidationError as error:
+        problems = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+        raise RequestValidationError(problems) from None
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "There was an error parsing the body") from None

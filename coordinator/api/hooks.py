@@ -1,0 +1,124 @@
+"""Where webhooks come in: no key, but a signature; stored before it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import structlog
+from fastapi import APIRouter, Request, Response
+
+from coordinator import deliveries, signatures, webhooks
+from coordinator.api.docs import refusals
+from coordinator.context import Coordinator, Core
+from coordinator.deliveries import Body, Planned, Received
+from coordinator.errors import CoordinatorError, Unauthenticated
+from coordinator.limits import INLINE
+from coordinator.signatures import BadSignature, Verified
+from coordinator.values import Stored
+from coordinator.vault import BadMasterKey
+from coordinator.webhooks import Webhook
+from coordinator.wire import HookAnswer
+
+router = APIRouter(tags=["webhooks"])
+
+log = structlog.get_logger()
+
+#: Refused deliveries of one webhook are logged once in so many seconds.
+_LOG_EVERY = 60.0
+
+
+class NotReady(CoordinatorError):
+    """The signature can't be checked now; the sender may come again."""
+
+    status = 503
+    code = "webhook_not_ready"
+
+
+@dataclass
+class Refusal:
+    """What one webhook has refused since this process began. Nothing of it is stored: anybody may send it."""
+
+    count: int = 0
+    at: float = 0.0
+    reason: str = ""
+    logged_at: float = field(default=float("-inf"))
+
+
+@router.post(
+    "/hooks/{project}/{path:path}",
+    status_code=201,
+    response_model=HookAnswer,
+    summary="Deliver to a webhook",
+    responses={
+        200: {"model": HookAnswer, "description": "This delivery came before; its run"},
+        202: {
+            "model": HookAnswer,
+            "description": "Kept without a run: its task is gone, or refuses the payload",
+        },
+        **{status: answer for status, answer in refusals(401, 404, 413, 429).items() if status != 403},
+    },
+)
+async def receive(project: str, path: str, request: Request, core: Core, response: Response) -> HookAnswer:
+    """Takes a delivery whose signature fits, and makes a run of its task: durable when it is answered."""
+    webhook = await core.database.read(webhooks.find, project, path)
+    body = await request.body()
+    try:
+        verified = await asyncio.to_thread(_verify, core, webhook, request, body)
+    except BadSignature as error:
+        _count(core, webhook, str(error))
+        raise Unauthenticated(f"the delivery is not to be believed: {error}", code="bad_signature") from None
+    except NotReady as error:
+        _count(core, webhook, str(error.__cause__ or f"the secret {webhook.secret} is not set"))
+        raise
+    headers = deliveries.kept_headers(request.headers.raw, signed=webhook.secret is not None)
+    received = Received(webhook, verified, headers, body)
+    planned = await core.database.read(deliveries.prepare, received, core.payloads)
+    if isinstance(planned, Planned):
+        payload, kept = await _keep(core, planned, body)
+        accepted = await core.database.write(deliveries.accept, received, planned, payload, kept)
+        core.waking.notify(*accepted.topics)
+        row, created = accepted.row, accepted.created
+    else:
+        row, created = planned, False
+    if not created:
+        response.status_code = 200
+    elif row.status == "dead":
+        response.status_code = 202
+        log.warning("a delivery has no run", webhook=f"{project}/{path}", delivery=row.id, problem=row.problem)
+    return HookAnswer(id=row.id, delivery_id=row.sender_id, status=row.status, run=row.run_id)
+
+
+def _verify(core: Coordinator, webhook: Webhook, request: Request, body: bytes) -> Verified:
+    headers = dict(request.headers.items())
+    if webhook.secret is None:
+        return signatures.unsigned(headers)
+    # what is wrong here is for the log: the sender is anybody
+    missing = NotReady("this webhook cannot check signatures now; try again later")
+    if webhook.sealed is None:
+        raise missing
+    owner, sealed = webhook.sealed
+    try:
+        secret = core.vault.open(owner, webhook.secret, sealed)
+    except BadMasterKey as error:
+        raise missing from error
+    return signatures.verify(webhook.scheme, secret, headers, body, webhook.at)
+
+
+async def _keep(core: Coordinator, planned: Planned, body: bytes) -> tuple[Stored, Body]:
+    """Large ones go to the blob store, before the transaction that refers to them."""
+    payload = Stored()
+    if planned.plan is not None and planned.plan.payload is not None:
+        payload = await core.values.put(planned.plan.payload)
+    if len(body) <= INLINE:
+        return payload, Body(body, None)
+    return payload, Body(None, await asyncio.to_thread(core.blobs.put, body))
+
+
+def _count(core: Coordinator, webhook: Webhook, reason: str) -> None:
+    refusal = core.refusals.setdefault((webhook.project, webhook.path), Refusal())
+    refusal.count, refusal.at, refusal.reason = refusal.count + 1, webhook.at, reason
+    if webhook.at - refusal.logged_at >= _LOG_EVERY:
+        refusal.logged_at = webhook.at
+        name = f"{webhook.project}/{webhook.path}"
+        log.warning("a delivery was refused", webhook=name, reason=reason, refused=refusal.count)

@@ -1,0 +1,78 @@
+"""Long polls: look, and look again at every wake, until there is something, time is up, or nobody listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from fastapi import Request
+
+from coordinator.context import Coordinator
+from coordinator.errors import invalid_field
+from coordinator.limits import MAX_POLL
+
+T = TypeVar("T")
+
+#: On a shared database a wait looks again by itself this often: while other coordinators are heard, in case one
+#: of them died before it could tell; and while they are not.
+_HEARD, _UNHEARD = 5.0, 1.0
+
+
+def recheck(core: Coordinator) -> float:
+    """The longest a wait goes without a look of its own."""
+    if not core.database.shared:
+        return MAX_POLL
+    return _HEARD if core.waking.hears_others else _UNHEARD
+
+
+async def poll(
+    request: Request,
+    core: Coordinator,
+    topics: list[str],
+    timeout: float,
+    look: Callable[[], Awaitable[T | None]],
+) -> T | None:
+    """What `look` found; None when the time is up, the server stops, or the caller has gone.
+
+    `look` is not called for a caller that has gone: a claim for it would be an attempt without a runner.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + max(0.0, min(timeout, MAX_POLL))
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        with core.waking.listen(*topics) as changed:
+            while not gone.done():
+                changed.clear()
+                found = await look()
+                left = deadline - loop.time()
+                if found is not None or left <= 0 or core.waking.closed:
+                    return found
+                woken = asyncio.ensure_future(changed.wait())
+                try:
+                    await asyncio.wait(
+                        {woken, gone}, timeout=min(left, recheck(core)), return_when=asyncio.FIRST_COMPLETED
+                    )
+                finally:
+                    woken.cancel()
+        return None
+    finally:
+        gone.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+
+
+def parse_position(after: str | None) -> int:
+    """The cursor of a page that goes by numbers. Raises Invalid when it is none of ours."""
+    if not after:
+        return 0
+    if not (after.isascii() and after.isdecimal() and len(after) <= 15):
+        raise invalid_field("after", f"{after!r} is no cursor: give the `next` of an earlier page")
+    return int(after)
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the caller has hung up; the body must have been read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,43 @@
+"""Queues: what is in them, live changes; and why a run is not running."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from coordinator import queues, views, waking, why
+from coordinator.api.docs import refusals
+from coordinator.context import Core
+from coordinator.wire import QueuePage, QueuePatch, QueueState, Why
+
+router = APIRouter(tags=["queues"])
+
+
+@router.get("/queues", response_model=QueuePage, summary="Queues: their limits, and what is in them")
+async def listing(core: Core, project: str | None = None) -> QueuePage:
+    """A task that declares no queue has one of its own, `task/` and its id, without a limit."""
+    return QueuePage(items=[views.queue(*found) for found in await core.database.read(queues.listing, project)])
+
+
+@router.patch(
+    "/queues/{queue:path}",
+    response_model=QueueState,
+    summary="Change a queue live",
+    responses=refusals(404, 409, 422),
+)
+async def change(
+    queue: str,
+    body: QueuePatch,
+    core: Core,
+    project: Annotated[str | None, Query(description="Where several projects have a queue of this name")] = None,
+) -> QueueState:
+    """A live change stays until it is changed again, also when the project is deployed anew."""
+    changed = await core.database.write(queues.change, queue, project, body)
+    core.waking.notify(waking.CLAIMS)
+    return views.queue(*changed)
+
+
+@router.get("/runs/{run}/why", response_model=Why, summary="Why a run is not running", responses=refusals(404))
+async def explain(run: str, core: Core) -> Why:
+    return await core.database.read(why.explain, run, core.settings.max_running)

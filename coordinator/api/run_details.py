@@ -1,0 +1,143 @@
+"""What a run did: its checkpoints, attempts and logs, and the stream that follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+from sqlalchemy import Connection, Row
+
+from coordinator import checkpoints, logs, runs, views, waking
+from coordinator.api.docs import refusals
+from coordinator.api.polling import parse_position, recheck
+from coordinator.context import Coordinator, Core
+from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LogPage
+
+router = APIRouter(tags=["runs"])
+
+_KEEP_ALIVE = 15.0
+_BATCH = 500
+
+
+@router.get(
+    "/runs/{run}/checkpoints",
+    response_model=CheckpointPage,
+    summary="A run's checkpoints and waits, in their order",
+    responses=refusals(404, 422),
+)
+async def list_checkpoints(
+    run: str,
+    core: Core,
+    after: Annotated[str | None, Query(description="The `next` of an earlier page")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+) -> CheckpointPage:
+    """A page ends after `limit` checkpoints, and sooner where their values are large."""
+    position = parse_position(after)
+
+    def read(conn: Connection, now: float) -> tuple[list[Row[Any]], int | None]:
+        runs.get(conn, now, run)
+        return checkpoints.listing(conn, now, run, position, limit)
+
+    rows, following = await core.database.read(read)
+    return CheckpointPage(
+        items=[await views.checkpoint(row, core.values) for row in rows],
+        next=None if following is None else str(following),
+    )
+
+
+@router.get("/runs/{run}/attempts", response_model=AttemptPage, summary="A run's attempts", responses=refusals(404))
+async def list_attempts(run: str, core: Core) -> AttemptPage:
+    rows = await core.database.read(runs.list_attempts, run)
+    return AttemptPage(items=[views.attempt(row) for row in rows])
+
+
+@router.get("/runs/{run}/logs", response_model=LogPage, summary="A run's log lines", responses=refusals(404, 422))
+async def list_logs(
+    run: str,
+    core: Core,
+    after: Annotated[str | None, Query(description="The `next` of an earlier page")] = None,
+    limit: Annotated[int, Query(ge=1, le=5000)] = 500,
+) -> LogPage:
+    """Oldest first. To follow a run that is not over, use `/runs/{run}/stream`."""
+    cursor = logs.parse_cursor(after)
+
+    def read(conn: Connection, now: float) -> list[Row[Any]]:
+        runs.get(conn, now, run)
+        return logs.read(conn, now, run, cursor, limit + 1)
+
+    rows = await core.database.read(read)
+    more, rows = len(rows) > limit, rows[:limit]
+    return LogPage(items=[views.log_line(row) for row in rows], next=logs.cursor_text(rows[-1]) if more else None)
+
+
+@router.get(
+    "/runs/{run}/stream",
+    summary="Follow a run (server-sent events)",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}, **refusals(404, 422)},
+)
+async def stream(
+    run: str,
+    core: Core,
+    after: Annotated[str | None, Query(description="A log cursor to go on after")] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Events `log` (a log line), `progress` (the run's progress and metadata) and `status` (the run without its
+    payload and result). The first `status` is the state now; the one with a final status is the last event.
+    Each event's id is a log cursor: a client that reconnects with `Last-Event-ID` gets every line once.
+    """
+    cursor = logs.parse_cursor(last_event_id or after)
+    await core.database.read(runs.get, run)  # a 404 has to come before the stream begins
+    return StreamingResponse(
+        _events(core, run, cursor), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+async def _events(core: Coordinator, run: str, cursor: logs.Cursor) -> AsyncIterator[str]:
+    def look(conn: Connection, now: float) -> tuple[Row[Any], list[Row[Any]]]:
+        # in one transaction: a final status is read together with every line stored before it
+        return runs.get(conn, now, run), logs.read(conn, now, run, cursor, _BATCH)
+
+    status: tuple[str, int] | None = None
+    progress: dict[str, Any] | None = None
+    with core.waking.listen(waking.run(run)) as changed:
+        while not core.waking.closed:
+            changed.clear()
+            row, lines = await core.database.read(look)
+            shown = views.run_summary(row)
+            if status is None and row.status not in FINAL:
+                status = (row.status, row.attempts)
+                yield _status(shown.model_dump_json(exclude={"payload", "result"}), cursor)
+            for line in lines:
+                cursor = (line.attempt, line.seq)
+                yield _event("log", views.log_line(line).model_dump_json(), cursor)
+            if len(lines) == _BATCH:
+                continue
+            reported: dict[str, Any] = {"progress": shown.progress, "metadata": shown.metadata}
+            if reported != progress and (row.progress is not None or row.metadata is not None):
+                progress = reported
+                yield _event("progress", json.dumps(reported), cursor)
+            if (row.status, row.attempts) != status:
+                status = (row.status, row.attempts)
+                yield _status(shown.model_dump_json(exclude={"payload", "result"}), cursor)
+            if row.status in FINAL:
+                return
+            quiet = min(_KEEP_ALIVE, recheck(core))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), quiet)
+            if not changed.is_set() and quiet == _KEEP_ALIVE:
+                yield ": still here\n\n"
+
+
+def _status(data: str, cursor: logs.Cursor) -> str:
+    return _event("status", data, cursor)
+
+
+def _event(name: str, data: str, cursor: logs.Cursor) -> str:
+    # JSON has no line breaks outside of strings, and in them they are escaped: one data line is enough
+    return f"id: {cursor[0]}.{cursor[1]}\nevent: {name}\ndata: {data}\n\n"

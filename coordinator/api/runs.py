@@ -1,0 +1,201 @@
+"""Runs: trigger, get, list, wait, cancel, replay."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, get_args
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import Connection, Row
+
+from coordinator import failures, runs, triggers, views, waking
+from coordinator.api.direct import Way, Write
+from coordinator.api.docs import refusals
+from coordinator.api.polling import poll
+from coordinator.context import Coordinator, Core
+from coordinator.errors import invalid_field
+from coordinator.payloads import Payloads
+from coordinator.triggers import Made, Plan
+from coordinator.values import Stored
+from coordinator.wire import (
+    API,
+    FINAL,
+    ReplayRequest,
+    Run,
+    RunPage,
+    RunStatus,
+    TriggerRequest,
+    parse_duration,
+)
+
+router = APIRouter(tags=["runs"])
+
+#: Bytes of a trigger that is checked and stored in one transaction. Its payload fits into the run's row.
+_SMALL = 16 * 1024
+
+
+@router.post(
+    "/tasks/{task:path}/runs",
+    status_code=201,
+    response_model=Run,
+    summary="Trigger a task",
+    responses={
+        200: {"model": Run, "description": "The run that this idempotency key or debounce key made before"},
+        **refusals(404, 409, 413, 422, 429),
+    },
+)
+async def trigger(task: str, body: TriggerRequest, core: Core) -> Response:
+    """Makes a run of `task` (or `project/task`). When this is answered, the run is durable.
+
+    The payload is checked against the task's JSON Schema; every wrong field is named.
+    """
+    planned = await core.database.read(triggers.plan, task, body, core.payloads)
+    made = await create(core, planned) if isinstance(planned, Plan) else Made(planned, False, set())
+    return await _answer(core, made)
+
+
+async def trigger_small(core: Coordinator, task: str, body: TriggerRequest) -> Response:
+    """`trigger` there and back once: to check what is small keeps nobody from writing for long."""
+    made = await core.database.write(_plan_and_create, task, body, core.payloads)
+    core.waking.notify(*made.topics)
+    return await _answer(core, made)
+
+
+async def _answer(core: Coordinator, made: Made) -> Response:
+    run = await views.run(made.run, core.values)
+    return Response(run.model_dump_json(), 201 if made.created else 200, media_type="application/json")
+
+
+@router.post(
+    "/runs/{run}/replay",
+    status_code=201,
+    response_model=Run,
+    summary="Replay a run as a new one",
+    responses=refusals(404, 413, 422, 429),
+)
+async def replay(run: str, body: ReplayRequest, core: Core) -> Run:
+    """A new run of the same task and payload, on the current deployment unless `version` says otherwise."""
+    planned = await core.database.read(triggers.plan_replay, run, body, core.payloads)
+    made = await create(core, planned)
+    return await views.run(made.run, core.values)
+
+
+@router.get("/runs", response_model=RunPage, summary="List runs, newest first", responses=refusals(422))
+async def listing(
+    core: Core,
+    status: Annotated[list[str] | None, Query(description="May be given several times, or with commas")] = None,
+    task: str | None = None,
+    project: str | None = None,
+    parent: Annotated[str | None, Query(description="Only runs that this run has triggered")] = None,
+    tag: Annotated[list[str] | None, Query(description="Several: all of them")] = None,
+    dead_letter: Annotated[
+        bool, Query(description="Only those that failed for good, and nobody saw to yet")
+    ] = False,
+    since: Annotated[str | None, Query(description="A time in ISO 8601, or how long ago: 90s, 15m, 2h, 7d")] = None,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> Response:
+    """Items leave out `payload` and `result`; get the run for those."""
+    wanted = runs.Filter(
+        statuses=_statuses(status or []),
+        task=task,
+        project=project,
+        parent=parent,
+        tags=tuple(tag or ()),
+        since=None if since is None else parse_since(since),
+        cursor=cursor,
+        limit=limit,
+        dead_letter=dead_letter,
+    )
+    rows, following = await core.database.read(runs.listing, wanted)
+    page = RunPage(items=[views.run_summary(row) for row in rows], next=following)
+    return Response(
+        page.model_dump_json(exclude={"items": {"__all__": {"payload", "result"}}}), media_type="application/json"
+    )
+
+
+@router.get("/runs/{run}", response_model=Run, summary="A run", responses=refusals(404))
+async def get(run: str, core: Core) -> Run:
+    return await views.run(await core.database.read(runs.get, run), core.values)
+
+
+@router.get("/runs/{run}/wait", response_model=Run, summary="Wait for a run's end", responses=refusals(404))
+async def wait(
+    run: str, request: Request, core: Core, timeout: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 30.0
+) -> Run:
+    """Answers as soon as the run has ended, and after `timeout` seconds (60 at most) in any case."""
+
+    async def look() -> Row[Any] | None:
+        row = await core.database.read(runs.get, run)
+        return row if row.status in FINAL else None
+
+    row = await poll(request, core, [waking.run(run)], timeout, look)
+    if row is None:
+        row = await core.database.read(runs.get, run)
+    return await views.run(row, core.values)
+
+
+@router.post("/runs/{run}/cancel", response_model=Run, summary="Cancel a run", responses=refusals(404))
+async def cancel(run: str, core: Core) -> Run:
+    """A run that has not started ends at once; one that runs is asked to end; one that has ended stays so."""
+    canceled = await core.database.write(runs.cancel, run)
+    core.waking.notify(*canceled.topics)
+    return await views.run(canceled.run, core.values)
+
+
+@router.post(
+    "/runs/{run}/dismiss",
+    response_model=Run,
+    summary="Take a run off the dead-letter list",
+    responses=refusals(404),
+)
+async def dismiss(run: str, core: Core) -> Run:
+    """Somebody has seen to a failed run: it leaves the list, and stays what it is."""
+    return await views.run(await core.database.write(failures.dismiss, run), core.values)
+
+
+def _plan_and_create(conn: Connection, now: float, task: str, body: TriggerRequest, payloads: Payloads) -> Made:
+    planned = triggers.plan(conn, now, task, body, payloads)
+    if not isinstance(planned, Plan):
+        return Made(planned, False, set())
+    assert planned.payload is not None  # only a replay takes an earlier run's
+    return triggers.create(conn, now, planned, Stored(planned.payload.text, None, planned.payload.size))
+
+
+async def create(core: Coordinator, planned: Plan) -> Made:
+    """The planned run, with its payload stored first and its claims woken."""
+    if planned.payload is not None:
+        stored = await core.values.put(planned.payload)
+    else:
+        stored = planned.stored or Stored()
+    made = await core.database.write(triggers.create, planned, stored)
+    core.waking.notify(*made.topics)
+    return made
+
+
+#: Small triggers go the short way.
+WAY = Way(f"{API}/tasks/", {"runs": Write(TriggerRequest, trigger_small)}, most=_SMALL)
+
+
+def _statuses(given: list[str]) -> tuple[str, ...]:
+    found = tuple(word.strip() for item in given for word in item.split(",") if word.strip())
+    known = get_args(RunStatus)
+    for word in found:
+        if word not in known:
+            raise invalid_field("status", f"{word!r} is none of {', '.join(known)}")
+    return found
+
+
+def parse_since(text: str) -> float:
+    try:
+        return datetime.now(UTC).timestamp() - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        # a "+" of an offset that was not quoted in the URL arrives as a space
+        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    except ValueError:
+        raise invalid_field(
+            "since", f"{text!r} is neither a time in ISO 8601 nor a duration such as 90s, 15m, 2h, 7d"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,217 @@
+"""The coordinator as an ASGI application: storage opened and migrated, routes, and one form for all refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from coordinator import keys
+from coordinator import secrets as sealed_secrets
+from coordinator.api import (
+    batches,
+    bulk,
+    deliveries,
+    deployments,
+    events,
+    fleet_attempts,
+    fleet_builds,
+    fleet_runners,
+    health,
+    hooks,
+    queues,
+    run_details,
+    runs,
+    schedules,
+    secrets,
+    tokens,
+)
+from coordinator.api import keys as api_keys
+from coordinator.api.direct import Direct
+from coordinator.api.gate import Gate
+from coordinator.blobs import Blobs
+from coordinator.channel import Channel
+from coordinator.context import Coordinator
+from coordinator.database import Clock, Database
+from coordinator.dialect import now
+from coordinator.errors import CoordinatorError, RateLimited, StorageUnavailable
+from coordinator.maintenance.duties import DUTIES
+from coordinator.maintenance.service import Maintenance
+from coordinator.payloads import Payloads
+from coordinator.seats import Seats
+from coordinator.settings import Settings
+from coordinator.values import Values
+from coordinator.vault import Vault
+from coordinator.waking import Waking
+from coordinator.wire import API, FLEET, FieldProblem, Problem
+
+log = structlog.get_logger()
+
+_DESCRIPTION = """\
+Triggers tasks, follows their runs, deploys projects.
+
+Send a key with every request: `Authorization: Bearer <key>`. A refused request answers
+`{"error": {"code", "message", "fields": [{"path", "message"}]}}`: `code` is stable and for programs, `message`
+for people, and `fields` names every field that is wrong. Times are ISO 8601 in UTC; durations are seconds or
+text such as `90s`, `15m`, `7d`; memory is bytes or text such as `512m`. Lists answer
+`{"items": [...], "next": cursor}`.
+"""
+
+
+def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
+    """Opens the storage, brings the schema up to date, and makes the keys of the settings the ones in force.
+
+    Raises CoordinatorError with a sentence that says what to do.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.resolved_database_url, clock)
+    try:
+        database.migrate()
+        database.write_now(keys.keep_setting, "admin", settings.key("admin"))
+        database.write_now(keys.keep_setting, "runner", settings.key("runner"))
+        blobs = Blobs(settings.data / "blobs")
+        attempt_secrets = keys.AttemptSecrets(settings.data)
+        vault = Vault(settings.resolved_master_key_file)
+        anew = database.write_now(sealed_secrets.seal_anew, vault)
+    except BaseException:
+        database.close()
+        raise
+    if anew:
+        log.info("secrets were sealed with the newest master key", count=anew)
+    seats = Seats(database.session, [duty.name for duty in DUTIES])
+    return Coordinator(
+        settings, database, blobs, Values(blobs), attempt_secrets, Payloads(), Waking(), vault, seats
+    )
+
+
+def create_app(coordinator: Coordinator) -> FastAPI:
+    """The application. Its lifespan runs the maintenance, and closes the coordinator at its end."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        work = [coordinator.seats.run(), Maintenance(coordinator, DUTIES).run()]
+        if coordinator.database.session is not None:
+            work.append(Channel(coordinator.database.session, coordinator.waking).run())
+        running = [asyncio.create_task(each) for each in work]
+        try:
+            yield
+        finally:
+            coordinator.waking.close()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.to_thread(coordinator.database.close)
+
+    app = FastAPI(
+        title="Samovar",
+        servers=[{"url": coordinator.settings.public_url}] if coordinator.settings.public_url else None,
+        version="0.1.0",
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.coordinator = coordinator
+    app.include_router(health.router)
+    app.include_router(hooks.router)
+    app.include_router(tokens.router)
+    # the gate checks the key; this only writes the scheme into the OpenAPI document
+    bearer: Any = HTTPBearer(auto_error=False, description="A key with the role admin")
+    for public in (
+        batches.router,
+        bulk.router,
+        runs.router,
+        run_details.router,
+        queues.router,
+        schedules.router,
+        events.router,
+        secrets.router,
+        api_keys.router,
+        deliveries.router,
+        deployments.router,
+    ):
+        app.include_router(public, prefix=API, dependencies=[Depends(bearer)])
+    for fleet in (fleet_runners.router, fleet_builds.router):
+        app.include_router(fleet, prefix=FLEET)
+    refusals = {CoordinatorError: _refused, RequestValidationError: _invalid, HTTPException: _http}
+    for kind, refuse in refusals.items():
+        app.add_exception_handler(kind, refuse)
+    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(Direct, coordinator=coordinator, ways=[fleet_attempts.WAY, runs.WAY], refusals=refusals)
+    # added last, so that it is passed first
+    app.add_middleware(Gate, coordinator=coordinator)
+    return app
+
+
+def _answer(status: int, problem: Problem) -> JSONResponse:
+    return JSONResponse({"error": problem.model_dump()}, status)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CoordinatorError)
+    if error.status >= 500:
+        log.error("storage unavailable", path=_shown(request), problem=error.message)
+    answer = _answer(error.status, error.problem())
+    if isinstance(error, (RateLimited, StorageUnavailable)):
+        answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return answer
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = [FieldProblem(path=_place(e["loc"]), message=_sentence(e)) for e in error.errors()]
+    message = "; ".join(f"{field.path}: {field.message}" for field in fields)
+    return _answer(422, Problem(code="invalid_request", message=message, fields=fields))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    message = str(error.detail)
+    if error.status_code in (404, 405):
+        message = f"{request.method} {request.url.path}: {message}; /openapi.json has what there is"
+    answer = _answer(error.status_code, Problem(code=codes.get(error.status_code, "bad_request"), message=message))
+    if error.headers:
+        answer.headers.update(error.headers)
+    return answer
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("a request failed", method=request.method, path=_shown(request), exc_info=error)
+    return _answer(500, Problem(code="internal", message="the coordinator failed; its log says why"))
+
+
+def _shown(request: Request) -> str:
+    """The path for the log: who reads that must not be able to complete a token."""
+    path = request.url.path
+    return "/tokens/…" if path.startswith("/tokens/") else path
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    # the first part says body, query or path; what follows is the field as its sender knows it
+    path = ""
+    for part in loc[1:]:
+        path = f"{path}[{part}]" if isinstance(part, int) and path else f"{path}.{part}" if path else str(part)
+    return path or str(loc[0])
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    kind, given = error["type"], repr(error.get("input"))
+    if kind == "missing":
+        return "missing"
+    if kind == "extra_forbidden":
+        return "unknown field"
+    if kind == "json_invalid":
+        return f"not JSON: {error.get('ctx', {}).get('error', error['msg'])}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return message if given in message else f"{message}, got {given if len(given) <= 80 else given[:80] + '…'}"

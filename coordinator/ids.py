@@ -1,0 +1,51 @@
+"""Names of rows: a prefix that says what it is, and 26 letters that sort by time of making."""
+
+from __future__ import annotations
+
+import os
+import time
+
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new(prefix: str) -> str:
+    """`prefix_` + 48 bits of milliseconds and 80 random bits: neighbours in time are neighbours in the index."""
+    number = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10))
+    letters = []
+    for _ in range(26):
+        letters.append(_LETTERS[number & 31])
+        number >>= 5
+    return f"{prefix}_{''.join(reversed(letters))}"
+
+
+def run() -> str:
+    return new("run")
+
+
+def attempt() -> str:
+    return new("att")
+
+
+def deployment() -> str:
+    return new("dep")
+
+
+def schedule() -> str:
+    return new("sch")
+
+
+def event() -> str:
+    return new("evt")
+
+
+def delivery() -> str:
+    return new("whd")
+
+
+def key() -> str:
+    return new("key")
+
+
+def trace() -> str:
+    """32 hexadecimal digits, as W3C trace context wants them."""
+    return os.urandom(16).hex()

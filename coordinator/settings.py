@@ -1,0 +1,90 @@
+"""The coordinator's settings: each a flag of `python -m coordinator` and an environment variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+
+from coordinator import key_files
+from coordinator.wire import Duration
+
+DAY = 86400.0
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="SAMOVAR_COORDINATOR_",
+        env_ignore_empty=True,
+        cli_kebab_case=True,
+        cli_prog_name="python -m coordinator",
+    )
+
+    host: str = Field("127.0.0.1", description="The address to listen on")
+    port: int = Field(7420, ge=0, le=65535, description="The port to listen on; 0 takes a free one")
+    data: Path = Field(description="Directory of the blobs, the server's secret and the embedded database")
+    database_url: str | None = Field(
+        None,
+        description="sqlite:///PATH or postgresql://…; default: coordinator.db in the data directory",
+    )
+    admin_key: SecretStr | None = Field(
+        None, description="A bearer key with the role admin; better in the environment than as a flag"
+    )
+    runner_key: SecretStr | None = Field(None, description="A bearer key with the role runner")
+    admin_key_file: Path | None = Field(
+        None, description="File of the admin key, instead of it; made with a new key where there is none"
+    )
+    runner_key_file: Path | None = Field(None, description="File of the runner's key, likewise")
+    database_password_file: Path | None = Field(
+        None, description="File of the password that the database URL leaves out"
+    )
+    master_key_file: Path | None = Field(
+        None,
+        description="File of the keys that seal secrets, mode 0600; default: master-keys in the data directory",
+    )
+    public_url: str | None = Field(
+        None, description="Where people and programs reach this coordinator; default: http://HOST:PORT"
+    )
+    max_running: int | None = Field(
+        None, ge=1, description="Most runs that execute at once, over all queues and runners; default: no limit"
+    )
+    retention_runs: Duration = Field(
+        30 * DAY, description="How long a run is kept after its end, with its logs and checkpoints; 0: for ever"
+    )
+    retention_events: Duration = Field(30 * DAY, description="How long events and deliveries are kept; 0: for ever")
+    retention_builds: Duration = Field(
+        30 * DAY, description="How long build logs, and versions that nothing needs any more, are kept; 0: for ever"
+    )
+    keep_versions: int = Field(
+        5, ge=1, description="Newest versions of a project whose images are kept, beside the current one"
+    )
+    log_level: str = Field("info", description="debug, info, warning or error")
+
+    @property
+    def resolved_master_key_file(self) -> Path:
+        return self.master_key_file or self.data / "master-keys"
+
+    @property
+    def resolved_public_url(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        own = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return (self.public_url or own).rstrip("/")
+
+    @property
+    def resolved_database_url(self) -> str:
+        url = self.database_url or f"sqlite:///{(self.data / 'coordinator.db').resolve()}"
+        if self.database_password_file is None:
+            return url
+        password = self.database_password_file.read_text("utf-8").strip()
+        return make_url(url).set(password=password).render_as_string(hide_password=False)
+
+    def key(self, role: Literal["admin", "runner"]) -> str | None:
+        """The key of this role that the settings name; one that its file has to be made for is made."""
+        given = self.admin_key if role == "admin" else self.runner_key
+        file = self.admin_key_file if role == "admin" else self.runner_key_file
+        if given is not None or file is None:
+            return None if given is None else given.get_secret_value()
+        return key_files.read(file, role)

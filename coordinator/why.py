@@ -1,0 +1,167 @@
+"""Why a run is not running: the first thing that stands in its way, in words and in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, or_, select
+
+from coordinator import queues, runs, triggers, waits
+from coordinator.limits import MAX_POSITION, RUNNER_ALIVE
+from coordinator.queues import Limits
+from coordinator.tables import IS_LIVE, IS_QUEUED, IS_RUNNING, attempts, lanes, runners
+from coordinator.tables import runs as table
+from coordinator.views import iso
+from coordinator.wire import FINAL, Why, WhyReason
+
+#: Waits of one run that are named.
+_MOST_WAITS = 5
+
+
+def explain(conn: Connection, now: float, run_id: str, max_running: int | None = None) -> Why:
+    """Raises NotFound. `max_running` is the limit over all queues."""
+    run = runs.get(conn, now, run_id)
+    if run.status == "delayed":
+        return _delayed(run)
+    if run.status == "waiting":
+        return _waiting(conn, run)
+    if run.status != "queued":
+        return _not_queued(run)
+    found = _in_the_way(conn, now, run, max_running)
+    position, others = _position(conn, run), _other_lanes(conn, run)
+    if found.reason == "turn":
+        turns = f", taking turns with {others} other lines of its queue" if others else ""
+        place = f"{position}" if position < MAX_POSITION else f"{MAX_POSITION} or later"
+        found.message = f"it waits for its turn: number {place} in line{turns}"
+    found.position, found.takes_turns_with = position, others
+    return found
+
+
+def _answer(run: Row[Any], reason: WhyReason, message: str, **detail: Any) -> Why:
+    return Why(
+        run=run.id,
+        status=run.status,
+        reason=reason,
+        message=message,
+        queue=run.queue,
+        concurrency_key=run.concurrency_key,
+        **detail,
+    )
+
+
+def _delayed(run: Row[Any]) -> Why:
+    until = iso(run.due_at)
+    if run.attempts:
+        message = f"attempt {run.attempts} failed, and the next is due at {until}"
+    elif run.debounce_key is not None:
+        message = (
+            f"it is debounced by the key {run.debounce_key!r} until {until}, and longer if it is triggered again"
+        )
+    else:
+        message = f"it was triggered with a delay, until {until}"
+    return _answer(run, "delayed", message, until=until)
+
+
+def _waiting(conn: Connection, run: Row[Any]) -> Why:
+    found = waits.pending(conn, run.id)
+    shown = [f"{waits.describe(row.kind, row.name)} ({row.key})" for row in found[:_MOST_WAITS]]
+    more = f", and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    until = iso(found[0].due_at) if found else None
+    at = f" until {until}" if until else ""
+    message = f"it holds no container, and goes on after {' or '.join(shown)}{more}{at}"
+    return _answer(run, "waiting", message, until=until)
+
+
+def _not_queued(run: Row[Any]) -> Why:
+    if run.status in FINAL:
+        return _answer(run, "ended", f"it has ended: {run.status}")
+    return _answer(run, "running", "it is running")
+
+
+def _in_the_way(conn: Connection, now: float, run: Row[Any], max_running: int | None) -> Why:
+    limits = queues.get(conn, run.project, run.queue)
+    found = None if limits is None else _queue(conn, now, run, limits)
+    if found is None and max_running is not None:
+        occupied = int(conn.scalar(select(func.count()).select_from(table).where(IS_RUNNING)) or 0)
+        if occupied >= max_running:
+            found = _answer(
+                run,
+                "global_limit",
+                f"{occupied} runs are running, of {max_running} that may at once over all queues",
+                limit=max_running,
+                occupied=occupied,
+            )
+    return found or _fleet(conn, now, run)
+
+
+def _queue(conn: Connection, now: float, run: Row[Any], limits: Limits) -> Why | None:
+    name, key = limits.name, run.concurrency_key
+    if limits.paused:
+        return _answer(run, "paused", f"its queue {name!r} is paused; samovar queues resume {name}")
+    if limits.concurrency is not None:
+        occupied = queues.running(conn, run.project, name)
+        if occupied >= limits.concurrency:
+            words = f"its queue {name!r} is full: {occupied} of {limits.concurrency} runs are running"
+            return _answer(run, "queue_limit", words, limit=limits.concurrency, occupied=occupied)
+    if limits.per_key is not None and key is not None:
+        occupied = queues.running(conn, run.project, name, key)
+        if occupied >= limits.per_key:
+            words = f"{occupied} of {limits.per_key} runs with the key {key!r} are running in its queue {name!r}"
+            return _answer(run, "key_limit", words, limit=limits.per_key, occupied=occupied)
+    if limits.throttles and run.rated_at is None:
+        opens_at = queues.rate_opens_at(conn, now, limits, key)
+        if opens_at is not None:
+            of = f" with the key {key!r}" if key is not None else ""
+            words = f"its queue {name!r} starts {limits.rate} runs{of}: the next one at {iso(opens_at)}"
+            return _answer(run, "rate", words, until=iso(opens_at), limit=limits.rate_limit)
+    return None
+
+
+def _fleet(conn: Connection, now: float, run: Row[Any]) -> Why:
+    alive = list(conn.execute(select(runners).where(runners.c.seen_at > now - RUNNER_ALIVE)))
+    if not alive:
+        return _answer(
+            run, "no_runner", "no runner is alive; `samovar up` starts one, `samovar doctor` looks further"
+        )
+    largest = triggers.largest_memory(conn, now)
+    if largest is not None and run.memory > largest:
+        words = f"it asks for {run.memory} bytes of memory, and the most that a runner gives one task is {largest}"
+        return _answer(run, "memory", words, limit=largest)
+    held: dict[str, tuple[int, int]] = {}
+    for runner, memory, count in conn.execute(
+        select(attempts.c.runner, func.coalesce(func.sum(attempts.c.memory), 0), func.count())
+        .where(IS_LIVE)
+        .group_by(attempts.c.runner)
+    ):
+        held[runner] = (int(memory), int(count))
+    free = 0
+    for runner in alive:
+        used, count = held.get(runner.name, (0, 0))
+        free = max(free, runner.memory - used if runner.slots > count else 0)
+    if free < run.memory:
+        words = f"no runner has {run.memory} bytes of memory and a slot free now: the most is {free}"
+        return _answer(
+            run, "memory", words, limit=max(r.memory for r in alive), occupied=sum(m for m, _ in held.values())
+        )
+    return _answer(run, "turn", "")
+
+
+def _position(conn: Connection, run: Row[Any]) -> int:
+    before = or_(table.c.order_at < run.order_at, (table.c.order_at == run.order_at) & (table.c.id < run.id))
+    ahead = select(table.c.id).where(IS_QUEUED, table.c.lane == run.lane, before).limit(MAX_POSITION - 1).subquery()
+    return int(conn.scalar(select(func.count()).select_from(ahead)) or 0) + 1
+
+
+def _other_lanes(conn: Connection, run: Row[Any]) -> int:
+    others = (
+        select(lanes.c.id)
+        .where(
+            lanes.c.project == run.project,
+            lanes.c.queue == run.queue,
+            lanes.c.rank.is_not(None),
+            lanes.c.id != run.lane,
+        )
+        .limit(MAX_POSITION)
+        .subquery()
+    )
+    return int(conn.scalar(select(func.count()).select_from(others)) or 0)

@@ -1,0 +1,100 @@
+"""What a runner and the sidecar on its host say to each other; and where both find the coordinators."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from coordinator.wire.basics import Outcome, Reason, Start
+from coordinator.wire.fleet import Assignment
+from coordinator.wire.runs import ErrorBody
+
+
+class Register(BaseModel):
+    """A container the sidecar is to listen for; `assignment` where one is bound to it already.
+
+    `undelivered`: the container may not have the assignment yet, and gets it if it says so. `pid` is
+    process 1 of the container as the host sees it, where the runner knows it: after the first connection
+    nobody but that process is let in.
+    """
+
+    pid: int | None = None
+    assignment: Assignment | None = None
+    undelivered: bool = False
+    start: Start = "cold"
+
+
+class ContainerState(BaseModel):
+    """What the sidecar knows of a container. `directory` is what to mount at SOCKET_DIRECTORY."""
+
+    directory: str
+    connected: bool = False
+    attempt: str | None = None
+    #: The last attempt whose end the coordinator has accepted.
+    finished: str | None = None
+
+
+class Assign(BaseModel):
+    assignment: Assignment
+    start: Start
+
+
+class CancelAttempt(BaseModel):
+    attempt: str
+    reason: Literal["canceled", "timeout"]
+    #: Seconds between SIGTERM and SIGKILL.
+    grace: float
+    #: What the run's error shall say.
+    message: str
+
+
+class SidecarEvent(BaseModel):
+    """Something a runner acts on.
+
+    `ready` (with `error` where the project's modules could not be imported) · `started` · `extended` (to
+    `seconds` beyond the timeout) · `ending` (its end goes to the coordinator now: whoever hears of it there may
+    ask for a container before `finished` is read here) · `finished` (accepted by the coordinator; `clean` says
+    whether the container may be used again) · `stale` (the coordinator refused the attempt's token, or the
+    container runs another) · `idle` (a container that was believed busy came back with nothing running) ·
+    `disconnected`.
+    """
+
+    seq: int
+    container: str
+    kind: Literal["ready", "started", "extended", "ending", "finished", "stale", "idle", "disconnected"]
+    attempt: str | None = None
+    error: ErrorBody | None = None
+    seconds: float | None = None
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    clean: bool = False
+    memory: int | None = None
+
+
+class Events(BaseModel):
+    """`boot` names the sidecar's process: where it changes, every container is registered again."""
+
+    boot: str
+    next: int
+    events: list[SidecarEvent] = Field(default_factory=list)
+
+
+class Addresses:
+    """Where coordinators answer, of which any will do: one is called until it does not answer."""
+
+    def __init__(self, urls: str) -> None:
+        """`urls`: one, or several with commas between them."""
+        self._urls = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
+        if not self._urls:
+            raise ValueError("no coordinator: give its URL, or several with commas between them")
+        self._at = 0
+
+    @property
+    def current(self) -> str:
+        return self._urls[self._at]
+
+    def failed(self, url: str) -> None:
+        """The next one is current, unless another caller has said so already."""
+        if url == self.current:
+            self._at = (self._at + 1) % len(self._urls)

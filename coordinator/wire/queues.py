@@ -1,0 +1,51 @@
+"""Queues over the public API."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from coordinator.wire.basics import Strict
+
+
+class QueueState(BaseModel):
+    """A queue: its limits, and what is in it now.
+
+    `concurrency` is the limit that holds: `declared_concurrency` of the code unless `overridden` live. `rate` is
+    text such as "100/m".
+    """
+
+    project: str
+    name: str
+    concurrency: int | None
+    declared_concurrency: int | None
+    overridden: bool
+    per_key: int | None
+    rate: str | None
+    rate_excess: Literal["wait", "refuse"]
+    on_full: Literal["queue", "skip", "cancel_running", "keep_newest"]
+    paused: bool
+    running: int
+    queued: int
+
+
+class QueuePage(BaseModel):
+    items: list[QueueState]
+    next: str | None = None
+
+
+class QueuePatch(Strict):
+    """A live change; what is left out stays. `concurrency` null: the code's own value again."""
+
+    concurrency: int | None = Field(None, le=1_000_000)
+    paused: bool | None = None
+
+    @field_validator("concurrency")
+    @classmethod
+    def _some(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:
+            raise ValueError(
+                "give at least 1, or null for the code's own value; to let nothing start, pause the queue"
+            )
+        return value
