@@ -1,0 +1,148 @@
+"""What runs in a builder to install packages, and what its output means when it fails."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from samovar.wire import IMAGE_ENVIRONMENT
+
+from images.errors import InstallError
+from images.host import HostNetwork
+from images.requirements import Requirements
+
+#: What dpkg and apt need of root: owners and modes of files, and apt's own unprivileged user for downloads.
+APT_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"]
+
+
+def pip_script(requirements: Requirements, lent: str, network: HostNetwork) -> str:
+    """The shell script that makes the virtual environment. `lent` is where the builder sees the host's loans."""
+    python = f"{IMAGE_ENVIRONMENT}/bin/python"
+    lines = [
+        "set -eu",
+        # what the builder's user leaves there, a runner that is not root could not remove
+        f"trap 'find {lent}/work -mindepth 1 -delete || true' EXIT",
+        *_exports(network, lent, certificates=("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")),
+        f"export HOME={lent}/work TMPDIR={lent}/work PIP_CACHE_DIR={lent}/cache/pip UV_CACHE_DIR={lent}/cache/uv",
+        "export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_PROGRESS_BAR=off PIP_NO_COLOR=1",
+        "export PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1",
+        f"python3 -m venv --without-pip {IMAGE_ENVIRONMENT}",
+    ]
+    if requirements.empty:
+        return "\n".join(lines) + "\n"
+    listed = f"{lent}/in/requirements.txt"
+    if requirements.lock:
+        tools = f"{lent}/work/tools"
+        listed = f"{lent}/work/requirements.txt"
+        lines += [
+            f"python3 -m venv --without-pip {tools}",
+            f"python3 -m pip --python {tools}/bin/python install --quiet uv",
+            f"cd {lent}/in",
+            f"{tools}/bin/uv export --quiet --frozen --no-emit-project --no-dev --no-emit-package samovar "
+            f"--format requirements-txt --output-file {listed}",
+        ]
+    constraints = f" -c {lent}/in/constraints.txt" if "constraints.txt" in requirements.files else ""
+    lines += [
+        # wheels that the project brings are named relative to this directory
+        f"cd {lent}/in",
+        f"python3 -m pip --python {python} install -r {listed}{constraints}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def apt_script(packages: list[str], lent: str, network: HostNetwork) -> str:
+    """The shell script that installs Debian packages as root and leaves no lists or archives behind."""
+    names = " ".join(shlex.quote(package) for package in packages)
+    options = "-o Dpkg::Use-Pty=0 -o APT::Install-Recommends=false"
+    if network.bundle is not None:
+        options += f" -o Acquire::https::CAInfo={lent}/in/ca.pem"
+    proxies = {key.lower(): value for key, value in network.environment.items() if key.lower().endswith("_proxy")}
+    return "\n".join(
+        [
+            "set -eu",
+            *(f"export {key}={shlex.quote(value)}" for key, value in sorted(proxies.items())),
+            "export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 TMPDIR=/tmp",
+            "command -v apt-get >/dev/null || { echo 'E: the base image has no apt-get' >&2; exit 100; }",
+            f"apt-get {options} update -q",
+            f"apt-get {options} install -q -y --no-install-recommends {names}",
+            "apt-get clean",
+            "rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log",
+            "",
+        ]
+    )
+
+
+def explain_pip(output: list[str], exit_code: int, requirements: Requirements) -> InstallError:
+    """What went wrong in words, with pip's own line and the requirement's place in the project."""
+    errors = [line for line in output if line.startswith(("ERROR:", "error:"))]
+    text = "\n".join(output)
+    if name := _match(r"No matching distribution found for (\S+)", text):
+        if _unreachable(text):
+            return InstallError(
+                f"the package index could not be reached for {name}: {_network_line(output)}",
+                code="index_unreachable",
+            )
+        quoted = next((line for line in errors if "find a version" in line), errors[0] if errors else "")
+        project = re.split(r"[^A-Za-z0-9._-]", name)[0]
+        place = requirements.place_of(project) or requirements.source or "requirements"
+        return InstallError(
+            f"the requirement {name!r} cannot be installed: no such package, or no version of it for this Python. "
+            f"pip says: {quoted}",
+            code="requirement_not_found",
+            fields={place: f"{name!r}: {quoted.removeprefix('ERROR: ')}"},
+        )
+    if "conflicting dependencies" in text or "ResolutionImpossible" in text:
+        start = next((i for i, line in enumerate(output) if "ERROR: Cannot install" in line), 0)
+        return InstallError(
+            "the requirements contradict each other. pip says:\n" + "\n".join(output[start:][:15]),
+            code="requirements_conflict",
+        )
+    if _unreachable(text):
+        return InstallError(
+            f"the package index could not be reached: {_network_line(output)}", code="index_unreachable"
+        )
+    said = "\n".join(errors[-3:] or output[-10:])
+    hint = ""
+    if "subprocess-exited-with-error" in text or "Failed building wheel" in text or "Failed to build" in text:
+        culprit = _match(r"Failed (?:building wheel for|to build) (\S+)", text)
+        hint = (
+            f"{culprit or 'a package'} could not be built from its source. Take a version that has a wheel, or "
+            'name the compilers and headers it needs in apt = ["build-essential", …]. '
+        )
+        start = next((i for i, line in enumerate(output) if "exited-with-error" in line), max(0, len(output) - 20))
+        said = "\n".join(output[start:][:25])
+    return InstallError(f"{hint}pip failed (exit code {exit_code}). It says:\n{said}")
+
+
+def explain_apt(output: list[str], exit_code: int) -> InstallError:
+    """What went wrong in words, with apt's own line."""
+    errors = [line for line in output if line.startswith("E:")] or output[-5:]
+    text = "\n".join(errors)
+    if name := _match(r"Unable to locate package (\S+)", text) or _match(r"Version '[^']*' for '([^']*)'", text):
+        return InstallError(
+            f"the Debian package {name!r} is not to be had: {errors[0]}",
+            code="package_not_found",
+            fields={"project.apt": f"{name!r}: {errors[0].removeprefix('E: ')}"},
+        )
+    return InstallError(f"apt-get failed (exit code {exit_code}). It says:\n{text}")
+
+
+def _exports(network: HostNetwork, lent: str, *, certificates: tuple[str, ...]) -> list[str]:
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(network.environment.items())]
+    if network.bundle is not None:
+        lines += [f"export {name}={lent}/in/ca.pem" for name in certificates]
+    return lines
+
+
+def _match(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return found[1] if found else None
+
+
+def _unreachable(text: str) -> bool:
+    return "WARNING: Retrying (Retry(total=0" in text or "Could not fetch URL" in text
+
+
+def _network_line(output: list[str]) -> str:
+    lines = [line for line in output if "Could not fetch URL" in line or "Retrying (Retry" in line]
+    return lines[-1].removeprefix("WARNING: ") if lines else output[-1]

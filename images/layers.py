@@ -1,0 +1,246 @@
+"""The layers of a project's image, each an image of its own, named by its content and made only once.
+
+base            Python, pip and venv                                  images/base.py
+apt             + Debian packages, where the project asks for some
+dependencies    + the virtual environment with the requirements
+deployment      + the SDK, the project's code, the manifest           images/deployment.py
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_SDK, TASK_UID
+
+from images import names
+from images.archive import ImageConfig, take_tree
+from images.base import Base
+from images.config import Config
+from images.docker_builder import Box, Builder, Log, Outcome
+from images.errors import InstallError
+from images.host import HostNetwork, host_network
+from images.install import APT_CAPABILITIES, apt_script, explain_apt, explain_pip, pip_script
+from images.requirements import Requirements
+from images.settings import ImageSettings
+from images.source import Layer
+
+#: Where a builder sees what the host lends it; a tmpfs lies over /tmp, so nothing of it stays.
+_LENT = "/tmp/samovar"
+HOME = "/home/task"
+
+_USER_LINE = f"task:x:{TASK_UID}:{TASK_UID}:task:{HOME}:/usr/sbin/nologin\n"
+_GROUP_LINE = f"task:x:{TASK_UID}:\n"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What the steps of one build share."""
+
+    builder: Builder
+    project: str
+    state: Path
+    settings: ImageSettings
+    log: Log
+    #: Labels by which a runner finds the containers of a build that died with it.
+    owner: dict[str, str]
+
+    def labels(self, kind: str) -> dict[str, str]:
+        return names.labels(self.project, kind, {**self.settings.labels, **self.owner})
+
+    def image_labels(self, kind: names.Kind) -> dict[str, str]:
+        return names.labels(self.project, kind, self.settings.labels)
+
+
+def with_packages(shop: Workshop, base: Base, config: Config) -> str:
+    """The image of `base` with the project's Debian packages, or the base itself where it asks for none."""
+    packages = sorted(set(config.project.apt))
+    if not packages:
+        return base.id
+    image = names.image_name(shop.project, "apt", [base.id, *packages])
+    if shop.builder.image_id(image) is not None:
+        shop.log(f"Debian packages are as before ({image})")
+        return image
+    shop.log(f"installing Debian packages: {', '.join(packages)}")
+    network = host_network()
+    files = {"install.sh": apt_script(packages, _LENT, network).encode()}
+    tail: list[str] = []
+    with _lent(shop, files, network) as binds:
+        box = _box(shop, base.id, binds, user="0:0", capabilities=APT_CAPABILITIES)
+        with shop.builder.container(box) as container:
+            outcome = container.run(stdout=_both(shop.log, tail), stderr=_both(shop.log, tail))
+            _check(shop, outcome, "the installation of Debian packages")
+            if outcome.exit_code != 0:
+                raise explain_apt(tail, outcome.exit_code)
+            environment = shop.builder.environment_of(base.id)
+            # a commit copies the container's labels, and an image belongs to no build
+            labels = {**shop.image_labels("apt"), **dict.fromkeys(shop.owner, "")}
+            container.commit(image, ImageConfig(labels, environment))
+    shop.log(f"Debian packages installed in {outcome.seconds:.1f} s")
+    return image
+
+
+def with_dependencies(shop: Workshop, below: str, requirements: Requirements) -> str:
+    """The image of `below` with the project's virtual environment."""
+    identifier = shop.builder.image_id(below)
+    if identifier is None:
+        raise InstallError(f"the image {below} has gone while it was being built on; deploy again")
+    for line in requirements.left_out:
+        shop.log(f"leaving out {line}: the image brings its own Samovar SDK")
+    image = names.image_name(shop.project, "dependencies", [identifier, *requirements.key()])
+    if shop.builder.image_id(image) is not None:
+        shop.log(f"dependencies are as before ({image})")
+        return image
+    source = requirements.source
+    shop.log("no dependencies" if requirements.empty else f"installing the dependencies of {source}")
+    network = host_network()
+    for setting in [] if requirements.empty else network.left_out:
+        shop.log(f"{setting} names a path of this host; a build does not see it")
+    files = {"install.sh": pip_script(requirements, _LENT, network).encode(), **requirements.files}
+    tail: list[str] = []
+    with _lent(shop, files, network) as binds:
+        box = _box(shop, identifier, binds, network_name="none" if requirements.empty else "bridge")
+        with shop.builder.container(box) as container:
+            users = _users(container.read("/etc/passwd"), container.read("/etc/group"))
+            container.put(_homestead(users))
+            outcome = container.run(stdout=_both(shop.log, tail), stderr=_both(shop.log, tail))
+            _check(shop, outcome, "the installation of dependencies")
+            if outcome.exit_code != 0:
+                raise explain_pip(tail, outcome.exit_code, requirements)
+            # the environment and nothing else is taken out of the builder
+            with container.copy_out(IMAGE_ENVIRONMENT) as environment, tempfile.TemporaryFile() as stream:
+                layer = Layer(stream)
+                for path, content in users.items():
+                    layer.file(path, content)
+                layer.directory(HOME.lstrip("/"), uid=TASK_UID, mode=0o700)
+                for directory in (IMAGE_SDK, IMAGE_CODE):
+                    layer.directory(directory.lstrip("/"))
+                take_tree(environment, layer.tar, target=IMAGE_ENVIRONMENT.lstrip("/"))
+                layer.close()
+                config = ImageConfig(
+                    shop.image_labels("dependencies"),
+                    shop.builder.environment_of(identifier),
+                    user=f"{TASK_UID}:{TASK_UID}",
+                )
+                shop.builder.append(identifier, stream, image, config)
+    shop.log(f"dependencies installed in {outcome.seconds:.1f} s ({image})")
+    return image
+
+
+def _check(shop: Workshop, outcome: Outcome, what: str) -> None:
+    if outcome.timed_out:
+        raise InstallError(
+            f"{what} took longer than {shop.settings.build_timeout:g} s and was ended; "
+            "the operator may allow more (build_timeout)",
+            code="build_timeout",
+        )
+    if outcome.out_of_memory:
+        raise InstallError(
+            f"{what} needed more than the {shop.settings.build_memory // 1024**2} MiB a build may take; "
+            "the operator may allow more (build_memory)",
+            code="build_out_of_memory",
+        )
+
+
+def _box(
+    shop: Workshop,
+    image: str,
+    binds: list[tuple[Path, str, bool]],
+    *,
+    user: str = f"{TASK_UID}:{TASK_UID}",
+    capabilities: list[str] | None = None,
+    network_name: str = "bridge",
+) -> Box:
+    return Box(
+        image=image,
+        command=["/bin/sh", f"{_LENT}/in/install.sh"],
+        labels=shop.labels("builder"),
+        memory=shop.settings.build_memory,
+        pids=shop.settings.build_pids,
+        timeout=shop.settings.build_timeout,
+        user=user,
+        network="none" if network_name == "none" else "bridge",
+        capabilities=capabilities or [],
+        tmpfs={"/tmp": "rw,nosuid,nodev,exec,size=256m,nr_inodes=100k,mode=1777"},
+        binds=binds,
+    )
+
+
+@contextmanager
+def _lent(shop: Workshop, files: dict[str, bytes], network: HostNetwork) -> Iterator[list[tuple[Path, str, bool]]]:
+    """What the host lends to one builder: its files read-only, and the project's package cache."""
+    cache = shop.state / "cache" / shop.project
+    for directory in (shop.state, cache.parent, cache):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # packages are unpacked on the disk, beside the cache: a tmpfs would count against the memory
+    scratch = Path(tempfile.mkdtemp(prefix="build-", dir=cache))
+    # here too, and not in /tmp: a runner in a container shares this directory with the host, and no other
+    work = Path(tempfile.mkdtemp(prefix="in-", dir=shop.state))
+    try:
+        for directory in (cache, scratch):
+            _give(directory)
+        for name, data in files.items():
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / name).write_bytes(data)
+        if network.bundle is not None:
+            shutil.copyfile(network.bundle, work / "ca.pem")
+        # the builder's user is another one; the directory above is of this process alone
+        for path in [work, *work.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        yield [(work, f"{_LENT}/in", False), (cache, f"{_LENT}/cache", True), (scratch, f"{_LENT}/work", True)]
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _give(directory: Path) -> None:
+    """Let the builder's user write in `directory`, and nobody else where that can be had."""
+    if os.geteuid() == 0:
+        os.chown(directory, TASK_UID, TASK_UID)
+    else:
+        # a user cannot give files away; the directories above let nobody else in
+        directory.chmod(0o777)
+
+
+def _users(passwd: bytes, group: bytes) -> dict[str, bytes]:
+    return {"etc/passwd": _with_line(passwd, _USER_LINE), "etc/group": _with_line(group, _GROUP_LINE)}
+
+
+def _homestead(users: dict[str, bytes]) -> bytes:
+    """What has to be in place before the user of tasks can make its virtual environment."""
+    stream = io.BytesIO()
+    layer = Layer(stream)
+    for path, content in users.items():
+        layer.file(path, content)
+    layer.directory(IMAGE_ENVIRONMENT.lstrip("/"), uid=TASK_UID)
+    layer.close()
+    return stream.getvalue()
+
+
+def _with_line(content: bytes, line: str) -> bytes:
+    number = line.split(":")[2].encode()
+    if re.search(rb"(?m)^[^:\n]*:[^:\n]*:" + re.escape(number) + rb":", content):
+        return content
+    ended = content if content.endswith(b"\n") or not content else content + b"\n"
+    return ended + line.encode()
+
+
+def _both(log: Log, tail: list[str]) -> Log:
+    def take(line: str) -> None:
+        text = line.rstrip()
+        if not text:
+            return
+        tail.append(text[:4000])
+        # a package that prints without end must not fill the memory of the runner
+        if len(tail) > 500:
+            del tail[:250]
+        log(text[:4000])
+
+    return take

@@ -1,0 +1,40 @@
+"""What an operator may set about builds."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from coordinator.wire import Duration, Memory
+
+#: The Python that a project gets when its samovar.toml names none.
+DEFAULT_PYTHON = "3.11"
+
+
+class ImageSettings(BaseModel):
+    """Limits of builds. Memory is bytes (or "2g"), durations are seconds (or "15m")."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Of the container that installs dependencies; swap is not given on top of it.
+    build_memory: Memory = 2 * 1024**3
+    build_pids: int = Field(default=512, ge=16)
+    build_timeout: Duration = 15 * 60.0
+
+    #: Of the container that imports the modules to read the task index.
+    index_memory: Memory = 512 * 1024**2
+    index_pids: int = Field(default=128, ge=16)
+    index_timeout: Duration = 60.0
+    #: JSON text of a seccomp profile for that container; the engine's own when there is none.
+    seccomp: str | None = None
+
+    #: Of the unpacked source.
+    source_bytes: Memory = 512 * 1024**2
+    source_files: int = Field(default=50_000, ge=1)
+
+    #: How long the registry may take to begin to answer a pull.
+    registry_timeout: Duration = 20.0
+    #: Never ask a registry: bases come from the engine or from Debian packages.
+    offline: bool = False
+
+    #: Labels that every container and image of a build gets on top of its own.
+    labels: dict[str, str] = Field(default_factory=dict)
