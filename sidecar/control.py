@@ -1,0 +1,119 @@
+"""What the runner of this host asks of the sidecar: HTTP over a unix socket that only its owner may open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, HTTPException
+
+from coordinator.wire import Assign, CancelAttempt, ContainerState, Events, Register
+from sidecar.connection import clear
+from sidecar.container import Container
+from sidecar.events import EventLog
+from sidecar.logs import Budget
+from sidecar.settings import Settings
+from sidecar.upstream import Upstream
+
+#: A name becomes a directory.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class Sidecar:
+    """All containers of the host, by name."""
+
+    def __init__(self, settings: Settings, events: EventLog) -> None:
+        self._root = settings.containers_directory
+        self.events = events
+        self.upstream = Upstream(settings.coordinator_url)
+        self._budget = Budget(settings.buffer_bytes)
+        self._containers: dict[str, Container] = {}
+
+    async def register(self, name: str, body: Register) -> ContainerState:
+        container = self._containers.get(name)
+        if container is None:
+            if not _NAME.fullmatch(name):
+                raise HTTPException(422, f"{name!r} is not a container's name")
+            container = Container(name, self._root / name, self.upstream, self.events, self._budget)
+            container.listener.pid = body.pid
+            self._containers[name] = container
+            if body.assignment is not None:
+                container.resume(body.assignment, body.start, undelivered=body.undelivered)
+            try:
+                await container.listener.open()
+            except OSError as error:
+                # registered, it would be believed to listen
+                del self._containers[name]
+                container.remove()
+                raise HTTPException(503, f"{container.listener.directory}: cannot listen: {error}") from None
+        elif body.assignment is not None:
+            container.resume(body.assignment, body.start, undelivered=body.undelivered)
+        return container.state()
+
+    def get(self, name: str) -> Container:
+        container = self._containers.get(name)
+        if container is None:
+            raise HTTPException(404, f"no container {name!r} is registered")
+        return container
+
+    def forget(self, name: str) -> None:
+        container = self._containers.pop(name, None)
+        if container is not None:
+            container.remove()
+        elif _NAME.fullmatch(name):
+            # from before this process: the directory stands for a container that is gone
+            clear(self._root / name)
+
+    async def close(self) -> None:
+        for container in self._containers.values():
+            container.close()
+        await self.upstream.close()
+
+
+def create_app(settings: Settings, events: EventLog | None = None) -> FastAPI:
+    """The control application; its sockets are below `settings.containers_directory`.
+
+    `events` is given by a server that has to end their long polls before it can stop.
+    """
+    sidecar: Sidecar
+    events_log = events or EventLog()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        nonlocal sidecar
+        sidecar = Sidecar(settings, events_log)
+        yield
+        await sidecar.close()
+
+    app = FastAPI(title="Samovar sidecar", lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    @app.put("/containers/{name}")
+    async def register(name: str, body: Register) -> ContainerState:
+        """Listens for a container; where it already does, binds the assignment that runs in it."""
+        return await sidecar.register(name, body)
+
+    @app.delete("/containers/{name}", status_code=204)
+    async def forget(name: str) -> None:
+        sidecar.forget(name)
+
+    @app.post("/containers/{name}/assign", status_code=202)
+    async def assign(name: str, body: Assign) -> None:
+        """Hands an attempt over, now or when the container connects; the `started` event confirms it."""
+        sidecar.get(name).assign(body.assignment, body.start)
+
+    @app.post("/containers/{name}/cancel", status_code=202)
+    async def cancel(name: str, body: CancelAttempt) -> None:
+        """Tells the container to end an attempt; 409 where it can't be told (the runner then kills it)."""
+        if not sidecar.get(name).cancel(body):
+            raise HTTPException(409, f"attempt {body.attempt} can't be reached in {name}")
+
+    @app.get("/events")
+    async def read_events(boot: str = "", after: int = 0, timeout: float = 25.0) -> Events:
+        """A long poll for what happened since event `after` of this process, named by `boot`.
+
+        With another `boot` it answers at once with where the log ends.
+        """
+        return await sidecar.events.after(boot, after, min(timeout, 60.0))
+
+    return app
