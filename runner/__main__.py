@@ -1,0 +1,43 @@
+"""`python -m runner`: every setting is a flag and an environment variable."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from pydantic_settings import CliApp
+
+from runner import logging
+from runner.agent import Agent
+from runner.docker_engine import DockerEngine
+from runner.errors import RunnerError
+from runner.policy import Policy
+from runner.settings import Settings
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT, then drains."""
+    policy = Policy.read(settings.policy)
+    settings.state.mkdir(parents=True, exist_ok=True)
+    engine = await asyncio.to_thread(DockerEngine)
+    agent = Agent(settings, engine, policy)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, agent.stop)
+    await agent.run()
+    engine.close()
+
+
+def main() -> int:
+    logging.configure()
+    try:
+        asyncio.run(serve(CliApp.run(Settings)))
+    except RunnerError as error:
+        print(f"runner: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""A container the runner owns, from its reservation in the ledger to its removal."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Literal
+
+from coordinator.wire import Assignment, SidecarEvent, Start
+from runner.spec import ContainerKey
+
+State = Literal["starting", "idle", "busy", "leaving"]
+
+
+@dataclass(frozen=True)
+class Died:
+    """The engine says that the container died."""
+
+
+@dataclass(frozen=True)
+class EndAsked:
+    """Somebody wants this attempt to end; it knows why. Left unread by its end, it is none of the next one's."""
+
+    attempt: str
+
+
+Happening = SidecarEvent | Died | EndAsked
+
+
+@dataclass(eq=False)
+class Container:
+    name: str
+    key: ContainerKey
+    #: Monotonic time of its creation, in seconds.
+    since: float
+    state: State = "starting"
+    runs: int = 0
+    task: str = ""
+    assignment: Assignment | None = None
+    start: Start = "cold"
+    #: Resident bytes when the modules had just been imported; None: not known, so not kept warm.
+    baseline: int | None = None
+    #: Its run has ended well and the coordinator is being told: it is about to come free.
+    returning: bool = False
+    #: What is said of it, for whoever runs an attempt here.
+    inbox: asyncio.Queue[Happening] = field(default_factory=asyncio.Queue)
+    #: Set when the engine has answered to its creation and start, whatever it answered.
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Set when the modules are imported, could not be, or the container died.
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, what: Happening) -> None:
+        if isinstance(what, SidecarEvent) and what.kind == "ready":
+            self.baseline = what.memory if what.error is None else None
+            self.settled.set()
+        elif isinstance(what, SidecarEvent) and what.kind == "ending":
+            self.returning = what.clean
+        elif isinstance(what, Died):
+            self.settled.set()
+        self.inbox.put_nowait(what)

@@ -1,0 +1,113 @@
+"""The runner's way to the coordinator: claims, heartbeats, deaths, builds. Outbound HTTP only."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from coordinator.wire import (
+    FLEET,
+    Addresses,
+    AdoptReply,
+    BuildDone,
+    BuildFailed,
+    BuildLog,
+    ClaimRequest,
+    ClaimResponse,
+    CommandsReply,
+    CommandsRequest,
+    Heartbeat,
+    HeartbeatReply,
+    HeldImages,
+    Lost,
+    RemovableImages,
+)
+from runner.errors import CoordinatorAway, CoordinatorRefused
+
+Reply = TypeVar("Reply", bound=BaseModel)
+
+_POLL_MARGIN = 10.0
+#: What is said of the body, and so of every repetition of it.
+_FINAL = (400, 413, 422)
+
+
+class CoordinatorClient:
+    """Raises CoordinatorAway when the coordinator can't be reached, fails, or refuses the runner's key."""
+
+    def __init__(self, url: str, key: str, runner: str) -> None:
+        self._runner = f"/runners/{runner}"
+        self._addresses = Addresses(url)
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(30, connect=5),
+            limits=httpx.Limits(max_connections=32, max_keepalive_connections=16, keepalive_expiry=60),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def claim(self, request: ClaimRequest) -> ClaimResponse:
+        return await self._call(f"{self._runner}/claim", request, ClaimResponse, request.timeout)
+
+    async def heartbeat(self, request: Heartbeat) -> HeartbeatReply:
+        return await self._call(f"{self._runner}/heartbeat", request, HeartbeatReply)
+
+    async def commands(self, request: CommandsRequest) -> CommandsReply:
+        return await self._call(f"{self._runner}/commands", request, CommandsReply, request.timeout)
+
+    async def adopt(self) -> AdoptReply:
+        answer = await self._send("GET", f"{self._runner}/attempts")
+        return AdoptReply.model_validate_json(answer.content)
+
+    async def removable_images(self, held: list[str]) -> list[str]:
+        """Those of the images that no version needs any more."""
+        reply = await self._call(f"{self._runner}/images", HeldImages(images=held), RemovableImages)
+        return reply.remove
+
+    async def lost(self, attempt: str, body: Lost) -> bool:
+        """Whether the coordinator took the account; False: the attempt had ended already."""
+        answer = await self._send("POST", f"/attempts/{attempt}/lost", body, accept=(404, 409))
+        return answer.is_success
+
+    async def build_source(self, deployment: str) -> bytes:
+        return (await self._send("GET", f"/builds/{deployment}/source", timeout=120)).content
+
+    async def build_log(self, deployment: str, body: BuildLog) -> None:
+        await self._send("POST", f"/builds/{deployment}/log", body, accept=(404, 409))
+
+    async def build_done(self, deployment: str, body: BuildDone) -> None:
+        await self._send("POST", f"/builds/{deployment}/done", body, accept=(404, 409))
+
+    async def build_failed(self, deployment: str, body: BuildFailed) -> None:
+        await self._send("POST", f"/builds/{deployment}/failed", body, accept=(404, 409))
+
+    async def _call(self, path: str, body: BaseModel, reply: type[Reply], wait: float = 0) -> Reply:
+        answer = await self._send("POST", path, body, timeout=wait + _POLL_MARGIN)
+        return reply.model_validate_json(answer.content)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: BaseModel | None = None,
+        timeout: float = 30,
+        accept: tuple[int, ...] = (),
+    ) -> httpx.Response:
+        content: dict[str, Any] = {}
+        if body is not None:
+            content = {"content": body.model_dump_json(), "headers": {"Content-Type": "application/json"}}
+        url = self._addresses.current
+        try:
+            answer = await self._client.request(method, url + FLEET + path, timeout=timeout, **content)
+        except httpx.HTTPError as error:
+            self._addresses.failed(url)
+            raise CoordinatorAway(f"{method} {path}: {error!r}") from None
+        if answer.status_code in (502, 503, 504):
+            self._addresses.failed(url)
+        if not answer.is_success and answer.status_code not in accept:
+            kind = CoordinatorRefused if answer.status_code in _FINAL else CoordinatorAway
+            raise kind(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:300]}")
+        return answer

@@ -1,0 +1,195 @@
+"""The Docker Engine behind runner.engine: the one file that runs containers."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import docker
+import docker.utils
+import requests
+import structlog
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import IPAMConfig, LogConfig, Mount, Ulimit
+from samovar import wire
+
+from runner import seccomp
+from runner.engine import ContainerState
+from runner.errors import EngineError, ImageMissing
+from runner.spec import HOME, MANAGED, OPEN_FILES, PIDS, RUNNER, ContainerSpec
+
+log = structlog.get_logger()
+
+#: requests takes None for "wait as long as it takes"; docker's types know only numbers
+_NO_TIMEOUT: Any = None
+_GONE = (404, 409, 304)
+#: The bridge for `network="open"`: containers on it reach out, not each other.
+_OPEN_NETWORK = "samovar-open"
+_TMPFS = "rw,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode}"
+
+
+class DockerEngine:
+    """Containers of one Docker Engine, found the way the docker command finds it (DOCKER_HOST or the socket)."""
+
+    def __init__(self, timeout: int = 60) -> None:
+        try:
+            self._client = docker.APIClient(timeout=timeout, num_pools=32, **_from_environment())
+            self._client.ping()
+        except (DockerException, requests.RequestException) as error:
+            raise EngineError(f"no Docker Engine answers: {error}") from None
+        self._network_lock = threading.Lock()
+
+    def create(self, spec: ContainerSpec) -> None:
+        with _engine_errors():
+            host_config = self._client.create_host_config(
+                mem_limit=spec.key.memory,
+                memswap_limit=spec.key.memory,
+                cpu_period=100_000,
+                cpu_quota=max(1_000, int(spec.key.cpu * 100_000)),
+                pids_limit=PIDS,
+                ulimits=[
+                    Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
+                    Ulimit(name="core", soft=0, hard=0),
+                    Ulimit(name="memlock", soft=64 * 1024, hard=64 * 1024),
+                ],
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges", f"seccomp={seccomp.profile()}"],
+                read_only=True,
+                network_mode=self._network(spec.key.network),
+                # no shared /dev/shm or message queue file system; the tmpfs below takes the former's place
+                ipc_mode="none",
+                log_config=LogConfig(type="none"),
+                tmpfs=self._tmpfs(spec),
+                mounts=self._mounts(spec),
+                oom_kill_disable=False,
+            )
+            self._client.create_container(
+                image=spec.key.image,
+                name=spec.name,
+                hostname="task",
+                user=f"{wire.TASK_UID}:{wire.TASK_UID}",
+                environment={"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8"},
+                labels=spec.labels,
+                host_config=host_config,
+                stdin_open=False,
+                tty=False,
+                detach=True,
+            )
+
+    def start(self, name: str) -> None:
+        with _engine_errors():
+            self._client.start(name)
+
+    def kill(self, name: str) -> None:
+        with _engine_errors(), _already_gone():
+            self._client.kill(name)
+
+    def remove(self, name: str) -> None:
+        with _engine_errors(), _already_gone():
+            self._client.remove_container(name, force=True, v=True)
+
+    def inspect(self, name: str) -> ContainerState | None:
+        with _engine_errors():
+            try:
+                return _state(self._client.inspect_container(name))
+            except NotFound:
+                return None
+
+    def list(self, runner: str) -> builtins.list[ContainerState]:
+        with _engine_errors():
+            found = self._client.containers(all=True, filters={"label": [f"{RUNNER}={runner}"]})
+        states = (self.inspect(entry["Id"]) for entry in found)
+        return [state for state in states if state is not None]
+
+    def image_exists(self, image: str) -> bool:
+        with _engine_errors():
+            try:
+                self._client.inspect_image(image)  # type: ignore[no-untyped-call]
+            except ImageNotFound:
+                return False
+            return True
+
+    def watch(self, runner: str, died: Callable[[str], None], stop: Callable[[], bool]) -> None:
+        # one connection held open for as long as the runner lives: no read timeout on it
+        filters = {"type": "container", "event": "die", "label": f"{RUNNER}={runner}"}
+        while not stop():
+            try:
+                with contextlib.closing(docker.APIClient(timeout=_NO_TIMEOUT, **_from_environment())) as client:
+                    for event in client.events(decode=True, filters=filters):
+                        died(event["Actor"]["Attributes"]["name"])
+            except (DockerException, requests.RequestException, OSError) as error:
+                if not stop():
+                    log.warning("lost the engine's event stream; connecting again", problem=str(error))
+                    threading.Event().wait(0.5)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _tmpfs(self, spec: ContainerSpec) -> dict[str, str]:
+        size = spec.key.scratch
+        scratch = _TMPFS.format(size=size, inodes=16_384, mode="1777")
+        home = f"{scratch},uid={wire.TASK_UID},gid={wire.TASK_UID}"
+        return {"/tmp": scratch, HOME: home, "/dev/shm": scratch}
+
+    def _mounts(self, spec: ContainerSpec) -> builtins.list[Mount]:
+        mounts = [Mount(wire.SOCKET_DIRECTORY, spec.sockets, type="bind", read_only=True)]
+        mounts += [
+            Mount(target, path, type="bind", read_only=read_only, propagation="rprivate")
+            for path, target, read_only in spec.key.mounts
+        ]
+        return mounts
+
+    def _network(self, network: str) -> str:
+        if network != "open":
+            return "none"
+        with self._network_lock:
+            if not self._client.networks(names=[_OPEN_NETWORK]):
+                self._client.create_network(
+                    _OPEN_NETWORK,
+                    driver="bridge",
+                    labels={MANAGED: "1"},
+                    options={"com.docker.network.bridge.enable_icc": "false"},
+                    ipam=IPAMConfig(),
+                )
+        return _OPEN_NETWORK
+
+
+def _from_environment() -> dict[str, Any]:
+    return {"version": "auto", **docker.utils.kwargs_from_env()}
+
+
+def _state(data: dict[str, Any]) -> ContainerState:
+    state = data["State"]
+    return ContainerState(
+        name=data["Name"].lstrip("/"),
+        running=bool(state["Running"]),
+        pid=int(state.get("Pid") or 0),
+        exit_code=None if state["Running"] else int(state["ExitCode"]),
+        out_of_memory=bool(state.get("OOMKilled")),
+        labels=data["Config"].get("Labels") or {},
+    )
+
+
+@contextlib.contextmanager
+def _engine_errors() -> Iterator[None]:
+    try:
+        yield
+    except ImageNotFound as error:
+        raise ImageMissing(str(error.explanation)) from None
+    except APIError as error:
+        raise EngineError(str(error.explanation or error)) from None
+    except (DockerException, requests.RequestException, OSError) as error:
+        raise EngineError(f"the Docker Engine does not answer: {error}") from None
+
+
+@contextlib.contextmanager
+def _already_gone() -> Iterator[None]:
+    """A container that is gone, or on its way out, is where the caller wants it."""
+    try:
+        yield
+    except APIError as error:
+        if error.status_code not in _GONE:
+            raise

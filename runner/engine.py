@@ -1,0 +1,55 @@
+"""The container engine as the runner needs it: seven verbs and a stream of deaths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from runner.spec import ContainerSpec
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """A container as the engine sees it. `pid` is process 1 in the host's numbering, 0 when it is not running."""
+
+    name: str
+    running: bool
+    pid: int
+    exit_code: int | None
+    out_of_memory: bool
+    labels: dict[str, str]
+
+
+class Engine(Protocol):
+    """Starts and ends containers. Every call blocks; a container that is gone already is no error on the way out.
+
+    Errors: ImageMissing from `create`, EngineError from everything.
+    """
+
+    def create(self, spec: ContainerSpec) -> None:
+        """Creates the container `spec.name`; it does not run yet."""
+
+    def start(self, name: str) -> None:
+        """Starts process 1."""
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to everything in the container."""
+
+    def remove(self, name: str) -> None:
+        """Ends the container where it runs, and removes it with all that it wrote."""
+
+    def inspect(self, name: str) -> ContainerState | None:
+        """The container's state; None where there is none of that name."""
+
+    def list(self, runner: str) -> list[ContainerState]:
+        """Every container, running or not, that carries the label of `runner`."""
+
+    def image_exists(self, image: str) -> bool:
+        """Whether `image` is on this host."""
+
+    def watch(self, runner: str, died: Callable[[str], None], stop: Callable[[], bool]) -> None:
+        """Calls `died(name)` for each container of `runner` that dies, until `stop()`; reconnects by itself."""
+
+    def close(self) -> None:
+        """Lets the connections go."""

@@ -1,0 +1,148 @@
+"""The operator's policy: what a task may ask of this host, read from policy.toml by the runner alone."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from samovar import wire
+
+from coordinator.wire import Duration, FieldProblem, Memory, TaskLimits
+from runner.errors import Rejected, RunnerError
+
+#: Where nothing may be mounted: what the container itself needs.
+_TAKEN = ("/", "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/run", "/tmp", "/var")
+_OURS = (wire.IMAGE_CODE, "/opt/samovar", "/home", "/root", "/boot")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Mount(_Strict):
+    """A host directory that tasks may ask for by name."""
+
+    path: Path
+    mode: Literal["ro", "rw"] = "ro"
+    projects: list[str] | None = None
+
+
+class Network(_Strict):
+    open: bool = False
+    private: list[str] = Field(default_factory=list)
+
+
+class Limits(_Strict):
+    memory: Memory | None = None
+    cpu: float | None = Field(default=None, gt=0)
+    timeout: Duration | None = None
+
+
+class Policy(_Strict):
+    """What policy.toml says; an absent file is a policy that allows no mount and no open network."""
+
+    mounts: dict[str, Mount] = Field(default_factory=dict)
+    network: Network = Network()
+    limits: Limits = Limits()
+
+    @classmethod
+    def read(cls, path: Path | None) -> Policy:
+        """The policy in `path`. Raises RunnerError naming the file, the key and what it should be."""
+        if path is None:
+            return cls()
+        try:
+            policy = cls.model_validate(tomllib.loads(path.read_text("utf-8")))
+        except OSError as error:
+            raise RunnerError(f"policy {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RunnerError(f"policy {path}: not TOML: {error}") from None
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (given {e['input']!r})" for e in error.errors()]
+            raise RunnerError(f"policy {path}: " + "; ".join(lines)) from None
+        for name, mount in policy.mounts.items():
+            if not mount.path.is_absolute() or not mount.path.is_dir():
+                raise RunnerError(
+                    f"policy {path}: mounts.{name}.path: {str(mount.path)!r} is not a directory of this host"
+                )
+        return policy
+
+    def task_memory(self, host: int) -> int:
+        """The most memory one task may ask for, where the host gives `host` bytes in all."""
+        return min(host, self.limits.memory or host)
+
+    def problems(self, project: str, limits: TaskLimits, host_memory: int, host_cpus: int) -> list[FieldProblem]:
+        """Why this host will not run a task with `limits`: empty where it will."""
+        found: list[FieldProblem] = []
+
+        def refuse(option: str, message: str) -> None:
+            found.append(FieldProblem(path=option, message=message))
+
+        most = self.task_memory(host_memory)
+        if limits.memory > most:
+            refuse(
+                "memory", f"{_mib(limits.memory)} is more than a task may have here; ask for at most {_mib(most)}"
+            )
+        cpus = min(self.limits.cpu or host_cpus, host_cpus)
+        if limits.cpu > cpus:
+            refuse("cpu", f"{limits.cpu:g} is more than a task may have here; ask for at most {cpus:g}")
+        longest = self.limits.timeout
+        if longest is not None and limits.timeout > longest:
+            refuse("timeout", f"{limits.timeout:g} s is longer than the policy's {longest:g} s")
+        self._network(limits.network, refuse)
+        if limits.trust != "project":
+            refuse(
+                "trust",
+                f"{limits.trust!r} needs the gVisor sandbox, which this version does not start yet; "
+                'leave it at "project"',
+            )
+        for name, target in limits.mounts.items():
+            self._mount(project, name, target, refuse)
+        return found
+
+    def _network(self, network: str | list[str], refuse: Any) -> None:
+        if network == "none" or (network == "open" and self.network.open):
+            return
+        if network == "open":
+            refuse(
+                "network",
+                '"open" is not allowed on this host; the operator allows it: policy.toml, [network] open = true',
+            )
+        else:
+            refuse(
+                "network",
+                f'{network!r}: filtered egress is not there yet; use "none", or "open" where the policy allows it',
+            )
+
+    def _mount(self, project: str, name: str, target: str, refuse: Any) -> None:
+        mount = self.mounts.get(name)
+        if mount is None or (mount.projects is not None and project not in mount.projects):
+            known = sorted(n for n, m in self.mounts.items() if m.projects is None or project in m.projects)
+            refuse(
+                f"mounts.{name}",
+                f"the policy of this host has no mount {name!r} for project {project!r}; it has: "
+                f"{', '.join(known) or 'none'}",
+            )
+        where = PurePosixPath(target)
+        inside_ours = any(where == PurePosixPath(o) or PurePosixPath(o) in where.parents for o in _OURS)
+        if not where.is_absolute() or ".." in where.parts or str(where) in _TAKEN or inside_ours:
+            refuse(f"mounts.{name}", f"{target!r} is no place to mount at; use a path such as /data")
+        elif len(where.parts) > 2 and f"/{where.parts[1]}" in _TAKEN:
+            refuse(
+                f"mounts.{name}", f"{target!r} is inside a system directory; use a path of its own such as /data"
+            )
+
+    def resolve(
+        self, project: str, limits: TaskLimits, host_memory: int, host_cpus: int
+    ) -> list[tuple[Path, str, bool]]:
+        """The mounts of a task as (host path, target, read-only). Raises Rejected where the policy refuses it."""
+        found = self.problems(project, limits, host_memory, host_cpus)
+        if found:
+            raise Rejected("; ".join(f"{p.path}: {p.message}" for p in found))
+        mounts = [(self.mounts[name], target) for name, target in sorted(limits.mounts.items())]
+        return [(mount.path, target, mount.mode == "ro") for mount, target in mounts]
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024**2:.0f} MiB"

@@ -1,0 +1,298 @@
+"""The pool: every container of this runner, one ledger of their memory, and the warm ones among them.
+
+A container counts from before it is created until the engine has removed it, so that busy, idle, starting
+and leaving ones together never take more than the host gives. A run takes an idle container of its key;
+else one is started, as soon as a start slot and the memory are there, idle ones leaving for it. A run that
+still waits for its start takes a container that comes free meanwhile, and no start begins while one is about
+to come free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import structlog
+
+from coordinator.wire import Assignment, PoolEntry, Register, Start
+from runner.container import Container
+from runner.engine import Engine
+from runner.errors import EngineError, SidecarAway
+from runner.settings import Settings
+from runner.sidecar_client import SidecarClient
+from runner.spec import ContainerKey, ContainerSpec
+from runner.warm import WarmSet
+
+log = structlog.get_logger()
+
+#: A warm container may grow by this much before it is replaced: a fifth, but not for less than 8 MiB.
+_GROWTH = 1.2
+_GROWTH_BYTES = 8 * 1024**2
+#: How long a run waits for a container that is about to come free, in seconds: less than a cold start takes.
+_RETURN = 0.5
+_REMOVAL_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Pool:
+    def __init__(
+        self,
+        runner: str,
+        settings: Settings,
+        engine: Engine,
+        sidecar: SidecarClient,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner = runner
+        self._settings = settings
+        self._engine = engine
+        self._sidecar = sidecar
+        self._clock = clock
+        self._containers: dict[str, Container] = {}
+        self._warm = WarmSet(
+            keep_alive=settings.keep_alive, most=settings.max_warm, most_per_task=settings.max_warm_per_task
+        )
+        self._starting = 0
+        #: Runs that wait for a container to come free, or for room to start one.
+        self._waiting = 0
+        #: Of them, by key, those that wait for a container about to come free.
+        self._promised: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+        self._background: set[asyncio.Task[None]] = set()
+        #: Bytes set aside for builds. New starts keep clear of them; what runs already is left alone.
+        self.reserved = 0
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(list(self._containers.values()))
+
+    def get(self, name: str) -> Container | None:
+        return self._containers.get(name)
+
+    @property
+    def used(self) -> int:
+        """Bytes that all containers together may take, and builds."""
+        return self.reserved + sum(c.key.memory for c in self._containers.values())
+
+    def take(self, assignment: Assignment, key: ContainerKey) -> Container | None:
+        """An idle container of `key`, bound to `assignment`; None where `acquire` has to see to it.
+
+        At once, and so the short way of a warm start; but never past a run that waits in `acquire`.
+        """
+        return None if self._waiting else self._idle(assignment, key)
+
+    async def acquire(self, assignment: Assignment, key: ContainerKey, *, fresh: bool = False) -> Container:
+        """A container of `key` to run `assignment` in, bound to it. `fresh`: never a warm one.
+
+        A cold one is started with the assignment waiting for it at the sidecar. Raises EngineError (and
+        ImageMissing) or SidecarAway; then nothing is left behind.
+        """
+        patience = time.monotonic() + _RETURN
+        async with self._changed:
+            while True:
+                container = None if fresh else self._idle(assignment, key)
+                if container is not None:
+                    return container
+                if not fresh and await self._one_returns(key.digest, patience - time.monotonic()):
+                    continue
+                if self._starting < self._settings.starts and self._make_room(key.memory):
+                    break
+                await self._change()
+            container = Container(f"samovar-{uuid.uuid4().hex[:16]}", key, self._clock())
+            self._containers[container.name] = container
+            self._starting += 1
+        self._bind(container, assignment, "cold")
+        starting = asyncio.ensure_future(self._start(container, assignment))
+        self._spawn(self._started(container, starting))
+        try:
+            # whoever waits may be cancelled; the engine's call can't be, and what it makes is removed after it
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self.destroy(container)
+            raise
+        return container
+
+    def adopt(self, name: str, key: ContainerKey, assignment: Assignment) -> Container:
+        """Takes a running container, found at start, into the ledger; it is not used again after its run."""
+        container = Container(name, key, self._clock())
+        container.begun.set()
+        self._containers[name] = container
+        return self._bind(container, assignment, "cold")
+
+    async def release(self, container: Container, *, clean: bool, memory: int | None) -> None:
+        """The run in `container` has ended: keeps it warm where the rules allow it, else destroys it."""
+        task = container.task
+        container.assignment = None
+        container.returning = False
+        if not (clean and self._reusable(container, memory)):
+            self.destroy(container)
+            return
+        async with self._changed:
+            container.state = "idle"
+            for name in self._warm.put(container.name, container.key.digest, task, self._clock()):
+                self.destroy(self._containers[name])
+            self._changed.notify_all()
+
+    def destroy(self, container: Container) -> None:
+        """Ends a container whatever it does; its memory is free when the engine has removed it."""
+        if container.state == "leaving":
+            return
+        self._warm.remove(container.name)
+        container.state = "leaving"
+        container.returning = False
+        container.assignment = None
+        self._spawn(self._remove(container))
+
+    async def expire(self) -> None:
+        """Ends the containers that have been idle long enough, or have become too old."""
+        now = self._clock()
+        old = [
+            idle.name for idle in self._warm if now - self._containers[idle.name].since >= self._settings.max_age
+        ]
+        for name in [*self._warm.expired(now), *old]:
+            self.destroy(self._containers[name])
+
+    async def give_back(self, memory: int) -> None:
+        """Ends a reservation made by raising `reserved`."""
+        async with self._changed:
+            self.reserved -= memory
+            self._changed.notify_all()
+
+    async def close(self) -> None:
+        """Destroys every container and waits until the engine has removed them."""
+        for container in self:
+            self.destroy(container)
+        while self._background:
+            await asyncio.wait(self._background)
+
+    def snapshot(self) -> list[PoolEntry]:
+        now = self._clock()
+        return [
+            PoolEntry(
+                container=c.name,
+                project=c.key.project,
+                image=c.key.image,
+                state=c.state,
+                memory=c.key.memory,
+                runs=c.runs,
+                age=now - c.since,
+                attempt=c.assignment.attempt if c.assignment else None,
+                task=c.task or None,
+            )
+            for c in self._containers.values()
+        ]
+
+    # ------------------------------------------------------------
+
+    def _make_room(self, memory: int) -> bool:
+        """Whether `memory` fits now; where it does not, sends idle containers away so that it will."""
+        if self.used + memory <= self._settings.memory:
+            return True
+        leaving = sum(c.key.memory for c in self._containers.values() if c.state == "leaving")
+        while self.used - leaving + memory > self._settings.memory:
+            name = self._warm.evict()
+            if name is None:
+                break
+            leaving += self._containers[name].key.memory
+            self.destroy(self._containers[name])
+        return False
+
+    async def _one_returns(self, key: str, patience: float) -> bool:
+        """Waits, while the lock is held, for a container of `key` that is about to come free; False: there is none.
+
+        A run triggered on the news that another has ended is often claimed before that container is released.
+        """
+        returning = sum(c.returning and c.key.digest == key for c in self._containers.values())
+        if returning <= self._promised[key] or patience <= 0:
+            return False
+        self._promised[key] += 1
+        try:
+            async with asyncio.timeout(patience):
+                await self._change()
+        except TimeoutError:
+            return False
+        finally:
+            self._promised[key] -= 1
+        return True
+
+    async def _change(self) -> None:
+        """Waits, while the lock is held, until anything has changed: a run that does so is never passed by."""
+        self._waiting += 1
+        try:
+            await self._changed.wait()
+        finally:
+            self._waiting -= 1
+
+    def _idle(self, assignment: Assignment, key: ContainerKey) -> Container | None:
+        name = self._warm.take(key.digest)
+        return None if name is None else self._bind(self._containers[name], assignment, "warm")
+
+    def _bind(self, container: Container, assignment: Assignment, start: Start) -> Container:
+        container.returning = False
+        container.state = "starting" if start == "cold" and container.runs == 0 else "busy"
+        container.assignment = assignment
+        container.task = assignment.task
+        container.start = start
+        container.runs += 1
+        return container
+
+    async def _start(self, container: Container, assignment: Assignment) -> None:
+        state = await self._sidecar.register(container.name, Register())
+        await self._sidecar.assign(container.name, assignment, "cold")
+        spec = ContainerSpec(container.name, self._runner, container.key, state.directory)
+        await asyncio.to_thread(self._engine.create, spec)
+        await asyncio.to_thread(self._engine.start, container.name)
+
+    async def _started(self, container: Container, starting: asyncio.Future[None]) -> None:
+        """Gives the start slot back when the imports are done: that is when a start stops costing much."""
+        await asyncio.wait({starting})
+        container.begun.set()
+        if starting.exception() is None:
+            await self._settle(container)
+        else:
+            self.destroy(container)
+        async with self._changed:
+            self._starting -= 1
+            self._changed.notify_all()
+
+    async def _settle(self, container: Container) -> None:
+        try:
+            await asyncio.wait_for(container.settled.wait(), self._settings.start_timeout)
+        except TimeoutError:
+            log.warning("a container takes long to import its project", container=container.name)
+
+    def _reusable(self, container: Container, memory: int | None) -> bool:
+        if container.state == "leaving" or container.baseline is None or memory is None:
+            return False
+        return (
+            container.runs < self._settings.max_runs
+            and self._clock() - container.since < self._settings.max_age
+            and memory <= max(container.baseline * _GROWTH, container.baseline + _GROWTH_BYTES)
+        )
+
+    async def _remove(self, container: Container) -> None:
+        container.settled.set()
+        await container.begun.wait()
+        for pause in (*_REMOVAL_PAUSES, None):
+            try:
+                await asyncio.to_thread(self._engine.remove, container.name)
+                break
+            except EngineError as error:
+                log.warning("could not remove a container", container=container.name, problem=str(error))
+                if pause is not None:
+                    await asyncio.sleep(pause)
+        try:
+            await self._sidecar.forget(container.name)
+        except SidecarAway:
+            # a sidecar that starts anew knows only what it is told
+            log.debug("the sidecar is away; it will not be told of this container again", container=container.name)
+        async with self._changed:
+            self._containers.pop(container.name, None)
+            self._changed.notify_all()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

@@ -1,0 +1,75 @@
+"""The runner's settings: each a flag of `python -m runner` and an environment variable of the same name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from coordinator.wire import Duration, Memory
+
+
+def host_memory() -> int:
+    """Bytes of memory in this host."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def host_cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="SAMOVAR_RUNNER_", env_ignore_empty=True, cli_kebab_case=True, cli_prog_name="python -m runner"
+    )
+
+    coordinator_url: str = Field(
+        description="Where the coordinator answers, e.g. http://127.0.0.1:7420; of several on one database any "
+        "will do: their URLs with commas between them"
+    )
+    key: SecretStr | None = Field(None, description="The runner's bearer key")
+    key_file: Path | None = Field(None, description="File of the key, instead of it")
+    sidecar_socket: Path = Field(description="The control socket of this host's sidecar")
+    state: Path = Field(
+        description="Directory of this runner's identity, its containers' records and the package caches"
+    )
+    policy: Path | None = Field(None, description="The operator's policy.toml; default: none allows nothing")
+    memory: Memory = Field(
+        default_factory=lambda: int(host_memory() * 0.8),
+        description="Memory for all containers together; default: 80 % of the host's",
+    )
+    slots: int = Field(
+        default_factory=lambda: max(8, 4 * host_cpus()),
+        gt=0,
+        description="Runs at once; default: four for each processor, at least 8",
+    )
+    starts: int = Field(2, gt=0, description="Containers started at a time")
+    builds: int = Field(1, gt=0, description="Image builds at a time")
+    keep_alive: Duration = Field(60.0, description="How long an idle container is kept warm")
+    max_warm: int = Field(50, ge=0, description="Idle containers kept in all")
+    max_warm_per_task: int = Field(5, ge=0, description="Idle containers kept for one task")
+    max_runs: int = Field(50, gt=0, description="Runs after which a container is replaced")
+    max_age: Duration = Field(600.0, description="Age after which a container is replaced")
+    grace: Duration = Field(5.0, description="Time between SIGTERM and SIGKILL when a run is ended")
+    drain: Duration = Field(5.0, description="How long a stopping runner waits for its runs to end")
+    start_timeout: Duration = Field(120.0, description="How long a new container may take to import the project")
+    handover_timeout: Duration = Field(
+        2.0, description="How long a warm container may take to start a run before it is replaced"
+    )
+    heartbeat: Duration = Field(5.0, description="How often leases are renewed")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if (self.key is None) == (self.key_file is None):
+            raise ValueError("give one of key and key_file")
+        return self
+
+    def bearer(self) -> str:
+        """The key, from wherever it is."""
+        if self.key is not None:
+            return self.key.get_secret_value()
+        assert self.key_file is not None
+        return self.key_file.read_text("utf-8").strip()

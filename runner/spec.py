@@ -1,0 +1,74 @@
+"""What a task container is made of. A closed, typed list: no option is ever passed through to the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from coordinator.wire import Assignment, TaskLimits
+from runner.policy import Policy
+
+MANAGED = "samovar"
+RUNNER = "samovar.runner"
+PROJECT = "samovar.project"
+KEY = "samovar.key"
+
+HOME = "/home/task"
+PIDS = 128
+OPEN_FILES = 4096
+
+
+@dataclass(frozen=True)
+class ContainerKey:
+    """Runs with equal keys may share a container, one after the other."""
+
+    project: str
+    image: str
+    memory: int
+    cpu: float
+    network: str
+    #: (host path, target, read-only)
+    mounts: tuple[tuple[str, str, bool], ...]
+    trust: str
+
+    @classmethod
+    def of(cls, assignment: Assignment, policy: Policy, memory: int, cpus: int) -> ContainerKey:
+        """The key of an assignment. Raises Rejected where the policy of this host refuses it."""
+        limits: TaskLimits = assignment.limits
+        mounts = policy.resolve(assignment.project, limits, memory, cpus)
+        assert isinstance(limits.network, str)  # a list is refused by the policy
+        return cls(
+            project=assignment.project,
+            image=assignment.image,
+            memory=limits.memory,
+            cpu=limits.cpu,
+            network=limits.network,
+            mounts=tuple((str(path), target, read_only) for path, target, read_only in mounts),
+            trust=limits.trust,
+        )
+
+    @property
+    def digest(self) -> str:
+        """A short name for the key, for a label."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def scratch(self) -> int:
+        """Bytes that /tmp may hold; the pages count against the container's memory."""
+        return max(16 * 1024**2, self.memory // 2)
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """One container to create."""
+
+    name: str
+    runner: str
+    key: ContainerKey
+    #: Host directory with the sidecar's socket, mounted read-only.
+    sockets: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {MANAGED: "1", RUNNER: self.runner, PROJECT: self.key.project, KEY: self.key.digest}
