@@ -1,0 +1,119 @@
+"""`python -m bench [NAME...]`: the figures, each beside a peer's of the same run."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import docker
+from rich.console import Console
+
+from bench import claims, idle, load, machine, redeploy, report, rivals, starts, triggers, waiting
+from bench.bed import Bed, bed
+from bench.figures import Outcome
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """`count` samples for figures to publish, `quick` to see whether it works."""
+
+    run: Callable[[Bed, int], Outcome | list[Outcome]]
+    count: int
+    quick: int
+    #: Whether it is measured where no names are given.
+    usual: bool = True
+
+
+@dataclass(frozen=True)
+class Apart(Benchmark):
+    """One that needs no containers: it starts what it measures by itself."""
+
+    run: Callable[[int], Outcome]  # type: ignore[assignment]
+
+
+BENCHMARKS = {
+    "cold": Benchmark(starts.cold, 20, 4),
+    "warm": Benchmark(starts.warm, 100, 15),
+    "redeploy": Benchmark(redeploy.redeploy, 5, 2),
+    "idle": Benchmark(idle.idle, 3, 1),
+    "waiting": Benchmark(waiting.waiting, 1000, 50),
+    "throughput": Benchmark(load.throughput, 200, 40),
+    "checkpoint": Benchmark(load.checkpoint, 200, 40),
+    "trigger": Apart(triggers.trigger, 2000, 40),
+    "claims": Apart(claims.claims, 200, 10),
+    "peers": Benchmark(rivals.peers, 200, 40, usual=False),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0, 1 where `--check` is given and a target is missed, 2 for a wrong argument."""
+    options = _parser().parse_args(arguments)
+    names = list(dict.fromkeys(options.names)) or [name for name in BENCHMARKS if BENCHMARKS[name].usual]
+    # where it is no terminal, wide enough for a row
+    console = Console(stderr=options.json, width=None if sys.stderr.isatty() else 110)
+    began = time.monotonic()
+    outcomes = []
+    with contextlib.ExitStack() as stack:
+        made: Bed | None = None
+        with contextlib.closing(docker.APIClient(version="auto")) as engine:
+            facts = machine.facts(engine)
+        report.show_machine(console, facts)
+        for name in names:
+            benchmark = BENCHMARKS[name]
+            count = benchmark.quick if options.quick else benchmark.count
+            with console.status(f"measuring {name}"):
+                if isinstance(benchmark, Apart):
+                    found: Outcome | list[Outcome] = benchmark.run(count)
+                else:
+                    made = made or stack.enter_context(bed())
+                    found = benchmark.run(made, count)
+            for outcome in found if isinstance(found, list) else [found]:
+                outcome.notes.append(f"load average after it: {os.getloadavg()[0]:.1f}")
+                report.show(console, outcome)
+                outcomes.append(outcome)
+    seconds = round(time.monotonic() - began, 1)
+    if options.json:
+        document = {
+            "machine": facts,
+            "quick": options.quick,
+            "seconds": seconds,
+            "benchmarks": [outcome.document() for outcome in outcomes],
+        }
+        print(json.dumps(document, indent=2))
+    return exit_code(outcomes, check=options.check)
+
+
+def exit_code(outcomes: Sequence[Outcome], *, check: bool) -> int:
+    return 1 if check and not all(outcome.met for outcome in outcomes) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    names = ", ".join(BENCHMARKS)
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        type=_name,
+        help=f"what to measure: {names}; default: all of them but peers",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout; the tables go to stderr")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
+    parser.add_argument("--quick", action="store_true", help="few samples, to see whether it works")
+    return parser
+
+
+def _name(text: str) -> str:
+    if text not in BENCHMARKS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no benchmark; there are {', '.join(BENCHMARKS)}")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""What a benchmark measures on: a Samovar of its own with the measured project deployed, and plain Docker."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from samovar import Client
+
+from bench.peers import Docker
+from bench.project import Project
+from tests.stack import Stack, stack
+from tests.waiting import eventually
+
+
+@dataclass(frozen=True)
+class Bed:
+    samovar: Stack
+    client: Client
+    project: Project
+    docker: Docker
+    #: The deployed image, and the one below it that has the dependencies and no code.
+    image: str
+    dependencies: str
+
+    def settled(self) -> None:
+        """Returns when no container of Samovar's is there: none is being removed while a peer is measured."""
+        eventually(lambda: not self.samovar.containers(), "the containers of earlier runs to be removed")
+
+
+@contextlib.contextmanager
+def bed(**environment: str) -> Iterator[Bed]:
+    """Set up with these variables, and afterwards without a container or an image left."""
+    label = uuid.uuid4().hex[:8]
+    docker = Docker(label)
+    directory = Path(tempfile.mkdtemp(prefix="samovar-bench-"))
+    project = Project(directory)
+    try:
+        with stack(**environment) as samovar, samovar.client() as client:
+            deployed = samovar.deploy_path(project.path)
+            labels = [f"samovar.project={project.name}", "samovar.kind=dependencies"]
+            below = docker.engine.images(filters={"label": labels})
+            yield Bed(samovar, client, project, docker, str(deployed["image"]), str(below[0]["RepoTags"][0]))
+    finally:
+        _remove_images(docker, project.name)
+        docker.close()
+        for path in (*project.path.iterdir(), project.path, directory):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
+def _remove_images(docker: Docker, project: str) -> None:
+    # the newest first: an image goes only after those that stand on it
+    found = docker.engine.images(filters={"label": [f"samovar.project={project}"]})
+    for image in sorted(found, key=lambda image: -image["Created"]):
+        for tag in image["RepoTags"] or []:
+            docker.engine.remove_image(tag, force=True)

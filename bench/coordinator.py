@@ -1,0 +1,56 @@
+"""A real coordinator process whose runner is played by hand: what the API costs, without a container."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from bench.postgres import database
+from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api
+from tests.waiting import eventually
+
+DATABASES = ("SQLite", "PostgreSQL")
+
+
+@contextlib.contextmanager
+def coordinator(kind: str) -> Iterator[Api]:
+    """One of its own with the shipped defaults on a fresh database of this kind; gone at the end."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="samovar-bench-")))
+        url = stack.enter_context(database()) if kind == "PostgreSQL" else None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "coordinator", "--data", str(directory / "data"), "--port", str(port)]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("SAMOVAR_")}
+        environment |= {"SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN, "SAMOVAR_COORDINATOR_RUNNER_KEY": RUNNER}
+        if url is not None:
+            environment["SAMOVAR_COORDINATOR_DATABASE_URL"] = url
+        log = directory / "log"
+        with log.open("wb") as stderr:
+            child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
+        api = Api(f"http://127.0.0.1:{port}")
+
+        def ready() -> bool:
+            if child.poll() is not None:
+                raise RuntimeError(f"the coordinator ended: {log.read_text()}")
+            try:
+                return api.admin.get("/readyz").is_success
+            except httpx.TransportError:
+                return False
+
+        try:
+            eventually(ready, "the coordinator is ready")
+            yield api
+        finally:
+            api.close()
+            child.terminate()
+            child.wait(30)
