@@ -1,0 +1,57 @@
+"""The databases that the store is tested on: the same tests, each on both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from coordinator.tables import metadata
+from tests.conformance.databases import cluster, fresh_database, postgres_binaries
+from tests.conformance.store import Store
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server: the one that SAMOVAR_TEST_POSTGRES names, or a private one."""
+    given = os.environ.get("SAMOVAR_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql, or set SAMOVAR_TEST_POSTGRES to a server's URL")
+    with cluster(binaries) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_store(postgres: str) -> Iterator[Store]:
+    with fresh_database(postgres) as url:
+        store = Store(url)
+        store.database.migrate()
+        yield store
+        store.database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store."""
+    if request.param == "sqlite":
+        store = Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
+        store.database.migrate()
+        yield store
+        store.database.close()
+        return
+    shared: Store = request.getfixturevalue("postgres_store")
+    shared.now = 1_800_000_000.0
+    shared.write(_empty)
+    yield shared
+
+
+def _empty(conn: Connection, now: float) -> None:
+    for table in reversed(metadata.sorted_tables):
+        conn.execute(table.delete())

@@ -1,0 +1,97 @@
+"""Secrets over HTTP: they go in, and never come out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from coordinator.app import open_coordinator
+from coordinator.settings import Settings
+from coordinator.vault import BadMasterKey
+from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api, error, ok, serving
+
+PATH = "/api/v1/secrets"
+VALUE = "sk_live_nobody-reads-this"
+
+
+def test_set_list_and_remove(api: Api) -> None:
+    made = api.admin.put(f"{PATH}/STRIPE", json={"value": VALUE})
+    assert made.status_code == 201
+    own = ok(api.admin.put(f"{PATH}/STRIPE", json={"value": VALUE}, params={"project": "orders"}))
+    again = api.admin.put(f"{PATH}/STRIPE", json={"value": VALUE + "2"})
+    assert (again.status_code, again.json()["created_at"]) == (200, made.json()["created_at"])
+    assert own | {"created_at": "", "updated_at": ""} == {
+        "name": "STRIPE",
+        "project": "orders",
+        "created_at": "",
+        "updated_at": "",
+    }
+    page = ok(api.admin.get(PATH, params={"limit": 1}))
+    rest = ok(api.admin.get(PATH, params={"cursor": page["next"]}))
+    assert [item["project"] for item in page["items"] + rest["items"]] == [None, "orders"]
+    assert ok(api.admin.delete(f"{PATH}/STRIPE", params={"project": "orders"})) == own
+    error(api.admin.delete(f"{PATH}/STRIPE", params={"project": "orders"}), 404, "not_found")
+    assert [item["project"] for item in ok(api.admin.get(PATH))["items"]] == [None]
+
+
+def test_no_answer_and_no_file_has_a_value(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as (api, _):
+        answers = [
+            api.admin.put(f"{PATH}/KEY", json={"value": VALUE}),
+            api.admin.get(PATH),
+            api.admin.get(f"{PATH}/KEY"),
+            api.admin.put(f"{PATH}/1KEY", json={"value": VALUE}),
+            api.admin.put(f"{PATH}/KEY", json={"value": VALUE + "\0"}),
+            api.admin.put(f"{PATH}/KEY", json={"value": [VALUE]}),
+            api.admin.put(f"{PATH}/KEY", json={"valve": VALUE}),
+            api.admin.delete(f"{PATH}/KEY"),
+        ]
+        assert [answer.status_code for answer in answers] == [201, 200, 405, 422, 422, 422, 422, 200]
+        for answer in answers:
+            assert VALUE not in answer.text
+        for path in (tmp_path / "data").rglob("*"):
+            if path.is_file():
+                assert VALUE.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "field"),
+    [
+        ("MY-KEY", {"value": "v"}, "name"),
+        ("a/b", {"value": "v"}, "name"),
+        ("KEY", {"value": ""}, "value"),
+        ("KEY", {}, "value"),
+    ],
+)
+def test_what_is_wrong_is_named(api: Api, name: str, body: dict[str, str], field: str) -> None:
+    answer = api.admin.put(f"{PATH}/{name}", content=json.dumps(body), headers={"content-type": "application/json"})
+    assert (answer.status_code, [f["path"] for f in answer.json()["error"]["fields"]]) == (422, [field])
+
+
+def test_a_master_key_that_others_can_read_stops_secrets_and_the_start(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(data) as (api, _):
+        ok(api.admin.put(f"{PATH}/KEY", json={"value": VALUE}))
+        (data / "master-keys").chmod(0o644)
+        refused = api.admin.put(f"{PATH}/KEY", json={"value": VALUE})
+        assert "chmod 600" in error(refused, 503, "master_key")["message"]
+    with pytest.raises(BadMasterKey, match="chmod 600"):
+        open_coordinator(Settings(data=data, admin_key=ADMIN, runner_key=RUNNER))
+    (data / "master-keys").chmod(0o600)
+    with serving(data) as (api, _):
+        assert api.admin.put(f"{PATH}/KEY", json={"value": VALUE}).status_code == 200
+
+
+def test_the_file_of_the_settings_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMOVAR_COORDINATOR_MASTER_KEY_FILE", str(tmp_path / "elsewhere"))
+    with serving(tmp_path / "data") as (api, _):
+        ok(api.admin.put(f"{PATH}/KEY", json={"value": VALUE}))
+    assert (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "data" / "master-keys").exists()
+
+
+def test_only_an_admin_sets_secrets(api: Api) -> None:
+    error(api.runner.put(f"{PATH}/KEY", json={"value": VALUE}), 403, "forbidden")
+    error(api.client(None).get(PATH), 401, "unauthenticated")

@@ -1,0 +1,59 @@
+"""Settings that come from files."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from coordinator import key_files
+from coordinator.settings import Settings
+from runner.settings import Settings as RunnerSettings
+
+
+def test_a_key_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "admin.key"
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(key_files.read(file, "admin"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert found[0].startswith("sk_")
+    assert len(found[0]) > 40
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_key_itself_goes_before_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "admin.key"
+    settings = Settings(data=tmp_path, admin_key="sk_given", admin_key_file=file, runner_key_file=tmp_path / "r")
+    assert settings.key("admin") == "sk_given"
+    assert not file.exists()
+    made = settings.key("runner")
+    assert made is not None
+    assert made.startswith("rk_")
+    assert (
+        RunnerSettings(
+            coordinator_url="http://x", key_file=tmp_path / "r", sidecar_socket=tmp_path, state=tmp_path
+        ).bearer()
+        == made
+    )
+
+
+def test_the_databases_password_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("p@ss/word\n")
+    url = "postgresql://samovar@db:5432/samovar"
+    settings = Settings(data=tmp_path, database_url=url, database_password_file=file)
+    assert settings.resolved_database_url == "postgresql://samovar:p%40ss%2Fword@db:5432/samovar"
+
+
+@pytest.mark.parametrize("keys", [{}, {"key": "rk_1", "key_file": "/keys/runner.key"}])
+def test_a_runner_has_one_key(tmp_path: Path, keys: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="give one of key and key_file"):
+        RunnerSettings(coordinator_url="http://x", sidecar_socket=tmp_path, state=tmp_path, **keys)  # type: ignore[arg-type]

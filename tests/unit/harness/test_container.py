@@ -1,0 +1,267 @@
+"""The harness as process 1 of a hardened container: what a process tree on the host can't show."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import textwrap
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import samovar
+from samovar import wire
+
+from runner import seccomp
+from tests.unit.harness.listener import Container, Listener
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.docker
+
+MEMORY = 256 * 1024**2
+
+CODE = """
+import ctypes, os, signal, socket, subprocess, sys, time
+from samovar import task, checkpoint
+
+@task
+def ok(): return os.listdir("/tmp")
+
+@task
+def greedy():
+    blocks = []
+    while True: blocks.append(b"x" * 1024 * 1024)
+
+@task
+def greedy_child():
+    code = "b = []\\nwhile True: b.append(b'x' * 1024 * 1024)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+@task
+def chain():
+    "A process that is always another: it forks and leaves, faster than a list of processes is read."
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            try:
+                if os.fork(): os._exit(0)
+            except OSError: time.sleep(0.001)  # those before it are not reaped yet
+    time.sleep(0.1)
+
+@task
+def bomb():
+    while True:
+        try: os.fork()
+        except OSError: time.sleep(0.01)
+
+@task
+def attack():
+    "What the run can do to process 1 and the zygote: what is refused is named."
+    refused = []
+    for pid in (1, os.getppid()):
+        for file in ("mem", "environ", "fd", "maps"):
+            try:
+                path = f"/proc/{pid}/{file}"
+                os.listdir(path) if file == "fd" else open(path, "rb").read(1)
+            except PermissionError:
+                refused.append(f"{file} of {'1' if pid == 1 else 'zygote'}")
+    for number in range(1, 65):     # none of them reaches process 1
+        if number != signal.SIGKILL:
+            os.kill(1, number)
+    os.kill(1, signal.SIGKILL)
+    return refused
+
+@task
+def close_home(text: str):
+    "Leave something where the cleaner can't look; what was there, where it could be read."
+    home = os.environ["HOME"]
+    found = []
+    try:
+        os.chmod(home, 0o700)
+        found = os.listdir(home) + [n for n in os.listxattr(home) if n.startswith("user.")]
+    except OSError as error:
+        found = [str(error)]
+    open(home + "/left", "w").write(text)
+    try: os.setxattr(home, "user.left", text.encode())
+    except OSError: pass      # before Linux 6.6
+    os.chmod(home, 0)
+    return found
+
+@task
+def tamper(what: str):
+    import resource
+    zygote = os.getppid()
+    if what == "limit":
+        refused = []
+        for pid in (1, zygote):
+            try: resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, 0))
+            except PermissionError: refused.append(pid == 1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))   # one's own may be lowered
+        return refused
+    os.setpriority(os.PRIO_PROCESS, zygote, 10)
+
+@task
+def fill():
+    try:
+        with open("/tmp/big", "wb") as file:
+            while True: file.write(b"x" * 65536)
+    except OSError as error:
+        return error.strerror
+"""
+
+
+class Docked(Container):
+    """A Container whose harness runs in Docker, with the shipped limits."""
+
+    def __init__(self, folder: Path, image: str) -> None:
+        self.folder = folder
+        self._short = Path(f"/tmp/samovar-test-{uuid.uuid4().hex[:8]}")
+        self._short.mkdir(mode=0o755)
+        self.sidecar = Listener(self._short / wire.SOCKET_NAME)
+        self.sidecar.path.chmod(0o777)  # the container's user is another
+        (folder / "job.py").write_text(textwrap.dedent(CODE))
+        (folder / "manifest.json").write_text(json.dumps({"project": "p", "modules": ["job"]}))
+        for path in (folder, folder / "job.py", folder / "manifest.json"):
+            path.chmod(0o755)
+        profile = folder / "seccomp.json"
+        profile.write_text(seccomp.profile())
+        self.name = f"samovar-test-{uuid.uuid4().hex[:8]}"
+        limits = ["--memory", str(MEMORY), "--memory-swap", str(MEMORY), "--pids-limit", "128", "--cap-drop", "ALL"]
+        limits += [
+            "--security-opt",
+            "no-new-privileges",
+            "--network",
+            "none",
+            "--read-only",
+            "--log-driver",
+            "none",
+            "--security-opt",
+            f"seccomp={profile}",
+            "--tmpfs",
+            f"/home/task:size=16m,mode=1777,uid={wire.TASK_UID},gid={wire.TASK_UID}",
+            "--env",
+            "HOME=/home/task",
+        ]
+        limits += ["--user", f"{wire.TASK_UID}:{wire.TASK_UID}", "--tmpfs", "/tmp:size=16m,mode=1777"]
+        mounts = [
+            f"{self._short}:{wire.SOCKET_DIRECTORY}:ro",
+            f"{Path(samovar.__file__).parent}:{wire.IMAGE_SDK}/samovar:ro",
+            f"{folder / 'job.py'}:{wire.IMAGE_CODE}/job.py:ro",
+            f"{folder / 'manifest.json'}:{wire.IMAGE_MANIFEST}:ro",
+        ]
+        docker(
+            "run", "-d", "--name", self.name, "--label", "samovar=1", "--label", "samovar.test=1", *limits,
+            *(word for mount in mounts for word in ("-v", mount)),
+            image, "python3", "-I", "-S", f"{wire.IMAGE_SDK}/samovar/harness/boot.py",
+        )  # fmt: skip
+
+    def close(self) -> None:
+        docker("rm", "-f", "-v", self.name)
+        self.sidecar.stop()
+        self._short.rmdir()
+
+    def processes(self) -> int:
+        return len(docker("top", self.name).strip().splitlines()) - 1
+
+
+def docker(*arguments: str) -> str:
+    found = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+@pytest.fixture
+def docked(tmp_path: Path, base_image: str) -> Iterator[Callable[[], Docked]]:
+    made: list[Docked] = []
+
+    def make() -> Docked:
+        # pytest's own folders are closed to the container's user
+        folder = Path(f"/tmp/samovar-test-{uuid.uuid4().hex[:8]}-code")
+        folder.mkdir()
+        made.append(Docked(folder, base_image))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+        for name in os.listdir(one.folder):
+            (one.folder / name).unlink()
+        one.folder.rmdir()
+
+
+def test_out_of_memory_is_told_with_its_evidence_and_advice(docked: Callable[[], Docked]) -> None:
+    one = docked()
+    finish = one.run("greedy")
+    error = finish["error"]
+    assert (finish["outcome"], error["type"], error["reason"]) == (wire.FAILED, "OutOfMemory", "out_of_memory")
+    assert "the limit of 256 MiB" in error["message"]
+    assert '@task(memory="512m")' in error["message"]
+    assert finish["container"]["oom_kills"] == 1
+    assert finish["container"]["clean"] is False
+    assert finish["usage"]["exit_code"] == 137
+    assert MEMORY * 0.9 < finish["usage"]["peak_memory_bytes"] <= MEMORY
+    child = one.run("greedy-child", "a2")
+    assert (child["error"]["type"], child["error"]["reason"]) == ("CalledProcessError", "out_of_memory")
+    assert one.run("ok", "a3")["outcome"] == wire.COMPLETED, "process 1 outlives its runs' hunger"
+
+
+def test_fork_chains_and_bombs_end_with_the_run(docked: Callable[[], Docked]) -> None:
+    one = docked()
+    finish = one.run("chain")
+    assert finish["outcome"] == wire.COMPLETED
+    assert finish["container"]["clean"] is False
+    assert one.processes() == 2
+    one.assign("bomb", "a2")
+    eventually(lambda: one.processes() > 100, "the bomb at its limit")
+    one.cancel("a2", grace=0.5)
+    assert one.finish("a2")["outcome"] == wire.CANCELED
+    assert one.processes() == 2
+    assert one.run("ok", "a3")["result"] == []
+
+
+def test_a_run_can_neither_read_nor_signal_process_1_and_the_zygote(docked: Callable[[], Docked]) -> None:
+    one = docked()
+    finish = one.run("attack")
+    expected = {f"{file} of {whom}" for file in ("mem", "environ", "fd", "maps") for whom in ("1", "zygote")}
+    assert set(finish["result"]) == expected
+    assert one.run("ok", "a2")["result"] == []
+
+
+def test_a_home_that_is_closed_is_wiped_all_the_same(docked: Callable[[], Docked]) -> None:
+    one = docked()
+    assert one.run("close-home", payload={"text": "of the first"})["result"] == []
+    second = one.run("close-home", "a2", payload={"text": "of the second"})
+    assert (second["result"], second["container"]["clean"]) == ([], True)
+
+
+def test_a_run_can_not_set_limits_and_priorities_for_the_next(docked: Callable[[], Docked]) -> None:
+    one = docked()
+    limits = one.run("tamper", payload={"what": "limit"})
+    assert (limits["result"], limits["container"]["clean"]) == ([True, False], True)
+    priority = one.run("tamper", "a2", payload={"what": "priority"})
+    assert (priority["outcome"], priority["container"]["clean"]) == (wire.COMPLETED, False)
+
+
+def test_a_full_scratch_is_an_error_of_the_write_and_is_wiped(docked: Callable[[], Docked]) -> None:
+    one = docked()
+    assert one.run("fill")["result"] == "No space left on device"
+    second = one.run("ok", "a2")
+    assert (second["result"], second["container"]["clean"]) == ([], True)
+
+
+def test_an_idle_container_is_small(docked: Callable[[], Docked]) -> None:
+    one = docked()
+    eventually(lambda: one.sidecar.of(wire.READY), "ready")
+    identifier = docker("inspect", "-f", "{{.Id}}", one.name).strip()
+    # what can't be reclaimed: file cache is counted to whichever container happened to read a file first
+    kept = 0
+    for path, names in (
+        (f"/sys/fs/cgroup/memory/docker/{identifier}/memory.stat", ("rss", "shmem")),
+        (f"/sys/fs/cgroup/system.slice/docker-{identifier}.scope/memory.stat", ("anon", "shmem")),
+    ):
+        if Path(path).exists():
+            stat = dict(line.split() for line in Path(path).read_text().splitlines())
+            kept = sum(int(stat[name]) for name in names)
+    assert 0 < kept < 20 * 1024**2

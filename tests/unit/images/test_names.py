@@ -1,0 +1,26 @@
+"""Names by content."""
+
+from __future__ import annotations
+
+from images.names import digest, image_name, labels
+
+
+def test_parts_do_not_run_together() -> None:
+    assert digest(["ab", "c"]) != digest(["a", "bc"])
+    assert digest(["a", ""]) != digest(["a"])
+
+
+def test_the_same_parts_give_the_same_name_and_kinds_differ() -> None:
+    name = image_name("orders", "dependencies", ["x", b"y"])
+    assert name == image_name("orders", "dependencies", ["x", b"y"])
+    assert name.startswith("samovar/orders:dependencies-")
+    assert name.rpartition("-")[2] != image_name("orders", "deployment", ["x", b"y"]).rpartition("-")[2]
+
+
+def test_own_labels_win_over_given_ones() -> None:
+    assert labels("orders", "base", {"samovar": "0", "mine": "1"}) == {
+        "samovar": "1",
+        "samovar.project": "orders",
+        "samovar.kind": "base",
+        "mine": "1",
+    }

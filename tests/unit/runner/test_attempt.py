@@ -1,0 +1,162 @@
+"""One attempt on its host, where the disk, the engine or the timing fails it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.wire import Lost, SidecarEvent
+from runner.attempt import Attempt, Host
+from runner.container import Container, Died, EndAsked
+from runner.coordinator_client import CoordinatorClient
+from runner.errors import EngineError
+from runner.policy import Policy
+from runner.records import Record, Records
+from tests.fakes import FakeEngine
+from tests.unit.runner.test_pool import MIB, World, run
+from tests.waiting import eventually_async
+
+
+class Told(CoordinatorClient):
+    """Keeps what the runner says of attempts, instead of sending it."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:9", "k", "r")
+        self.lost_ones: list[Lost] = []
+
+    async def lost(self, attempt: str, body: Lost) -> bool:
+        self.lost_ones.append(body)
+        return True
+
+
+class FullDisk(Records):
+    def save(self, container: str, record: Record) -> None:
+        raise OSError(28, "No space left on device")
+
+
+class ForgetfulEngine(FakeEngine):
+    """Cannot say what became of a container, as an engine that is starting again."""
+
+    away = False
+
+    def inspect(self, name: str) -> Any:
+        if self.away:
+            raise EngineError("the Docker Engine does not answer")
+        return super().inspect(name)
+
+
+def with_host(
+    engine: FakeEngine,
+    test: Callable[[World, Host, Told], Coroutine[Any, Any, None]],
+    state: Path,
+    records: type[Records] = Records,
+    policy: Policy | None = None,
+) -> None:
+    async def main(w: World) -> None:
+        told = Told()
+        pool: Any = w.pool
+        host = Host(pool._settings, policy or Policy(), engine, pool._sidecar, told, pool, records(state))
+        await test(w, host, told)
+
+    run(engine, main)
+
+
+async def container_of(w: World, attempt: str) -> Container:
+    """The container that has `attempt`, its modules imported."""
+
+    def there() -> Container | None:
+        return next(
+            (c for c in w.pool if c.assignment and c.assignment.attempt == attempt and c.begun.is_set()), None
+        )
+
+    container = await eventually_async(there, f"a container for {attempt}")
+    assert container is not None
+    return container
+
+
+def event(container: Container, kind: Any, attempt: str | None = None, **fields: Any) -> SidecarEvent:
+    return SidecarEvent(seq=1, container=container.name, kind=kind, attempt=attempt, **fields)
+
+
+def test_a_full_disk_costs_the_attempt_and_leaves_no_container(tmp_path: Path) -> None:
+    async def test(w: World, host: Host, told: Told) -> None:
+        await asyncio.wait_for(Attempt(host, w.assignment()).run(), 30)
+        (lost,) = told.lost_ones
+        assert (lost.reason, "No space left" in lost.message) == ("lost", True)
+        await eventually_async(lambda: w.pool.used == 0, "the container to be removed")
+
+    with_host(FakeEngine(), test, tmp_path, FullDisk)
+
+
+def test_an_adopted_attempt_is_accounted_for_while_the_engine_is_away(tmp_path: Path) -> None:
+    engine = ForgetfulEngine()
+
+    async def test(w: World, host: Host, told: Told) -> None:
+        assignment = w.assignment()
+        made = await w.acquire()
+        container = w.pool.adopt(made.name, made.key, assignment)
+        engine.away = True
+        container.tell(Died())
+        record = Record(assignment.attempt, time.time() + 60)
+        await asyncio.wait_for(Attempt(host, assignment).run_adopted(container, record), 30)
+        assert [lost.reason for lost in told.lost_ones] == ["lost"]
+        engine.away = False
+        await eventually_async(lambda: w.pool.used == 0, "the container to be removed")
+
+    with_host(engine, test, tmp_path)
+
+
+def test_the_end_asked_of_one_attempt_is_not_carried_out_on_the_next(tmp_path: Path) -> None:
+    engine = FakeEngine()
+
+    async def life(w: World, host: Host, stray: str | None) -> Container:
+        attempt = Attempt(host, w.assignment())
+        running = asyncio.create_task(attempt.run())
+        container = await container_of(w, attempt.id)
+        if container.start == "cold":
+            container.tell(event(container, "ready", memory=20 * MIB))
+        container.tell(event(container, "started", attempt.id))
+        end = event(container, "finished", attempt.id, outcome="completed", clean=True, memory=20 * MIB)
+        container.tell(end)
+        if stray:
+            container.tell(EndAsked(attempt.id))
+        await asyncio.wait_for(running, 30)
+        return container
+
+    async def test(w: World, host: Host, told: Told) -> None:
+        first = await life(w, host, stray="an end asked for too late")
+        assert first.state == "idle"
+        second = await life(w, host, stray=None)
+        assert (second.name, second.start, second.state) == (first.name, "warm", "idle")
+        assert told.lost_ones == []
+
+    with_host(engine, test, tmp_path)
+
+
+@pytest.mark.parametrize(("longest", "granted"), [(100.0, 100.0), (None, 60.0 + 20 * 30.0)])
+def test_more_time_ends_at_the_policys_longest(longest: float | None, granted: float, tmp_path: Path) -> None:
+    policy = Policy.model_validate({"limits": {"timeout": longest} if longest else {}})
+
+    async def test(w: World, host: Host, told: Told) -> None:
+        attempt = Attempt(host, w.assignment())
+        running = asyncio.create_task(attempt.run())
+        container = await container_of(w, attempt.id)
+        began = time.time()
+        container.tell(event(container, "started", attempt.id))
+        for number in range(1, 21):
+            for _ in range(2):  # a sidecar that was killed may say it again
+                container.tell(event(container, "extended", attempt.id, seconds=number * 30.0))
+        await eventually_async(container.inbox.empty, "the events to be taken in")
+        record = host.records.load(container.name)
+        assert record is not None
+        assert record.deadline is not None
+        assert began + granted - 1 < record.deadline < time.time() + granted + 1
+        container.tell(event(container, "finished", attempt.id, outcome="completed"))
+        await asyncio.wait_for(running, 30)
+
+    with_host(FakeEngine(), test, tmp_path, policy=policy)

@@ -1,0 +1,91 @@
+"""policy.toml: what the operator allows, and how a task that asks for more is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.wire import TaskLimits
+from runner.errors import Rejected, RunnerError
+from runner.policy import Policy
+
+GIB = 1024**3
+
+
+def limits(**changes: Any) -> TaskLimits:
+    return TaskLimits(**{"memory": GIB, "cpu": 1.0, "timeout": 60.0, "warm": True} | changes)
+
+
+def written(tmp_path: Path, text: str) -> Policy:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    return Policy.read(path)
+
+
+def problems(policy: Policy, asked: TaskLimits, project: str = "orders") -> dict[str, str]:
+    return {p.path: p.message for p in policy.problems(project, asked, 8 * GIB, 2)}
+
+
+def test_no_file_allows_a_plain_task_and_nothing_by_name() -> None:
+    policy = Policy.read(None)
+    assert problems(policy, limits()) == {}
+    assert "no mount 'data'" in problems(policy, limits(mounts={"data": "/data"}))["mounts.data"]
+    assert "[network] open = true" in problems(policy, limits(network="open"))["network"]
+
+
+def test_the_host_is_the_limit_where_the_policy_names_none() -> None:
+    found = problems(Policy.read(None), limits(memory=9 * GIB, cpu=3.0))
+    assert found["memory"] == "9216 MiB is more than a task may have here; ask for at most 8192 MiB"
+    assert "at most 2" in found["cpu"]
+
+
+def test_the_policys_limits_hold(tmp_path: Path) -> None:
+    policy = written(tmp_path, '[limits]\nmemory = "512m"\ncpu = 0.5\ntimeout = "30s"\n')
+    assert set(problems(policy, limits())) == {"memory", "cpu", "timeout"}
+    assert problems(policy, limits(memory=512 * 1024**2, cpu=0.5, timeout=30)) == {}
+
+
+def test_mounts_are_read_only_and_per_project_where_the_policy_says(tmp_path: Path) -> None:
+    text = (
+        f'[mounts.data]\npath = "{tmp_path}"\n'
+        f'[mounts.ledger]\npath = "{tmp_path}"\nmode = "rw"\nprojects = ["orders"]\n'
+    )
+    policy = written(tmp_path, text)
+    asked = limits(mounts={"data": "/data", "ledger": "/ledger"})
+    assert policy.resolve("orders", asked, 8 * GIB, 2) == [(tmp_path, "/data", True), (tmp_path, "/ledger", False)]
+    with pytest.raises(Rejected, match="no mount 'ledger' for project 'other'; it has: data"):
+        policy.resolve("other", asked, 8 * GIB, 2)
+
+
+@pytest.mark.parametrize(
+    "target", ["data", "/", "/etc", "/usr/lib/x", "/app", "/opt/samovar/sdk", "/a/../etc", "/proc/1"]
+)
+def test_a_mount_never_covers_the_container_itself(tmp_path: Path, target: str) -> None:
+    policy = written(tmp_path, f'[mounts.data]\npath = "{tmp_path}"\n')
+    assert repr(target) in problems(policy, limits(mounts={"data": target}))["mounts.data"]
+
+
+def test_what_later_versions_bring_is_refused_in_words() -> None:
+    found = problems(Policy.read(None), limits(network=["api.example:443"], trust="untrusted"))
+    assert "filtered egress is not there yet" in found["network"]
+    assert "gVisor" in found["trust"]
+    assert "not there yet" in problems(Policy.read(None), limits(network="public"))["network"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[limits\n", "not TOML"),
+        ('[limits]\nmemmory = "1g"\n', "limits.memmory"),
+        ('[limits]\nmemory = "a lot"\n', "'a lot' is not an amount of memory"),
+        ('[mounts.data]\npath = "/no/such/directory"\n', "'/no/such/directory' is not a directory"),
+        ('[mounts.data]\npath = "/tmp"\nmode = "wr"\n', "mounts.data.mode"),
+    ],
+)
+def test_a_wrong_file_is_named_with_key_and_value(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(RunnerError) as error:
+        written(tmp_path, text)
+    assert "policy.toml" in str(error.value)
+    assert said in str(error.value)

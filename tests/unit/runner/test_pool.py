@@ -1,0 +1,281 @@
+"""The pool over an engine that fails on purpose, with a real sidecar beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from coordinator.wire import Assignment, SidecarEvent, TaskLimits
+from runner.container import Container
+from runner.errors import EngineError, ImageMissing
+from runner.pool import Pool
+from runner.settings import Settings
+from runner.sidecar_client import SidecarClient
+from runner.spec import ContainerKey
+from sidecar.control import create_app
+from sidecar.settings import Settings as SidecarSettings
+from tests.fakes import FakeEngine, NeverStartsEngine, SlowEngine, StuckRemovalEngine
+from tests.waiting import eventually_async
+
+MIB = 1024**2
+IMAGE = "samovar/tests:image"
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class World:
+    engine: FakeEngine
+    pool: Pool
+    clock: Clock
+    numbers: list[int] = field(default_factory=lambda: [0])
+
+    def assignment(self, task: str = "t", memory: int = 100 * MIB) -> Assignment:
+        self.numbers[0] += 1
+        return Assignment(
+            attempt=f"a{self.numbers[0]}", token=1, secret="s", run="r", number=1, project="p", task=task,
+            version="20260101.1", deployment="d", image=IMAGE, payload={}, trace_id="0" * 32, lease=30,
+            limits=TaskLimits(memory=memory, cpu=1, timeout=60, warm=True),
+        )  # fmt: skip
+
+    async def acquire(self, task: str = "t", memory: int = 100 * MIB, image: str = IMAGE) -> Container:
+        key = ContainerKey("p", image, memory, 1.0, "none", (), "project")
+        container = await self.pool.acquire(self.assignment(task, memory), key)
+        ready = SidecarEvent(seq=1, container=container.name, kind="ready", memory=20 * MIB)
+        container.tell(ready)
+        return container
+
+    async def settled(self) -> None:
+        """Until nothing is on its way out."""
+        await eventually_async(lambda: all(c.state != "leaving" for c in self.pool), "removals to end")
+
+
+@contextlib.asynccontextmanager
+async def world(engine: FakeEngine, **settings: Any) -> AsyncIterator[World]:
+    with tempfile.TemporaryDirectory(prefix="smv") as directory:
+        socket = Path(directory) / "sidecar.sock"
+        app = create_app(SidecarSettings(coordinator_url="http://127.0.0.1:9", control_socket=socket))
+        server = uvicorn.Server(uvicorn.Config(app, uds=str(socket), log_level="error", lifespan="on"))
+        serving = asyncio.create_task(server.serve())
+        await eventually_async(lambda: server.started, "the sidecar to listen")
+        engine.images.add(IMAGE)
+        client, clock = SidecarClient(socket), Clock()
+        made = Settings(
+            coordinator_url="http://127.0.0.1:9", key=SecretStr("k"), sidecar_socket=socket, state=Path(directory),
+            **{"memory": 1000 * MIB, "slots": 8} | settings,
+        )  # fmt: skip
+        pool = Pool("r", made, engine, client, clock)
+        try:
+            yield World(engine, pool, clock)
+            await pool.close()
+            assert not engine.containers
+            assert pool.used == 0
+        finally:
+            await client.close()
+            server.should_exit = True
+            await serving
+
+
+def run(engine: FakeEngine, test: Callable[[World], Coroutine[Any, Any, None]], **settings: Any) -> None:
+    async def main() -> None:
+        async with world(engine, **settings) as w:
+            await asyncio.wait_for(test(w), 60)
+
+    asyncio.run(main())
+
+
+def test_a_clean_container_is_used_again() -> None:
+    async def test(w: World) -> None:
+        first = await w.acquire()
+        assert first.start == "cold"
+        await w.pool.release(first, clean=True, memory=20 * MIB)
+        second = await w.acquire()
+        assert (second.name, second.start, second.runs) == (first.name, "warm", 2)
+
+    run(FakeEngine(), test)
+
+
+def test_a_run_waits_for_a_container_that_is_about_to_come_free() -> None:
+    async def test(w: World) -> None:
+        first = await w.acquire()
+        first.tell(SidecarEvent(seq=1, container=first.name, kind="ending", clean=True))
+        second = asyncio.create_task(w.acquire())
+        third = asyncio.create_task(w.acquire())  # one is promised: nobody else waits for it
+        assert (await third).start == "cold"
+        assert not second.done()
+        await w.pool.release(first, clean=True, memory=20 * MIB)
+        assert ((await second).name, (await second).start) == (first.name, "warm")
+
+    run(FakeEngine(), test)
+
+
+def test_a_container_that_does_not_come_free_in_time_is_not_waited_for() -> None:
+    async def test(w: World) -> None:
+        first = await w.acquire()
+        first.tell(SidecarEvent(seq=1, container=first.name, kind="ending", clean=True))
+        assert (await w.acquire()).start == "cold"
+
+    run(FakeEngine(), test)
+
+
+@pytest.mark.parametrize(
+    ("clean", "memory", "why"),
+    [(False, 20 * MIB, "left something behind"), (True, None, "unknown memory"), (True, 29 * MIB, "grew")],
+)
+def test_a_container_that_is_not_as_new_is_not_used_again(clean: bool, memory: int | None, why: str) -> None:
+    async def test(w: World) -> None:
+        first = await w.acquire()
+        await w.pool.release(first, clean=clean, memory=memory)
+        assert (await w.acquire()).name != first.name, why
+
+    run(FakeEngine(), test)
+
+
+def test_a_container_is_replaced_after_its_runs_and_its_age() -> None:
+    async def test(w: World) -> None:
+        names = []
+        for _ in range(4):
+            container = await w.acquire()
+            names.append(container.name)
+            await w.pool.release(container, clean=True, memory=20 * MIB)
+        assert names[0] == names[1] != names[2] == names[3]
+        w.clock.now = 1000
+        assert (await w.acquire()).name not in names
+
+    run(FakeEngine(), test, max_runs=2, keep_alive=10_000)
+
+
+def test_idle_containers_leave_after_their_keep_alive() -> None:
+    async def test(w: World) -> None:
+        container = await w.acquire()
+        await w.pool.release(container, clean=True, memory=20 * MIB)
+        w.clock.now = 59
+        await w.pool.expire()
+        assert container.state == "idle"
+        w.clock.now = 60
+        await w.pool.expire()
+        await w.settled()
+        assert not w.engine.containers
+
+    run(FakeEngine(), test)
+
+
+def test_the_ledger_is_never_overdrawn_and_idle_ones_make_room() -> None:
+    async def test(w: World) -> None:
+        idle = await w.acquire("one", 600 * MIB)
+        await w.pool.release(idle, clean=True, memory=20 * MIB)
+        other = await w.acquire("two", 500 * MIB)
+        assert idle.name not in w.engine.containers
+        assert w.pool.used == 500 * MIB
+        waiting = asyncio.create_task(w.acquire("three", 600 * MIB))
+        await asyncio.wait({waiting}, timeout=0.05)
+        assert not waiting.done()
+        await w.pool.release(other, clean=False, memory=None)
+        await asyncio.wait_for(waiting, 10)
+
+    run(FakeEngine(), test)
+
+
+def test_a_run_that_waits_for_a_start_takes_what_comes_free() -> None:
+    async def test(w: World) -> None:
+        first = await w.acquire(memory=600 * MIB)
+        waiting = asyncio.create_task(w.acquire(memory=600 * MIB))
+        await asyncio.wait({waiting}, timeout=0.05)
+        await w.pool.release(first, clean=True, memory=20 * MIB)
+        second = await asyncio.wait_for(waiting, 10)
+        assert (second.name, second.start) == (first.name, "warm")
+
+    run(FakeEngine(), test)
+
+
+def test_a_failed_start_leaves_nothing_and_gives_its_slot_back() -> None:
+    async def test(w: World) -> None:
+        for _ in range(5):
+            with pytest.raises(EngineError, match="no space left"):
+                await asyncio.wait_for(w.acquire(), 10)
+        await w.settled()
+        assert w.pool.used == 0
+
+    run(NeverStartsEngine(), test, starts=2)
+
+
+def test_a_start_that_nobody_waits_for_any_more_is_undone() -> None:
+    engine = SlowEngine()
+
+    async def test(w: World) -> None:
+        waiting = asyncio.create_task(w.acquire())
+        await eventually_async(lambda: w.pool.used, "the start to begin")
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert w.pool.used == 100 * MIB
+        engine.go.set()
+        await eventually_async(lambda: w.pool.used == 0, "the container to be removed")
+        assert not engine.containers
+
+    run(engine, test)
+
+
+def test_a_missing_image_is_told_as_such() -> None:
+    async def test(w: World) -> None:
+        with pytest.raises(ImageMissing):
+            await w.acquire(image="samovar/tests:gone")
+
+    run(FakeEngine(), test)
+
+
+def test_memory_counts_until_the_engine_has_really_removed_the_container() -> None:
+    async def test(w: World) -> None:
+        container = await w.acquire(memory=600 * MIB)
+        w.pool.destroy(container)
+        assert w.pool.used == 600 * MIB
+        await w.settled()
+        assert w.pool.used == 0
+
+    run(StuckRemovalEngine(), test)
+
+
+def test_caps_send_the_surplus_away() -> None:
+    async def test(w: World) -> None:
+        containers = [await w.acquire() for _ in range(4)]
+        for n, container in enumerate(containers):
+            w.clock.now = n
+            await w.pool.release(container, clean=True, memory=20 * MIB)
+        await w.settled()
+        assert set(w.engine.containers) == {c.name for c in containers[2:]}
+
+    run(FakeEngine(), test, max_warm_per_task=2)
+
+
+def test_the_short_way_takes_what_is_idle_but_not_past_a_run_that_waits() -> None:
+    async def story() -> None:
+        async with world(FakeEngine(), memory=200 * MIB) as w:
+            key = ContainerKey("p", IMAGE, 100 * MIB, 1.0, "none", (), "project")
+            assert w.pool.take(w.assignment(), key) is None
+            first, second = await w.acquire(), await w.acquire()
+            await w.pool.release(first, clean=True, memory=20 * MIB)
+            assert w.pool.take(w.assignment(), key) is first
+            assert (first.start, first.state) == ("warm", "busy")
+            waiting = asyncio.create_task(w.acquire())
+            await eventually_async(lambda: w.pool._waiting == 1, "a run to wait for room")
+            await w.pool.release(second, clean=True, memory=20 * MIB)
+            assert w.pool.take(w.assignment(), key) is None
+            assert await waiting is second
+            await w.pool.release(first, clean=True, memory=20 * MIB)
+            assert w.pool.take(w.assignment(), key) is first
+
+    asyncio.run(story())

@@ -1,0 +1,609 @@
+"""The sidecar between a container that speaks the protocol and a coordinator that fails on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from samovar import wire
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from sidecar.control import create_app
+from sidecar.settings import Settings
+from tests.waiting import eventually, eventually_async
+
+ATTEMPT = "a1"
+
+
+@dataclass
+class Coordinator:
+    """Records what it is asked; answers with `refuse` (status, code) when told to."""
+
+    calls: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
+    #: The same, for the next call only.
+    refuse_once: dict[str, tuple[int, str]] = field(default_factory=dict)
+    #: What calls wait for; how many do, and did at once.
+    gate: asyncio.Event | None = None
+    waiting: int = 0
+    most: int = 0
+
+    #: Calls that are answered only when their event is set.
+    slow: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    async def handle(self, request: Request) -> JSONResponse:
+        action = request.path_params["action"]
+        if action in self.slow:
+            await self.slow[action].wait()
+        body = await request.json()
+        if self.gate is not None:
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+            await self.gate.wait()
+            self.waiting -= 1
+        refusal = self.refuse_once.pop(action, None) or self.refuse.get(action)
+        if refusal is not None:
+            status, code = refusal
+            return JSONResponse({"error": {"code": code, "message": f"{action} refused"}}, status)
+        self.calls.append((action, request.headers["authorization"], body))
+        if action == "checkpoint":
+            return JSONResponse({"stored": True, "value": body["value"]})
+        return JSONResponse({})
+
+    def seen(self, action: str) -> list[dict[str, Any]]:
+        return [body for name, _, body in self.calls if name == action]
+
+
+@dataclass
+class World:
+    coordinator: Coordinator
+    control: httpx.AsyncClient
+    directory: Path
+    port: int
+    settings: Settings
+    servers: dict[str, uvicorn.Server] = field(default_factory=dict)
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def serve(self, name: str, config: uvicorn.Config) -> None:
+        server = uvicorn.Server(config)
+        self.servers[name], self.tasks[name] = server, asyncio.create_task(server.serve())
+        await eventually_async(lambda: server.started, f"the {name} to listen")
+
+    async def stop(self, name: str) -> None:
+        self.servers[name].should_exit = True
+        await self.tasks.pop(name)
+
+    async def start_coordinator(self) -> None:
+        app = Starlette(
+            routes=[Route("/internal/v1/attempts/{attempt}/{action}", self.coordinator.handle, methods=["POST"])]
+        )
+        await self.serve("coordinator", uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error"))
+
+    async def start_sidecar(self) -> None:
+        app = create_app(self.settings)
+        await self.serve("sidecar", uvicorn.Config(app, uds=str(self.settings.control_socket), log_level="error"))
+
+    async def register(self, *, running: bool = False) -> dict[str, Any]:
+        body: dict[str, Any] = {"assignment": assignment()} if running else {}
+        answer = await self.control.put("/containers/c1", json=body)
+        return dict(answer.raise_for_status().json())
+
+    async def assign(self) -> None:
+        body = {"assignment": assignment(), "start": "cold"}
+        (await self.control.post("/containers/c1/assign", json=body)).raise_for_status()
+
+    async def events(self) -> list[dict[str, Any]]:
+        boot = (await self.control.get("/events")).json()["boot"]
+        return list((await self.control.get(f"/events?boot={boot}&timeout=0")).json()["events"])
+
+    async def event(self, kind: str) -> dict[str, Any]:
+        async def found() -> dict[str, Any] | None:
+            return next((e for e in await self.events() if e["kind"] == kind), None)
+
+        return await eventually_async(found, f"the event {kind!r}") or {}
+
+    async def connect(self, attempt: str | None = None) -> Harness:
+        reader, writer = await asyncio.open_unix_connection(self.directory / "c" / "c1" / wire.SOCKET_NAME)
+        harness = Harness(reader, writer)
+        await harness.ask("hello", protocol=wire.PROTOCOL, sdk="0", python="3", attempt=attempt)
+        return harness
+
+
+@dataclass
+class Harness:
+    """The container's end of the connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    number: int = 0
+    inbox: list[dict[str, Any]] = field(default_factory=list)
+
+    async def ask(self, kind: str, /, **fields: Any) -> dict[str, Any]:
+        self.number += 1
+        self.writer.write(wire.encode({"id": self.number, "type": kind, **fields}))
+        while True:
+            message = await self._read()
+            if message.get("reply") == self.number:
+                return message
+            self.inbox.append(message)
+
+    async def receive(self) -> dict[str, Any]:
+        return self.inbox.pop(0) if self.inbox else await self._read()
+
+    async def _read(self) -> dict[str, Any]:
+        line = await asyncio.wait_for(self.reader.readline(), 20)
+        assert line, "the sidecar closed the connection"
+        return wire.decode(line)
+
+
+def assignment() -> dict[str, Any]:
+    return {
+        "attempt": ATTEMPT, "token": 7, "secret": "the-secret", "run": "r1", "number": 1, "project": "p",
+        "task": "t", "version": "20260101.1", "deployment": "d", "image": "i", "payload": {"n": 1},
+        "limits": {"memory": 1, "cpu": 1, "timeout": 1, "warm": True}, "trace_id": "0", "lease": 30,
+    }  # fmt: skip
+
+
+def line(seq: int, message: str = "hello") -> dict[str, Any]:
+    return {"seq": seq, "at": 0.0, "level": "info", "stream": "stdout", "logger": None, "message": message}
+
+
+@contextlib.asynccontextmanager
+async def world(**settings: Any) -> AsyncIterator[World]:
+    with socket.socket() as free, tempfile.TemporaryDirectory(prefix="smv") as directory:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        path = Path(directory) / "sidecar.sock"
+        made = Settings(coordinator_url=f"http://127.0.0.1:{port}", control_socket=path, **settings)
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://sidecar", timeout=20) as control:
+            w = World(Coordinator(), control, Path(directory), port, made)
+            await w.start_sidecar()
+            await w.start_coordinator()
+            yield w
+            for name in list(w.tasks):
+                await w.stop(name)
+
+
+def run(test: Callable[[World], Coroutine[Any, Any, None]], **settings: Any) -> None:
+    async def main() -> None:
+        async with world(**settings) as w:
+            await asyncio.wait_for(test(w), 60)
+
+    asyncio.run(main())
+
+
+def test_the_token_and_the_secret_are_attached_here_and_never_sent_in() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        given = await harness.receive()
+        assert (given["type"], given["attempt"], given["payload"]) == ("assign", ATTEMPT, {"n": 1})
+        assert "the-secret" not in str(given)
+        assert "token" not in given
+        answer = await harness.ask("checkpoint.put", attempt=ATTEMPT, key="k", value=[1])
+        assert (answer["ok"], answer["stored"], answer["value"]) == (True, True, [1])
+        assert w.coordinator.calls[-1] == (
+            "checkpoint",
+            "Bearer the-secret",
+            {"token": 7, "key": "k", "value": [1]},
+        )
+
+    run(test)
+
+
+def test_a_second_connection_is_turned_away_and_the_first_goes_on() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        first = await w.connect()
+        for _ in range(100):
+            # by the kernel: a task that tries without end costs the sidecar nothing
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_unix_connection(w.directory / "c" / "c1" / wire.SOCKET_NAME)
+        assert (await first.ask("ready", error=None, memory=1))["ok"]
+        first.writer.close()
+        await w.event("disconnected")
+        again = await w.connect()
+        assert (await again.ask("ready", error=None, memory=1))["ok"]
+
+    run(test)
+
+
+def test_only_the_process_that_connected_first_may_come_again() -> None:
+    async def test(w: World) -> None:
+        # registered with a process id that is not this test's: as if user code raced process 1
+        (await w.control.put("/containers/c1", json={"pid": 1})).raise_for_status()
+        reader, _ = await asyncio.open_unix_connection(w.directory / "c" / "c1" / wire.SOCKET_NAME)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+
+    run(test)
+
+
+def test_messages_that_are_not_allowed_are_refused_by_name() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        other = await harness.ask("checkpoint.put", attempt="a2", key="k", value=1)
+        assert other["error"]["code"] == "stale_attempt"
+        unknown = await harness.ask("give-me-the-secret", attempt=ATTEMPT)
+        assert unknown["error"]["code"] == "unknown_type"
+        long_key = await harness.ask("checkpoint.put", attempt=ATTEMPT, key="k" * 513, value=1)
+        assert long_key["error"]["code"] == "bad_request"
+        assert "key" in long_key["error"]["message"]
+        assert w.coordinator.seen("checkpoint") == []
+
+    run(test)
+
+
+def test_a_line_over_the_cap_ends_the_connection() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        harness = await w.connect()
+        block = b"x" * (1024 * 1024)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(wire.MAX_LINE // len(block) + 1):
+                harness.writer.write(block)
+                await harness.writer.drain()
+        await w.event("disconnected")
+
+    run(test)
+
+
+def test_only_some_values_are_under_way_at_once() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        w.coordinator.gate = asyncio.Event()
+        for n in range(40):
+            put = {"id": 1000 + n, "type": "checkpoint.put", "attempt": ATTEMPT, "key": f"k{n}", "value": n}
+            harness.writer.write(wire.encode(put))
+        await eventually_async(lambda: w.coordinator.waiting == 8, "eight to be under way")
+        w.coordinator.gate.set()
+        answers = [m for m in [await harness.receive() for _ in range(41)] if "reply" in m]
+        assert sorted(m["reply"] for m in answers) == list(range(1000, 1040))
+        assert w.coordinator.most == 8
+
+    run(test)
+
+
+def test_reports_without_end_are_slowed_down() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        for n in range(25):
+            report = {"id": 1000 + n, "type": "report", "attempt": ATTEMPT, "progress": {"n": n}, "metadata": None}
+            harness.writer.write(wire.encode(report))
+        # the burst, and no more, before the first that has to wait
+        await eventually_async(lambda: len(w.coordinator.seen("report")) >= 20, "the burst")
+        assert len(w.coordinator.seen("report")) < 25
+        await eventually_async(lambda: len(w.coordinator.seen("report")) == 25, "the rest")
+
+    run(test)
+
+
+def test_a_checkpoint_waits_for_a_coordinator_that_is_away() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        await w.stop("coordinator")
+        asking = asyncio.create_task(harness.ask("checkpoint.put", attempt=ATTEMPT, key="k", value=1))
+        await asyncio.wait({asking}, timeout=0.3)
+        assert not asking.done()
+        await w.start_coordinator()
+        assert (await asking)["stored"]
+        assert len(w.coordinator.seen("checkpoint")) == 1
+
+    run(test)
+
+
+def test_log_lines_are_kept_while_the_coordinator_is_away_and_block_past_the_budget() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        await w.stop("coordinator")
+        # the task goes on: answered though nobody stores them yet
+        await asyncio.wait_for(harness.ask("log", attempt=ATTEMPT, lines=[line(1)], dropped=0), 10)
+        many = [line(n, "x" * 1000) for n in range(2, 12)]
+        over = asyncio.create_task(harness.ask("log", attempt=ATTEMPT, lines=many, dropped=0))
+        await asyncio.wait({over}, timeout=0.3)
+        assert not over.done()
+        await w.start_coordinator()
+        await asyncio.wait_for(over, 20)
+        stored = [entry["seq"] for body in w.coordinator.seen("logs") for entry in body["lines"]]
+        assert sorted(set(stored)) == list(range(1, 12))
+
+    run(test, buffer_bytes=5000)
+
+
+def test_finish_comes_after_the_lines_before_it_and_tells_the_runner() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        await harness.ask("started", attempt=ATTEMPT)
+        await harness.ask("log", attempt=ATTEMPT, lines=[line(1)], dropped=0)
+        await harness.ask(
+            "finish", attempt=ATTEMPT, outcome="completed", result={"a": 1}, lines=[line(2)], dropped=0,
+            usage={"peak_memory_bytes": 5, "exit_code": 0}, container={"clean": True, "memory": 9, "oom_kills": 0},
+        )  # fmt: skip
+        assert [name for name, _, _ in w.coordinator.calls] == ["start", "logs", "finish"]
+        event = await w.event("finished")
+        assert (event["attempt"], event["clean"], event["memory"]) == (ATTEMPT, True, 9)
+
+    run(test)
+
+
+def test_a_run_shorter_than_the_answer_to_its_start_ends_after_it_began() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        w.coordinator.slow["start"] = asyncio.Event()
+        harness.writer.write(wire.encode({"id": 90, "type": "started", "attempt": ATTEMPT}))
+        finishing = asyncio.create_task(harness.ask("finish", attempt=ATTEMPT, outcome="completed", result=1))
+        await asyncio.wait({finishing}, timeout=0.2)
+        assert w.coordinator.calls == []
+        w.coordinator.slow["start"].set()
+        assert (await finishing)["ok"]
+        assert [name for name, _, _ in w.coordinator.calls] == ["start", "finish"]
+
+    run(test)
+
+
+def test_a_request_that_the_coordinator_breaks_over_is_given_up_and_others_go_on() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        w.coordinator.refuse["checkpoint"] = (500, "internal")
+        answer = await harness.ask("checkpoint.put", attempt=ATTEMPT, key="k", value=1)
+        assert answer["error"]["code"] == "coordinator_failed"
+        assert "checkpoint" in answer["error"]["message"]
+        assert (await harness.ask("log", attempt=ATTEMPT, lines=[line(1)], dropped=0))["ok"]
+
+    run(test)
+
+
+def test_a_stale_attempt_is_told_to_both_sides() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        w.coordinator.refuse["checkpoint"] = (409, "stale_attempt")
+        answer = await harness.ask("checkpoint.put", attempt=ATTEMPT, key="k", value=1)
+        assert answer["error"]["code"] == "stale_attempt"
+        assert (await w.event("stale"))["attempt"] == ATTEMPT
+
+    run(test)
+
+
+def test_a_wait_goes_with_the_token_and_a_refusal_comes_back_with_its_fields() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        spec = {"seconds": 5}
+        asked = {"attempt": ATTEMPT, "key": "k", "kind": "sleep", "name": None, "spec": spec}
+        assert (await harness.ask("wait", **asked))["ok"]
+        (body,) = w.coordinator.seen("wait")
+        assert (body["kind"], body["spec"], body["token"]) == ("sleep", spec, assignment()["token"])
+        w.coordinator.refuse_once["wait"] = (422, "bad_payload")
+        refused = (await harness.ask("wait", **asked))["error"]
+        assert (refused["code"], refused["status"], refused["fields"]) == ("bad_payload", 422, [])
+        assert (await harness.ask("wait", **{**asked, "kind": "nap"}))["error"]["code"] == "bad_request"
+        assert (await harness.ask("wait.result", attempt=ATTEMPT, key="k", index=2))["ok"]
+        assert w.coordinator.seen("wait-result")[0]["index"] == 2
+        assert (await harness.ask("finish", attempt=ATTEMPT, outcome="waiting", waits=["k"]))["ok"]
+        assert w.coordinator.seen("finish")[0]["waits"] == ["k"]
+        assert (await w.event("finished"))["outcome"] == "waiting"
+
+    run(test)
+
+
+def test_a_result_that_is_refused_still_ends_the_run_with_the_reason() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        w.coordinator.refuse_once["finish"] = (413, "too_large")
+        ending = {"result": "x", "usage": {"peak_memory_bytes": 10**30, "exit_code": 0}}
+        assert (await harness.ask("finish", attempt=ATTEMPT, outcome="completed", **ending))["ok"]
+        (body,) = w.coordinator.seen("finish")
+        assert (body["outcome"], body["result"], body["retry"]["allowed"]) == ("failed", None, False)
+        assert body["peak_memory_bytes"] is None, "what was refused is not sent again"
+        assert body["error"]["message"] == "finish refused"
+        assert (await w.event("finished"))["outcome"] == "failed"
+
+    run(test)
+
+
+DEEP: list[Any] = []
+for _ in range(300):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [{"result": DEEP}, {"usage": [1]}, {"outcome": "won"}, {"lines": [1]}, {"error": "no"}],
+    ids=["deep", "usage", "outcome", "lines", "error"],
+)
+def test_an_end_that_is_no_end_still_ends_the_run(ending: dict[str, Any]) -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        fields = {"attempt": ATTEMPT, "outcome": "completed", "container": [], **ending}
+        assert (await harness.ask("finish", **fields))["ok"]
+        assert (await w.event("finished"))["attempt"] == ATTEMPT
+        assert len(w.coordinator.seen("finish")) == 1
+
+    run(test)
+
+
+def test_every_request_is_answered_even_where_the_sidecar_fails() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        assert (await harness.receive())["type"] == "assign"
+        assert (await harness.ask("ready", error="no", memory=-1))["ok"]
+        assert (await w.event("ready"))["error"]["type"] == "ImportError"
+        # half a surrogate pair, as an escape: no harness of ours lets one through
+        harness.writer.write(
+            b'{"id": 900, "type": "checkpoint.put", "attempt": "a1", "key": "\\ud800", "value": 1}\n'
+        )
+        assert not (await harness.receive())["ok"]
+
+    run(test)
+
+
+def test_killed_and_started_again_it_is_told_everything_and_goes_on() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        await harness.receive()
+        before = (await w.control.get("/events")).json()["boot"]
+        mounted = (w.directory / "c" / "c1").stat().st_ino
+        await w.stop("sidecar")
+        assert await asyncio.wait_for(harness.reader.read(), 10) == b""
+        await w.start_sidecar()
+        assert (await w.control.get("/events")).json()["boot"] != before
+        state = await w.register(running=True)
+        assert state["attempt"] == ATTEMPT
+        assert (w.directory / "c" / "c1").stat().st_ino == mounted
+        again = await w.connect(ATTEMPT)
+        assert (await again.ask("checkpoint.put", attempt=ATTEMPT, key="k", value=2))["stored"]
+
+    run(test)
+
+
+def test_a_runner_that_starts_again_hears_that_the_run_has_begun() -> None:
+    """It was said while nobody listened: without it the run would be killed as one that never began."""
+
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        await harness.ask("started", attempt=ATTEMPT)
+        await w.event("started")
+        seen = len(await w.events())
+        await w.register(running=True)
+        assert [e["kind"] for e in (await w.events())[seen:]] == ["started"]
+
+    run(test)
+
+
+def test_a_run_that_has_not_begun_is_not_said_to_have() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        await w.register(running=True)
+        assert await w.events() == []
+        assert (await harness.receive())["type"] == "assign"
+
+    run(test)
+
+
+def test_the_directory_of_a_container_that_is_gone_goes_whoever_made_it() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        directory = w.directory / "c" / "c1"
+        await w.stop("sidecar")
+        assert directory.is_dir()
+        await w.start_sidecar()
+        (await w.control.delete("/containers/c1")).raise_for_status()
+        assert not directory.exists()
+
+    run(test)
+
+
+def test_a_container_that_can_not_be_listened_for_is_not_registered() -> None:
+    async def test(w: World) -> None:
+        (w.directory / "c").mkdir()
+        (w.directory / "c" / "c1").touch()
+        for _ in range(2):
+            answer = await w.control.put("/containers/c1", json={})
+            assert (answer.status_code, "cannot listen" in answer.text) == (503, True)
+
+    run(test)
+
+
+def test_a_container_that_comes_back_without_its_run_is_told_and_gets_no_second_copy() -> None:
+    async def test(w: World) -> None:
+        await w.register(running=True)
+        harness = await w.connect(None)
+        assert (await w.event("idle"))["attempt"] == ATTEMPT
+        assert (await harness.ask("ready", error=None, memory=1))["ok"]
+        assert harness.inbox == []
+
+    run(test)
+
+
+def test_cancel_reaches_the_container_or_says_that_it_cannot() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        body = {"attempt": ATTEMPT, "reason": "timeout", "grace": 3.0, "message": "too slow"}
+        assert (await w.control.post("/containers/c1/cancel", json=body)).status_code == 409
+        harness = await w.connect()
+        await harness.receive()
+        assert (await w.control.post("/containers/c1/cancel", json=body)).status_code == 202
+        told = await harness.receive()
+        assert told == {"type": "cancel", **body}
+
+    run(test)
+
+
+def test_names_become_directories_and_nothing_else() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        # any user of the container may open it; the mount is what tells containers apart
+        assert stat.S_IMODE((w.directory / "c" / "c1" / wire.SOCKET_NAME).stat().st_mode) == 0o666
+        assert (await w.control.put("/containers/..%2Fevil", json={})).status_code in (404, 422)
+        assert (await w.control.put("/containers/.hidden", json={})).status_code == 422
+        await w.control.delete("/containers/c1")
+        assert not (w.directory / "c" / "c1").exists()
+
+    run(test)
+
+
+def test_the_control_socket_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.sock"
+    command = [sys.executable, "-m", "sidecar", "--coordinator-url", "http://127.0.0.1:9"]
+    with subprocess.Popen([*command, "--control-socket", str(path)]) as process:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://sidecar") as client:
+
+                def answers() -> bool:
+                    with contextlib.suppress(httpx.TransportError):
+                        return client.get("/events").is_success
+                    return False
+
+                eventually(answers, "the sidecar to answer")
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        finally:
+            process.terminate()
