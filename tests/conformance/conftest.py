@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select, text
 
-from coordinator.tables import metadata
+from coordinator.tables import metadata, runs
 from tests.conformance.databases import cluster, fresh_database, postgres_binaries
 from tests.conformance.store import Store
 
@@ -53,5 +53,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 def _empty(conn: Connection, now: float) -> None:
-    for table in reversed(metadata.sorted_tables):
-        conn.execute(table.delete())
+    tables = list(reversed(metadata.sorted_tables))
+    if conn.scalar(select(func.count()).select_from(runs)) > 1000:
+        # Every deleted run asks each table that refers to runs, by plans made while those were empty, among what
+        # earlier tests left dead: that took from a second to more than the statement timeout.
+        conn.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)}"))
+        return
+    for table in tables:
+        conn.execute(table.delete())  # 10 ms, against 45 of TRUNCATE
