@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Row,
+    Select,
+    func,
+    insert,
+    select,
+    union,
+    update,
+)
 
 from coordinator import dialect, findings, ids, queues, schedules
 from coordinator.errors import Conflict, NotFound
@@ -121,7 +132,7 @@ def promote(conn: Connection, now: float, deployment: str, force: bool = False) 
             fields=[FieldProblem(path=finding.task, message=finding.message) for finding in blocking],
         )
     _note(conn, deployment, found)
-    _set_current(conn, now, row.project, deployment)
+    _promote(conn, now, row.project, deployment)
 
 
 def promote_built(conn: Connection, now: float, deployment: Row[Any]) -> list[str]:
@@ -145,12 +156,12 @@ def promote_built(conn: Connection, now: float, deployment: Row[Any]) -> list[st
         return said
     if any(finding.blocks for finding in found) and not deployment.force:
         return [*said, f"{deployment.project} {deployment.version} is ready and was not promoted"]
-    _set_current(conn, now, deployment.project, deployment.id)
+    _promote(conn, now, deployment.project, deployment.id)
     return said
 
 
 def rollback(conn: Connection, now: float, project: str) -> str:
-    """Makes the newest ready deployment before the current one current; its id.
+    """Takes the last promotion back: what was current before it is current again, past what has no image; its id.
 
     Never refused for what it breaks: who rolls back has something that is broken now.
     """
@@ -162,34 +173,39 @@ def rollback(conn: Connection, now: float, project: str) -> str:
     ).one_or_none()
     if current is None:
         raise NotFound(f"the project {project!r} has no current deployment")
-    earlier = conn.execute(
+    before = conn.execute(
         select(deployments)
         .where(
             deployments.c.project == project,
-            deployments.c.status == "ready",
+            deployments.c.promotion < current.promotion,
             deployments.c.image_removed_at.is_(None),
-            (deployments.c.day < current.day)
-            | ((deployments.c.day == current.day) & (deployments.c.number < current.number)),
         )
-        .order_by(deployments.c.day.desc(), deployments.c.number.desc())
+        .order_by(deployments.c.promotion.desc())
         .limit(1)
     ).one_or_none()
-    if earlier is None:
+    if before is None:
         raise Conflict(
-            f"the project {project!r} has no ready deployment before {current.version} whose image is there",
+            f"no version of the project {project!r} whose image is there was current before {current.version}",
             code="no_earlier_deployment",
         )
-    _note(conn, earlier.id, findings.check(conn, earlier))
-    _set_current(conn, now, project, earlier.id)
-    return str(earlier.id)
+    _note(conn, before.id, findings.check(conn, before))
+    conn.execute(update(deployments).where(deployments.c.id == current.id).values(promotion=None))
+    _set_current(conn, now, project, before.id)
+    return str(before.id)
 
 
-def newest_ready(keep: int) -> Select[tuple[str]]:
-    """The ids of the `keep` newest ready deployments of each project."""
-    place = func.row_number().over(
-        partition_by=deployments.c.project, order_by=(deployments.c.day.desc(), deployments.c.number.desc())
+def kept(keep: int) -> CompoundSelect[tuple[str]]:
+    """The ids of the `keep` newest ready deployments of each project, and of as many that were current last."""
+    newest = (deployments.c.day.desc(), deployments.c.number.desc())
+    return union(
+        _first(keep, newest, deployments.c.status == "ready"),
+        _first(keep, (deployments.c.promotion.desc(),), deployments.c.promotion.is_not(None)),
     )
-    ranked = select(deployments.c.id, place.label("place")).where(deployments.c.status == "ready").subquery()
+
+
+def _first(keep: int, order: tuple[ColumnElement[Any], ...], which: ColumnElement[bool]) -> Select[tuple[str]]:
+    place = func.row_number().over(partition_by=deployments.c.project, order_by=order)
+    ranked = select(deployments.c.id, place.label("place")).where(which).subquery()
     return select(ranked.c.id).where(ranked.c.place <= keep)
 
 
@@ -214,6 +230,14 @@ def lock(conn: Connection, project: str) -> None:
 def _note(conn: Connection, deployment: str, found: list[Finding]) -> None:
     text = encode_small([finding.model_dump() for finding in found])
     conn.execute(update(deployments).where(deployments.c.id == deployment).values(findings=text))
+
+
+def _promote(conn: Connection, now: float, project: str, deployment: str) -> None:
+    last = select(func.max(deployments.c.promotion)).where(deployments.c.project == project).scalar_subquery()
+    conn.execute(
+        update(deployments).where(deployments.c.id == deployment).values(promotion=func.coalesce(last, 0) + 1)
+    )
+    _set_current(conn, now, project, deployment)
 
 
 def _set_current(conn: Connection, now: float, project: str, deployment: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, or_, select, update
 
-from coordinator.deployments import newest_ready
+from coordinator.deployments import kept
 from coordinator.findings import UNDER_WAY
 from coordinator.tables import deployments, projects, runs, tasks
 
@@ -41,7 +41,7 @@ def removable(conn: Connection, now: float, held: Sequence[str], keep: int) -> l
         conn.scalars(
             select(deployments.c.image).where(
                 with_image,
-                or_(deployments.c.id.in_(current), deployments.c.id.in_(newest_ready(keep)), under_way),
+                or_(deployments.c.id.in_(current), deployments.c.id.in_(kept(keep)), under_way),
             )
         )
     )

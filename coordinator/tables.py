@@ -98,6 +98,8 @@ deployments = Table(
     Column("promote", Boolean, nullable=False),
     #: Whether also where that breaks something for runs that are under way.
     Column("force", Boolean, nullable=False, server_default=false()),
+    #: Which promotion of its project made it current last, counted from 1; none: never, or it was rolled back.
+    Column("promotion", Integer),
     Column("source_blob", String(64), nullable=False),
     Column("image", String),
     Column("sdk", String),

@@ -16,7 +16,7 @@ from sqlalchemy import Column, Connection, Table, delete, func, select, tuple_
 
 from coordinator.blobs import Blobs
 from coordinator.context import Coordinator
-from coordinator.deployments import newest_ready
+from coordinator.deployments import kept
 from coordinator.maintenance import unused_blobs
 from coordinator.maintenance.duty import Round
 from coordinator.settings import Settings
@@ -131,7 +131,7 @@ def old_deployments(conn: Connection, before: float, after: float, blobs: Blobs,
             deployments.c.finished_at < before,
             deployments.c.status != "building",
             deployments.c.id.not_in(current),
-            deployments.c.id.not_in(newest_ready(settings.keep_versions)),
+            deployments.c.id.not_in(kept(settings.keep_versions)),
             ~select(runs.c.id).where(runs.c.deployment_id == deployments.c.id).exists(),
         )
         .limit(_RUNS)

@@ -98,10 +98,24 @@ def test_rolling_back_goes_to_the_one_before(store: Store) -> None:
     made = [store.deploy() for _ in range(3)]
     assert store.write(deployments.rollback, "orders") == made[1]
     assert store.write(deployments.rollback, "orders") == made[0]
-    with pytest.raises(Conflict, match="no ready deployment before"):
+    with pytest.raises(Conflict, match=r"was current before 20270115\.1"):
         store.write(deployments.rollback, "orders")
     with pytest.raises(NotFound, match="has no current deployment"):
         store.write(deployments.rollback, "shop")
+
+
+def test_rolling_back_goes_to_what_was_current_not_to_what_is_older(store: Store) -> None:
+    first = store.deploy()
+    tried = store.deploy(promote=False)
+    third = store.deploy()
+    assert store.write(deployments.rollback, "orders") == first  # `tried` never was
+    store.write(deployments.promote, third)
+    store.write(deployments.promote, first)
+    assert store.write(deployments.rollback, "orders") == third  # newer, and current before
+    store.write(deployments.promote, tried)
+    store.write(deployments.promote, tried)  # sent again
+    assert store.write(deployments.rollback, "orders") == third
+    assert current(store, third)
 
 
 def test_a_failed_build_keeps_its_problem_and_the_current_one(store: Store) -> None:

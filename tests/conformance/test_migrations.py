@@ -16,8 +16,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
-from coordinator import checkpoints, dialect, queues
+from coordinator import checkpoints, deployments, dialect, queues
 from coordinator.database import Database
+from coordinator.errors import Conflict
 from coordinator.tables import metadata
 from tests.conformance.databases import fresh_database
 from tests.conformance.store import Store, task_entry
@@ -130,10 +131,18 @@ def at_first(conn: Connection, now: float) -> None:
     conn.execute(
         text(
             "INSERT INTO deployments (id, project, version, day, number, status, promote, source_blob, image, "
-            "build_token, build_tries, created_at) VALUES ('dep', 'orders', '20200101.1', 20200101, 1, 'ready', "
+            "build_token, build_tries, created_at) VALUES (:id, 'orders', :version, :day, :number, :status, "
             ":yes, '', 'image', 1, 1, 1)"
         ),
-        {"yes": True},
+        [
+            {"id": id, "version": f"{day}.{number}", "day": day, "number": number, "status": status, "yes": True}
+            for id, day, number, status in [
+                ("before", 20191231, 2, "ready"),
+                ("failed", 20191231, 3, "failed"),
+                ("dep", 20200101, 1, "ready"),
+                ("later", 20200101, 2, "ready"),
+            ]
+        ],
     )
     entry = task_entry("greet")
     conn.execute(
@@ -193,6 +202,11 @@ def test_runs_of_the_first_schema_are_claimed_after_the_migration(
         (limits,) = [limits for limits, _, _ in store.read(queues.listing)]
         assert (limits.name, limits.limited) == ("task/greet", False)
         assert store.trigger().queue == "task/greet"
+        # what was ready before the current one may be gone back to
+        store.deploy()
+        assert [store.write(deployments.rollback, "orders") for _ in range(2)] == ["dep", "before"]
+        with pytest.raises(Conflict):
+            store.write(deployments.rollback, "orders")
         # a table that was built anew has kept its rows, and what refers to them
         assert [a.status for a in store.attempts("run_3")] == ["completed"]
         rows, _ = store.read(checkpoints.listing, "run_3")

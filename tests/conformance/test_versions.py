@@ -173,6 +173,14 @@ def test_images_that_nothing_needs_may_go_and_no_run_gets_them(store: Store) -> 
     assert removable(store, *named[:2]) == named[:2]
 
 
+def test_the_image_that_a_rollback_needs_is_kept_behind_many_that_were_not_promoted(store: Store) -> None:
+    first, second = store.deploy(), store.deploy()
+    tried = [store.deploy(promote=False) for _ in range(3)]
+    named = [image(store, deployment) for deployment in (first, second, *tried)]
+    assert removable(store, *named, keep=2) == [named[2]]
+    assert store.write(deployments.rollback, "orders") == first
+
+
 def test_an_image_that_two_versions_have_is_there_for_both(store: Store) -> None:
     """The same source deployed again is the same image."""
     first = store.deploy()
