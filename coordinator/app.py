@@ -40,6 +40,7 @@ from coordinator.api import keys as api_keys
 from coordinator.api.direct import Direct
 from coordinator.api.gate import Gate
 from coordinator.blobs import Blobs
+from coordinator.callers import Callers
 from coordinator.channel import Channel
 from coordinator.context import Coordinator
 from coordinator.database import Clock, Database
@@ -89,8 +90,9 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
     if anew:
         log.info("secrets were sealed with the newest master key", count=anew)
     seats = Seats(database.session, [duty.name for duty in DUTIES])
+    callers = Callers(database)
     return Coordinator(
-        settings, database, blobs, Values(blobs), attempt_secrets, Payloads(), Waking(), vault, seats
+        settings, database, blobs, Values(blobs), attempt_secrets, Payloads(), Waking(), vault, seats, callers
     )
 
 
@@ -99,7 +101,8 @@ def create_app(coordinator: Coordinator) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        work = [coordinator.seats.run(), Maintenance(coordinator, DUTIES).run()]
+        callers = coordinator.callers.run(coordinator.waking)
+        work = [coordinator.seats.run(), Maintenance(coordinator, DUTIES).run(), callers]
         if coordinator.database.session is not None:
             work.append(Channel(coordinator.database.session, coordinator.waking).run())
         running = [asyncio.create_task(each) for each in work]

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from coordinator.blobs import Blobs
+from coordinator.callers import Callers
 from coordinator.database import Database
-from coordinator.keys import AttemptSecrets, Caller
+from coordinator.keys import AttemptSecrets
 from coordinator.payloads import Payloads
 from coordinator.seats import Seats
 from coordinator.settings import Settings
@@ -29,8 +30,7 @@ class Coordinator:
     waking: Waking
     vault: Vault
     seats: Seats
-    #: Keys seen lately by their SHA-256: until when each is believed (by the loop's clock), and whose it is.
-    callers: dict[str, tuple[float, Caller]] = field(default_factory=dict)
+    callers: Callers
     #: By project and path, what webhooks have refused.
     refusals: dict[tuple[str, str], Any] = field(default_factory=dict)
 

@@ -16,6 +16,8 @@ CLAIMS = "claims"
 BUILDS = "builds"
 #: A time that the maintenance has to keep may have come nearer.
 DUE = "due"
+#: A key was revoked.
+KEYS = "keys"
 
 
 def run(run_id: str) -> str:

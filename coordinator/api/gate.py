@@ -12,23 +12,16 @@ It stands before the body is read, so that nobody without a key can make the coo
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator import keys
 from coordinator.api import scopes
 from coordinator.context import Coordinator
 from coordinator.errors import CoordinatorError, Forbidden, StorageUnavailable, TooLarge, Unauthenticated
-from coordinator.keys import Caller
 from coordinator.limits import MAX_BODY, MAX_DELIVERY, MAX_TOKEN_VALUE
 from coordinator.wire import API, FLEET
 
-#: How long a key's role is believed without a look at the database: so long a revoked key may go on.
-_REMEMBERED = 5.0
-_MOST_REMEMBERED = 1024
 _UPLOAD = f"{API}/deployments"
 
 
@@ -67,7 +60,7 @@ class Gate:
             if not self._core.secrets.check(attempt, _bearer(scope)):
                 raise Forbidden(f"this is not the secret of the attempt {attempt}")
         elif path.startswith((f"{API}/", f"{FLEET}/")):
-            caller = await self._caller(_bearer(scope))
+            caller = await self._core.callers.find(_bearer(scope))
             if path.startswith(f"{FLEET}/"):
                 if caller.role != "runner":
                     raise Forbidden(f"this key has the role {caller.role}; {path} takes one with the role runner")
@@ -77,22 +70,6 @@ class Gate:
             if row is not None and caller.project is not None:
                 await self._core.database.read(scopes.check_row, caller.project, *row)
             scope.setdefault("state", {})["caller"] = caller
-
-    async def _caller(self, key: str) -> Caller:
-        now = asyncio.get_running_loop().time()
-        hashed = keys.hash_key(key)
-        remembered = self._core.callers
-        until, caller = remembered.get(hashed, (0.0, None))
-        if caller is not None and until > now:
-            return caller
-        found = await self._core.database.read(keys.caller_of, hashed)
-        if found is None:
-            remembered.pop(hashed, None)
-            raise Unauthenticated("this key is not known, or was revoked")
-        if len(remembered) >= _MOST_REMEMBERED:
-            remembered.clear()
-        remembered[hashed] = (now + _REMEMBERED, found)
-        return found
 
     async def _check_length(self, scope: Scope, receive: Receive, most: int) -> None:
         length = _header(scope, b"content-length")

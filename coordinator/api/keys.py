@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from coordinator import keys, views
 from coordinator.api.docs import refusals
 from coordinator.context import Core
+from coordinator.waking import KEYS
 from coordinator.wire import Key, KeyPage, KeyRequest, NewKey
 
 router = APIRouter(prefix="/keys", tags=["keys"])
@@ -31,7 +32,10 @@ async def listing(
 
 @router.delete("/{key}", response_model=Key, summary="Revoke a key", responses=refusals(404, 409))
 async def revoke(key: str, core: Core) -> Key:
-    """By its id or name. Here it stops working at once, at other coordinators within 5 seconds."""
+    """By its id or name. It stops working at once, also at other coordinators that hear of this one; where they
+    do not, within 5 seconds.
+    """
     row = await core.database.write(keys.revoke, key)
-    core.callers.clear()
+    core.callers.forget()
+    core.waking.notify(KEYS)
     return views.key(row)

@@ -14,9 +14,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from coordinator import channel, dialect, seats
+from coordinator import callers, channel, dialect, seats
 from coordinator.api import polling
 from coordinator.context import Coordinator
+from coordinator.errors import Unauthenticated
 from coordinator.maintenance.duties import DUTIES
 from coordinator.seats import Seats
 from tests.conformance.databases import fresh_database
@@ -83,6 +84,38 @@ def test_who_loses_its_connection_listens_again_and_has_missed_nothing(
         eventually(lambda: core.waking.hears_others, "it to listen again")
         held = pool.submit(other.claim, timeout=50)
         assert one.trigger()["id"] == held.result(20)["assignments"][0]["run"]
+
+
+def test_a_key_that_one_revokes_is_refused_by_the_other(
+    pair: list[tuple[Api, Coordinator]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "_REMEMBERED", 1000.0)
+    (one, _), (other, _) = pair
+    key = ok(one.admin.post("/api/v1/keys", json={"name": "frontend", "role": "read"}))["key"]
+
+    def status() -> int:
+        return other.admin.get("/api/v1/runs", headers={"Authorization": f"Bearer {key}"}).status_code
+
+    assert status() == 200
+    ok(one.admin.delete("/api/v1/keys/frontend"))
+    eventually(lambda: status() == 401, "the other to refuse the key")
+
+
+def test_a_key_that_is_revoked_while_it_is_looked_up_is_not_remembered(pair: list[tuple[Api, Coordinator]]) -> None:
+    (one, core), _ = pair
+    key = ok(one.admin.post("/api/v1/keys", json={"name": "frontend", "role": "read"}))["key"]
+
+    class Slow:
+        async def read(self, function: Any, *arguments: Any) -> Any:
+            found = await core.database.read(function, *arguments)
+            known.forget()  # as `revoke` does, between the answer of the database and its arrival here
+            return found
+
+    known = callers.Callers(Slow())  # type: ignore[arg-type]
+    assert asyncio.run(known.find(key)).role == "read"
+    ok(one.admin.delete("/api/v1/keys/frontend"))
+    with pytest.raises(Unauthenticated):
+        asyncio.run(known.find(key))
 
 
 def test_each_duty_has_one_holder_and_goes_over_when_that_one_ends(url: str, tmp_path: Path) -> None:
