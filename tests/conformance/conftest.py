@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +42,8 @@ def postgres_store(postgres: str) -> Iterator[Store]:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty store."""
     if request.param == "sqlite":
-        store = Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
-        store.database.migrate()
+        path = shutil.copyfile(request.getfixturevalue("migrated"), tmp_path / "coordinator.db")
+        store = Store(f"sqlite:///{path}")
         yield store
         store.database.close()
         return

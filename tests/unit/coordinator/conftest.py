@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -147,6 +148,8 @@ def serving(data: Path, database_url: str | None = None) -> Iterator[tuple[Api, 
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[Api]:
+def api(tmp_path: Path, migrated: Path) -> Iterator[Api]:
+    (tmp_path / "data").mkdir()
+    shutil.copyfile(migrated, tmp_path / "data" / "coordinator.db")
     with serving(tmp_path / "data") as (api, _):
         yield api
