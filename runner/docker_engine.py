@@ -166,7 +166,6 @@ def _state(data: dict[str, Any]) -> ContainerState:
     return ContainerState(
         name=data["Name"].lstrip("/"),
         running=bool(state["Running"]),
-        pid=int(state.get("Pid") or 0),
         exit_code=None if state["Running"] else int(state["ExitCode"]),
         out_of_memory=bool(state.get("OOMKilled")),
         labels=data["Config"].get("Labels") or {},

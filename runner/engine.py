@@ -11,11 +11,10 @@ from runner.spec import ContainerSpec
 
 @dataclass(frozen=True)
 class ContainerState:
-    """A container as the engine sees it. `pid` is process 1 in the host's numbering, 0 when it is not running."""
+    """A container as the engine sees it."""
 
     name: str
     running: bool
-    pid: int
     exit_code: int | None
     out_of_memory: bool
     labels: dict[str, str]

@@ -34,7 +34,7 @@ async def reconcile(host: Host, runner: str) -> list[Adopted]:
         record = host.records.load(state.name)
         assignment = wanted.get(record.attempt) if record else None
         if assignment is not None and record is not None and state.running:
-            container = await _adopt(host, state.name, state.pid, assignment)
+            container = await _adopt(host, state.name, assignment)
             if container is not None:
                 del wanted[assignment.attempt]
                 keep.add(state.name)
@@ -55,9 +55,7 @@ async def register_again(host: Host) -> None:
     for container in host.pool:
         if container.state == "leaving":
             continue
-        state = await asyncio.to_thread(host.engine.inspect, container.name)
         body = Register(
-            pid=state.pid or None if state else None,
             assignment=container.assignment,
             undelivered=container.state == "starting",
             start=container.start,
@@ -74,7 +72,7 @@ async def _live_attempts(host: Host) -> list[Assignment]:
             await asyncio.sleep(_RETRY)
 
 
-async def _adopt(host: Host, name: str, pid: int, assignment: Assignment) -> Container | None:
+async def _adopt(host: Host, name: str, assignment: Assignment) -> Container | None:
     try:
         key = ContainerKey.of(assignment, host.policy, host_memory(), host_cpus())
     except Rejected as error:
@@ -84,7 +82,7 @@ async def _adopt(host: Host, name: str, pid: int, assignment: Assignment) -> Con
     container = host.pool.adopt(name, key, assignment)
     while True:
         try:
-            await host.sidecar.register(name, Register(pid=pid, assignment=assignment))
+            await host.sidecar.register(name, Register(assignment=assignment))
             return container
         except SidecarAway as error:
             log.warning("waiting for the sidecar", problem=str(error))

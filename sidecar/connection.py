@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
 from samovar import wire
 
+from sidecar.ticket import Ticket
+
 log = structlog.get_logger()
 
 #: Requests of one container that are being answered at once; past it the sidecar stops reading.
 _IN_FLIGHT = 16
+#: Seconds that whoever connects again has for its first line.
+_PATIENCE = 2.0
 
 Handle = Callable[[wire.Message], Awaitable[wire.Message]]
 
@@ -24,17 +26,20 @@ Handle = Callable[[wire.Message], Awaitable[wire.Message]]
 class Listener:
     """The unix socket of one container, in a directory of its own, with at most one connection.
 
-    The first connection comes before any user code exists in the container. From then on only the process
-    that made it may connect again (after this sidecar or the connection was lost). While it is connected
-    nothing listens, so that whoever else tries is refused by the kernel and costs nothing here.
+    The first connection comes before any user code exists in the container, and is given a ticket that user
+    code never sees. From then on only who shows it may connect (after this sidecar or the connection was lost).
+    While somebody is connected nothing listens, so that whoever else tries is refused by the kernel and costs
+    nothing here.
     """
 
-    def __init__(self, directory: Path, handle: Handle, closed: Callable[[], None]) -> None:
+    def __init__(self, directory: Path, ticket: Ticket, handle: Handle, closed: Callable[[], None]) -> None:
         self.directory = directory
-        self.pid: int | None = None
+        self.ticket = ticket
         self._handle = handle
         self._closed = closed
         self._server: asyncio.Server | None = None
+        #: Who is connected, admitted or not.
+        self._guest: asyncio.StreamWriter | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._shut = False
@@ -63,8 +68,9 @@ class Listener:
             task.cancel()
 
     def remove(self) -> None:
-        """Stops, and takes the directory away with the container."""
+        """Stops, and takes what was kept for the container away with it."""
         self.close()
+        self.ticket.remove()
         clear(self.directory)
 
     def send(self, message: wire.Message) -> bool:
@@ -75,26 +81,48 @@ class Listener:
         return True
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        pid = _peer(writer)
-        if self._writer is not None or (self.pid and pid and pid != self.pid):
-            if not self._refused:  # said once: a task may try as often as it likes
-                log.warning("refused a connection", directory=self.directory.name, pid=pid, expected=self.pid)
-            self._refused += 1
+        if self._guest is not None or self._shut:
             writer.close()
             return
-        self.pid = pid or self.pid
-        self._writer = writer
-        self._refused = 0
+        self._guest = writer
         if self._server is not None:
             self._server.close()
         try:
-            await self._read(reader)
+            line = await self._first_line(reader)
+            request = wire.decode(line)
+            if self.ticket.admits(request.get("ticket")):
+                self._writer = writer
+                self._refused = 0
+                await self._read(reader, line)
+            else:
+                self._turn_away("no ticket")
+                refusal = wire.refusal(request, "no_ticket", "another process has connected before")
+                writer.write(wire.encode(refusal))
         except (ConnectionError, wire.ProtocolError) as error:
-            log.warning("a container's connection broke", directory=self.directory.name, problem=str(error))
+            if self._writer is None:
+                self._turn_away(str(error))
+            else:
+                log.warning("a container's connection broke", directory=self.directory.name, problem=str(error))
         finally:
+            admitted = self._writer is writer
             self._drop()
-            self._closed()
+            if admitted:
+                self._closed()
             await self._listen_again()
+
+    async def _first_line(self, reader: asyncio.StreamReader) -> bytes:
+        """Raises ProtocolError where none comes, or one that is longer than a hello ever is."""
+        try:
+            # no user code exists before the first is answered, so nobody can keep others out by saying nothing
+            async with asyncio.timeout(_PATIENCE if self.ticket.given else None):
+                return await reader.readuntil(b"\n")
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise wire.ProtocolError(f"no hello: {type(error).__name__}") from None
+
+    def _turn_away(self, problem: str) -> None:
+        if not self._refused:  # said once: a task may try as often as it likes
+            log.warning("refused a connection", directory=self.directory.name, problem=problem)
+        self._refused += 1
 
     async def _listen_again(self) -> None:
         if self._shut:
@@ -107,16 +135,18 @@ class Listener:
         if self._shut and self._server is not None:  # meanwhile
             self._server.close()
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, reader: asyncio.StreamReader, data: bytes) -> None:
+        """Answers what is in `data` and what comes after it."""
         lines = wire.LineBuffer()
         room = asyncio.Semaphore(_IN_FLIGHT)
-        while data := await reader.read(256 * 1024):
+        while data:
             for message in lines.feed(data):
                 await room.acquire()
                 task = asyncio.create_task(self._answer(message, self._writer))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 task.add_done_callback(lambda _: room.release())
+            data = await reader.read(256 * 1024)
 
     async def _answer(self, request: wire.Message, writer: asyncio.StreamWriter | None) -> None:
         try:
@@ -133,9 +163,9 @@ class Listener:
                 await writer.drain()
 
     def _drop(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        guest, self._guest, self._writer = self._guest, None, None
+        if guest is not None:
+            guest.close()
 
 
 def clear(directory: Path) -> None:
@@ -143,10 +173,3 @@ def clear(directory: Path) -> None:
     with contextlib.suppress(OSError):
         (directory / wire.SOCKET_NAME).unlink(missing_ok=True)
         directory.rmdir()
-
-
-def _peer(writer: asyncio.StreamWriter) -> int:
-    """The process id at the other end as this process sees it; 0 where it is in no namespace of ours."""
-    sock: socket.socket = writer.get_extra_info("socket")
-    pid, _uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)

@@ -17,6 +17,7 @@ from sidecar.errors import Refused, Stale
 from sidecar.events import EventLog
 from sidecar.logs import Budget, LogStream
 from sidecar.pace import Pace
+from sidecar.ticket import Ticket
 from sidecar.upstream import Upstream
 
 log = structlog.get_logger()
@@ -33,7 +34,9 @@ class Container:
     request that names another attempt than the bound one is refused.
     """
 
-    def __init__(self, name: str, directory: Path, upstream: Upstream, events: EventLog, budget: Budget) -> None:
+    def __init__(
+        self, name: str, directory: Path, ticket: Ticket, upstream: Upstream, events: EventLog, budget: Budget
+    ) -> None:
         self.name = name
         self._upstream = upstream
         self._events = events
@@ -50,7 +53,7 @@ class Container:
         self._in_order = asyncio.Lock()
         self._writes = Pace(*_WRITES)
         self._reports = Pace(*_REPORTS)
-        self.listener = Listener(directory, self._handle, self._lost_connection)
+        self.listener = Listener(directory, ticket, self._handle, self._lost_connection)
         self._handlers: dict[str, Callable[[wire.Message, fleet.Assignment], Awaitable[dict[str, Any]]]] = {
             wire.STARTED: self._on_started,
             wire.CHECKPOINT_GET: self._on_checkpoint_get,
@@ -138,6 +141,8 @@ class Container:
     def _on_hello(self, request: wire.Message) -> wire.Message:
         if request.get("protocol") != wire.PROTOCOL:
             return wire.refusal(request, "protocol", f"this sidecar speaks protocol {wire.PROTOCOL}")
+        # kept before anything is said: as soon as process 1 hears from here, user code may exist
+        ticket = self.listener.ticket.give()
         self._greeted = True
         running = request.get("attempt")
         bound = self._assignment.attempt if self._assignment else None
@@ -152,7 +157,7 @@ class Container:
         elif running is not None:
             self._events.add(self.name, "stale", attempt=str(running))
         self._deliver()
-        return wire.reply(request)
+        return wire.reply(request, ticket=ticket)
 
     def _on_ready(self, request: wire.Message) -> wire.Message:
         error = request.get("error")

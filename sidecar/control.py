@@ -14,6 +14,7 @@ from sidecar.container import Container
 from sidecar.events import EventLog
 from sidecar.logs import Budget
 from sidecar.settings import Settings
+from sidecar.ticket import Ticket
 from sidecar.upstream import Upstream
 
 #: A name becomes a directory.
@@ -35,8 +36,9 @@ class Sidecar:
         if container is None:
             if not _NAME.fullmatch(name):
                 raise HTTPException(422, f"{name!r} is not a container's name")
-            container = Container(name, self._root / name, self.upstream, self.events, self._budget)
-            container.listener.pid = body.pid
+            container = Container(
+                name, self._root / name, self._ticket(name), self.upstream, self.events, self._budget
+            )
             self._containers[name] = container
             if body.assignment is not None:
                 container.resume(body.assignment, body.start, undelivered=body.undelivered)
@@ -62,8 +64,13 @@ class Sidecar:
         if container is not None:
             container.remove()
         elif _NAME.fullmatch(name):
-            # from before this process: the directory stands for a container that is gone
+            # from before this process: what is here stands for a container that is gone
+            self._ticket(name).remove()
             clear(self._root / name)
+
+    def _ticket(self, name: str) -> Ticket:
+        # no container has this directory mounted, and none has a name with a dot in front
+        return Ticket(self._root / ".tickets" / name)
 
     async def close(self) -> None:
         for container in self._containers.values():

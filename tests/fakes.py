@@ -20,7 +20,6 @@ class FakeEngine:
     specs: dict[str, ContainerSpec] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _watchers: list[tuple[str, Callable[[str], None]]] = field(default_factory=list)
-    _pids: int = 1000
 
     def create(self, spec: ContainerSpec) -> None:
         with self._lock:
@@ -29,14 +28,13 @@ class FakeEngine:
             if spec.name in self.containers:
                 raise EngineError(f"the name {spec.name} is taken")
             self.specs[spec.name] = spec
-            self.containers[spec.name] = ContainerState(spec.name, False, 0, 0, False, spec.labels)
+            self.containers[spec.name] = ContainerState(spec.name, False, 0, False, spec.labels)
 
     def start(self, name: str) -> None:
         with self._lock:
             if name not in self.containers:
                 raise EngineError(f"No such container: {name}")
-            self._pids += 1
-            self.containers[name] = replace(self.containers[name], running=True, pid=self._pids, exit_code=None)
+            self.containers[name] = replace(self.containers[name], running=True, exit_code=None)
 
     def kill(self, name: str) -> None:
         self.die(name, 137)
@@ -47,9 +45,7 @@ class FakeEngine:
             state = self.containers.get(name)
             if state is None or not state.running:
                 return
-            self.containers[name] = replace(
-                state, running=False, pid=0, exit_code=code, out_of_memory=out_of_memory
-            )
+            self.containers[name] = replace(state, running=False, exit_code=code, out_of_memory=out_of_memory)
             watchers = [died for runner, died in self._watchers if state.labels.get(RUNNER) == runner]
         for died in watchers:
             died(name)

@@ -14,12 +14,9 @@ from coordinator.wire.runs import ErrorBody
 class Register(BaseModel):
     """A container the sidecar is to listen for; `assignment` where one is bound to it already.
 
-    `undelivered`: the container may not have the assignment yet, and gets it if it says so. `pid` is
-    process 1 of the container as the host sees it, where the runner knows it: after the first connection
-    nobody but that process is let in.
+    `undelivered`: the container may not have the assignment yet, and gets it if it says so.
     """
 
-    pid: int | None = None
     assignment: Assignment | None = None
     undelivered: bool = False
     start: Start = "cold"

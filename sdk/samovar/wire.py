@@ -3,12 +3,14 @@
 One JSON object a line, UTF-8, at most MAX_LINE bytes with its newline. The container sends requests
 (`id`, `type`, and the fields below); the sidecar answers each with one reply (`reply` = that id, `ok`).
 The sidecar says nothing unasked but `assign` and `cancel`. The container never sends a credential: the
-sidecar knows who speaks by the listener the connection came in on. Written down for other languages in
+sidecar knows who speaks by the listener the connection came in on. (The ticket of `hello` is none: it tells
+process 1 from other processes of its own container, and nothing else.) Written down for other languages in
 docs/reference/container-protocol.md.
 
 Requests, container → sidecar (every one but `hello` and `ready` names its `attempt`):
 
-    hello           protocol, sdk, python, attempt (the one in progress after a reconnect, else null)
+    hello           protocol, sdk, python, attempt (the one in progress after a reconnect, else null),
+                    ticket (of the first reply, null before)    → ticket
     ready           error (null, or an error body: the project's modules could not be imported), memory (bytes)
     started         user code is about to run
     checkpoint.get  key                      → found, value

@@ -190,6 +190,7 @@ def test_each_part_holds_what_it_needs_and_no_more(composed: Composed) -> None:
     }
     assert found["coordinator"]["Config"]["User"] == "10001:10001"
     assert found["sidecar"]["Config"]["User"] == "10002:10002"
+    assert {state["HostConfig"]["PidMode"] for state in found.values()} == {""}
     for part, absent in (
         ("coordinator", "docker"),
         ("sidecar", "docker"),

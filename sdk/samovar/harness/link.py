@@ -10,6 +10,7 @@ import selectors
 import socket
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Callable
 
 from samovar import wire
@@ -41,6 +42,8 @@ class Link:
         self._out: deque[memoryview] = deque()
         self._unanswered: dict[int, tuple[bytes, OnReply | None]] = {}
         self._hello_id = 0
+        #: What the sidecar gave to the first connection, and asks of every later one.
+        self._ticket: str | None = None
         self._number = 0
         self._lost_at = time.monotonic()
         self._pause = _FIRST_PAUSE
@@ -95,6 +98,25 @@ class Link:
         if now >= self._retry_at:
             self._connect()
 
+    def greet(self) -> None:
+        """Connect and wait until the hello is answered, without reading the answer. Raises LinkLost.
+
+        The ticket is in it: what is forked from here has no copy of it, and whatever runs in there can't be the
+        first to connect any more.
+        """
+        answered = b""
+        while not answered:
+            self.tick()
+            if self._socket is None:
+                time.sleep(max(0.0, (self.deadline() or 0.0) - time.monotonic()))
+                continue
+            self._socket.settimeout(self._limit)
+            with suppress(OSError):
+                answered = self._socket.recv(1, socket.MSG_PEEK)
+            self._socket.setblocking(False)
+            if not answered:
+                self._lose()
+
     def _connect(self) -> None:
         fresh = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -111,7 +133,7 @@ class Link:
         self._hello_id = self._number
         self._out.clear()
         self._watch()
-        self._send(wire.encode({"id": self._hello_id, **self._hello()}))
+        self._send(wire.encode({"id": self._hello_id, **self._hello(), "ticket": self._ticket}))
         for line, _ in list(self._unanswered.values()):
             self._send(line)
 
@@ -191,6 +213,7 @@ class Link:
             if not message.get("ok"):
                 raise LinkLost(f"the sidecar refused this container: {message.get('error')}")
             self._pause = _FIRST_PAUSE
+            self._ticket = message.get("ticket") or self._ticket
             return
         line, on_reply = self._unanswered.pop(number, (b"", None))
         self.unanswered_bytes -= len(line)

@@ -58,11 +58,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Connect, then fork the zygote. Raises LinkLost."""
-        while not self.link.connected:
-            self.link.tick()
-            deadline = self.link.deadline()
-            if deadline is not None:
-                time.sleep(max(0.0, deadline - time.monotonic()))
+        self.link.greet()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         out, out_end = os.pipe()
         err, err_end = os.pipe()

@@ -10,13 +10,13 @@ from tests.unit.harness.listener import Container
 
 @pytest.fixture
 def container(tmp_path: Path) -> Iterator[Callable[..., Container]]:
-    """Makes harnesses: `container(code, **environment)`."""
+    """Makes harnesses: `container(code, silent=False, **environment)`."""
     made: list[Container] = []
 
-    def make(code: str, **environment: str) -> Container:
+    def make(code: str, *, silent: bool = False, **environment: str) -> Container:
         folder = tmp_path / str(len(made))
         folder.mkdir()
-        made.append(Container(folder, code, **environment))
+        made.append(Container(folder, code, silent=silent, **environment))
         return made[-1]
 
     yield make

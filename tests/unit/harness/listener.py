@@ -26,6 +26,8 @@ from samovar.wire import Message
 
 from tests.waiting import eventually
 
+#: What the first hello is answered with.
+TICKET = "5e1fd3a0" * 4
 BOOT = Path(samovar.__file__).parent / "harness" / "boot.py"
 
 
@@ -116,6 +118,8 @@ class Listener:
         if given is not None:
             return given
         key = request.get("key")
+        if request["type"] == wire.HELLO:
+            return wire.reply(request, ticket=TICKET)
         if request["type"] == wire.CHECKPOINT_GET:
             return wire.reply(request, found=key in self.checkpoints, value=self.checkpoints.get(key))
         if request["type"] == wire.CHECKPOINT_PUT:
@@ -133,7 +137,10 @@ def close(one: socket.socket) -> None:
 class Container:
     """A harness as process tree on this host, with a project of its own."""
 
-    def __init__(self, folder: Path, code: str, python: str = sys.executable, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, code: str, python: str = sys.executable, *, silent: bool = False, **environment: str
+    ) -> None:
+        """`silent`: its hello is not answered."""
         self.folder = folder
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
@@ -145,6 +152,7 @@ class Container:
         self._short = Path(f"/tmp/samovar-test-{os.getpid()}-{id(self):x}")
         self._short.mkdir()
         self.sidecar = Listener(self._short / "s")
+        self.sidecar.silent = {wire.HELLO} if silent else set()
         self.process = subprocess.Popen(
             [python, "-I", "-S", str(BOOT)],
             stdin=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samovar import wire
 
-from tests.unit.harness.listener import Container
+from tests.unit.harness.listener import TICKET, Container
 from tests.waiting import eventually
 
 Make = Callable[..., Container]
@@ -104,3 +104,46 @@ def test_a_sidecar_that_refuses_the_container_ends_it(container: Make) -> None:
     one.sidecar.stop()
     one.sidecar.start()
     assert one.process.wait(20) == 2
+
+
+SEARCH = """
+import re
+from samovar import task
+@task
+def search(plant: bool) -> bool:
+    planted = "5e1fd3a0" * (4 if plant else 1)
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        areas = [line.split()[0].split("-") for line in maps if line.split()[1].startswith("rw")]
+        for start, end in areas:
+            memory.seek(int(start, 16))
+            if re.search(rb"(5e1fd3a0){4}", memory.read(int(end, 16) - int(start, 16))):
+                return True
+    return False
+"""
+
+
+def test_the_ticket_is_shown_again_and_is_not_in_the_memory_of_user_code(container: Make) -> None:
+    one = container(SEARCH)
+    assert TICKET == "5e1fd3a0" * 4
+    assert one.run("search", payload={"plant": True})["result"] is True
+    one.sidecar.stop()
+    one.sidecar.start()
+    eventually(lambda: len(one.sidecar.of(wire.HELLO)) == 2, "another hello")
+    assert [hello["ticket"] for hello in one.sidecar.of(wire.HELLO)] == [None, TICKET]
+    assert one.run("search", "a2", payload={"plant": False})["result"] is False
+
+
+def test_user_code_begins_when_the_first_hello_is_answered(container: Make, tmp_path: Path) -> None:
+    """Until then it could be the first to connect itself."""
+    begun = tmp_path / "begun"
+    one = container(f"open({str(begun)!r}, 'w').close()", silent=True)
+    eventually(lambda: one.sidecar.of(wire.HELLO), "a hello")
+    one.sidecar.stop()
+    one.sidecar.start()
+    eventually(lambda: len(one.sidecar.of(wire.HELLO)) == 2, "another hello")
+    assert not begun.exists()
+    assert one.children() == []
+    one.sidecar.silent.clear()
+    one.sidecar.stop()
+    one.sidecar.start()
+    eventually(begun.exists, "the project to be imported")

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from sidecar import connection
 from sidecar.control import create_app
 from sidecar.settings import Settings
 from tests.waiting import eventually, eventually_async
@@ -78,6 +79,8 @@ class World:
     settings: Settings
     servers: dict[str, uvicorn.Server] = field(default_factory=dict)
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    #: Of the container, once it has connected.
+    ticket: str | None = None
 
     async def serve(self, name: str, config: uvicorn.Config) -> None:
         server = uvicorn.Server(config)
@@ -118,10 +121,21 @@ class World:
         return await eventually_async(found, f"the event {kind!r}") or {}
 
     async def connect(self, attempt: str | None = None) -> Harness:
-        reader, writer = await asyncio.open_unix_connection(self.directory / "c" / "c1" / wire.SOCKET_NAME)
-        harness = Harness(reader, writer)
-        await harness.ask("hello", protocol=wire.PROTOCOL, sdk="0", python="3", attempt=attempt)
+        harness = await self.visit()
+        hello = {"protocol": wire.PROTOCOL, "sdk": "0", "python": "3", "attempt": attempt, "ticket": self.ticket}
+        self.ticket = (await harness.ask("hello", **hello))["ticket"]
         return harness
+
+    async def visit(self) -> Harness:
+        """A connection that has said nothing yet, as soon as there is somebody to connect to."""
+
+        async def connected() -> Harness | None:
+            try:
+                return Harness(*await asyncio.open_unix_connection(self.directory / "c" / "c1" / wire.SOCKET_NAME))
+            except OSError:
+                return None
+
+        return await eventually_async(connected, "the sidecar to listen for the container")
 
 
 @dataclass
@@ -226,12 +240,60 @@ def test_a_second_connection_is_turned_away_and_the_first_goes_on() -> None:
     run(test)
 
 
-def test_only_the_process_that_connected_first_may_come_again() -> None:
+@pytest.mark.parametrize("anew", [False, True], ids=["the same sidecar", "one that starts anew"])
+def test_only_who_has_the_ticket_of_the_first_connection_may_come_again(
+    anew: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_PATIENCE", 0.2)
+    hello = {"id": 1, "type": "hello", "protocol": wire.PROTOCOL, "sdk": "0", "python": "3", "attempt": ATTEMPT}
+    attempts: dict[str, bytes] = {
+        "no ticket": wire.encode(hello),
+        "another": wire.encode({**hello, "ticket": "0" * 32}),
+        "no text": wire.encode({**hello, "ticket": ["é"]}),
+        "another request": wire.encode({"id": 1, "type": "finish", "attempt": ATTEMPT, "outcome": "completed"}),
+        "no JSON": b"hello\n",
+        "no end": b"x" * 1_000_000,
+        "silence": b"",
+    }
+
     async def test(w: World) -> None:
-        # registered with a process id that is not this test's: as if user code raced process 1
-        (await w.control.put("/containers/c1", json={"pid": 1})).raise_for_status()
-        reader, _ = await asyncio.open_unix_connection(w.directory / "c" / "c1" / wire.SOCKET_NAME)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        await w.register()
+        await w.assign()
+        first = await w.connect()
+        await first.ask("started", attempt=ATTEMPT)
+        if anew:
+            await w.stop("sidecar")
+            await w.start_sidecar()
+            await w.register(running=True)
+        first.writer.close()
+        for name, said in attempts.items():
+            other = await w.visit()
+            with contextlib.suppress(ConnectionError):
+                other.writer.write(said)
+                answer = await asyncio.wait_for(other.reader.read(), 10)
+                assert w.ticket is not None
+                assert b"true" not in answer, name
+                assert w.ticket.encode() not in answer, name
+        again = await w.connect(ATTEMPT)
+        assert (await again.ask("checkpoint.put", attempt=ATTEMPT, key="k", value=1))["stored"]
+
+    run(test)
+
+
+def test_a_ticket_is_the_sidecars_alone_and_goes_with_the_container() -> None:
+    async def test(w: World) -> None:
+        for known in (True, False):
+            await w.register()
+            w.ticket = None
+            await w.connect()
+            (kept,) = (w.directory / "c" / ".tickets").iterdir()
+            assert (kept.read_text(), stat.S_IMODE(kept.stat().st_mode)) == (w.ticket, 0o600)
+            assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+            if not known:
+                await w.stop("sidecar")
+                await w.start_sidecar()
+            (await w.control.delete("/containers/c1")).raise_for_status()
+            assert list(kept.parent.iterdir()) == []
 
     run(test)
 
