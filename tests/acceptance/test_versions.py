@@ -75,9 +75,9 @@ def test_versions_come_stay_and_go(samovar: Stack, project: Path) -> None:
     fourth = samovar.cli("deploy", str(project), "--force")
     assert samovar.cli("trigger", "speak", "--wait")["version"] == fourth["version"]
     eventually(lambda: third["image"] not in images(project), "the image of the third version to go")
-    # to the versions whose images are there: the fourth's source was handed in twice
-    back = [samovar.cli("deployments", "rollback", "--project", project.name) for _ in range(2)]
-    assert [deployment["image"] for deployment in back] == [fourth["image"], first["image"]]
+    # the third's image is gone, the second's too, and the fourth's source was handed in once more and never current
+    back = samovar.cli("deployments", "rollback", "--project", project.name)
+    assert back["image"] == first["image"]
 
     samovar.cli("runs", "cancel", waiting)
     write(project, 5)
