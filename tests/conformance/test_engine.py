@@ -69,12 +69,11 @@ def test_a_container_goes_from_created_to_running_to_gone(bench: Bench) -> None:
     bench.engine.create(spec)
     created = bench.engine.inspect(spec.name)
     assert created is not None
-    assert (created.running, created.pid, created.labels["samovar.runner"]) == (False, 0, bench.runner)
+    assert (created.running, created.labels["samovar.runner"]) == (False, bench.runner)
     bench.engine.start(spec.name)
     running = bench.engine.inspect(spec.name)
     assert running is not None
     assert running.running
-    assert running.pid > 1
     assert running.exit_code is None
     bench.engine.remove(spec.name)
     assert bench.engine.inspect(spec.name) is None
