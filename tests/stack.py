@@ -92,7 +92,7 @@ class Stack:
     def pids(self) -> dict[str, int]:
         """The process ids of the coordinator, the sidecar and the runner that are there now."""
         assert self.process is not None
-        found = {}
+        found: dict[str, int] = {}
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for pid in children:
             with contextlib.suppress(OSError):
@@ -102,7 +102,7 @@ class Stack:
 
     def kill_part(self, part: str) -> None:
         """kill -9 of one process, and back when another one has taken its place."""
-        before = eventually(lambda: self.pids().get(part), f"the {part} to be there")
+        before = eventually(lambda: self.pids().get(part, 0), f"the {part} to be there")
         os.kill(before, signal.SIGKILL)
         eventually(lambda: self.pids().get(part, before) != before, f"the {part} to be started again")
         if part == "coordinator":

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, select
 
 from coordinator import attempts, builds, children, claims, deployments, event_waits, runners, runs, triggers, waits
 from coordinator import lanes as lanes_of_runs
+from coordinator.attempts import Ended
 from coordinator.claims import Claimed
 from coordinator.database import Database
 from coordinator.keys import hash_key
@@ -160,18 +161,18 @@ class Store:
         self.start(claimed)
         return claimed
 
-    def complete(self, claimed: Claimed, result: Any = None, **fields: Any) -> attempts.Ended:
+    def complete(self, claimed: Claimed, result: Any = None, **fields: Any) -> Ended:
         body = Finish(token=claimed.token, outcome="completed", result=result, **fields)
         stored = Stored(encode(result, "result").text)
         return self.write(attempts.finish, claimed.attempt, body, stored)
 
     def fail(
         self, claimed: Claimed, reason: str = "exception", retry: Retry | None = None, random: float = 0.0
-    ) -> attempts.Ended:
+    ) -> Ended:
         body = Finish(
             token=claimed.token,
             outcome="timed_out" if reason == "timeout" else "failed",
-            error=ErrorBody(type="ValueError", message="no", reason=reason),  # type: ignore[arg-type]
+            error=ErrorBody(type="ValueError", message="no", reason=reason),
             retry=retry or Retry(),
         )
         return self.write(attempts.finish, claimed.attempt, body, Stored(), fixed(random))
@@ -180,7 +181,7 @@ class Store:
         self, claimed: Claimed, kind: str, key: str | None = None, name: str | None = None, **spec: Any
     ) -> waits.Called:
         """Asks for a wait in the name of an attempt."""
-        body = WaitCall(token=claimed.token, key=key or kind, kind=kind, name=name, spec=spec)  # type: ignore[arg-type]
+        body = WaitCall(token=claimed.token, key=key or kind, kind=kind, name=name, spec=spec)
         if kind == "event":
             return self.write(event_waits.call, claimed.attempt, body)
         if kind not in children.KINDS:
@@ -201,7 +202,7 @@ class Store:
 
         return self.write(complete)
 
-    def suspend(self, claimed: Claimed, *keys: str) -> attempts.Ended:
+    def suspend(self, claimed: Claimed, *keys: str) -> Ended:
         """Ends an attempt over waits."""
         body = Finish(token=claimed.token, outcome="waiting", waits=list(keys))
         return self.write(attempts.finish, claimed.attempt, body, Stored())
@@ -213,8 +214,8 @@ class Store:
         assert self.suspend(claimed, kind).status == "waiting"
         return claimed
 
-    def lose(self, claimed: Claimed, reason: str = "lost") -> attempts.Ended:
-        body = Lost(token=claimed.token, reason=reason, message="gone")  # type: ignore[arg-type]
+    def lose(self, claimed: Claimed, reason: str = "lost") -> Ended:
+        body = Lost(token=claimed.token, reason=reason, message="gone")
         return self.write(attempts.lost, claimed.attempt, body, fixed(0.0))
 
     def heartbeat(self, *held: Claimed, runner: str = "r1", task_memory: int = HOST) -> list[str]:
