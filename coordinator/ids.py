@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
+_last = 0
+_lock = threading.Lock()
+
 
 def new(prefix: str) -> str:
-    """`prefix_` + 48 bits of milliseconds and 80 random bits: neighbours in time are neighbours in the index."""
+    """`prefix_` + 48 bits of milliseconds and 80 random bits: neighbours in time are neighbours in the index.
+
+    Those of one process sort as they were made, also within a millisecond and where its clock was set back.
+    """
+    global _last
     number = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10))
+    with _lock:
+        if number <= _last:
+            number = _last + 1 + int.from_bytes(os.urandom(5))
+        _last = number
     letters = []
     for _ in range(26):
         letters.append(_LETTERS[number & 31])

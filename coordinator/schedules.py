@@ -61,7 +61,8 @@ def declare(conn: Connection, now: float, project: str, deployment: str) -> None
             .with_for_update()
         )
     }
-    found = conn.execute(select(tasks.c.task, tasks.c.options).where(tasks.c.deployment_id == deployment))
+    query = select(tasks.c.task, tasks.c.options).where(tasks.c.deployment_id == deployment)
+    found = conn.execute(query.order_by(tasks.c.task))
     wanted = {task: TaskOptions.model_validate_json(options).schedule for task, options in found}
     for task, line in wanted.items():
         if line is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -234,11 +235,15 @@ def test_a_damaged_secret_is_said(tmp_path: Path) -> None:
         AttemptSecrets(tmp_path)
 
 
-def test_ids_sort_by_time_and_do_not_repeat() -> None:
+def test_ids_sort_as_they_were_made_and_do_not_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [ids.run() for _ in range(1000)]
-    assert len(set(made)) == 1000
-    # the first ten letters are the milliseconds
-    assert [i[:14] for i in made] == sorted(i[:14] for i in made)
+    monkeypatch.setattr(ids.time, "time", lambda: 1_000_000.0)  # the clock was set back
+    made += [ids.run() for _ in range(1000)]
+    assert made == sorted(set(made))
+    with ThreadPoolExecutor(8) as pool:
+        by_thread = list(pool.map(lambda _: [ids.run() for _ in range(1000)], range(8)))
+    assert all(part == sorted(part) for part in by_thread)
+    assert len({made for part in by_thread for made in part}) == 8000
 
 
 def test_a_wake_between_the_look_and_the_wait_is_not_missed() -> None:
