@@ -59,7 +59,9 @@ class Settings(BaseSettings):
         30 * DAY, description="How long build logs, and versions that nothing needs any more, are kept; 0: for ever"
     )
     keep_versions: int = Field(
-        5, ge=1, description="Newest versions of a project whose images are kept, beside the current one"
+        5,
+        ge=1,
+        description="Newest versions of a project whose images are kept; so are as many that were current last",
     )
     log_level: str = Field("info", description="debug, info, warning or error")
 
