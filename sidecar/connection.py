@@ -68,9 +68,8 @@ class Listener:
             task.cancel()
 
     def remove(self) -> None:
-        """Stops, and takes what was kept for the container away with it."""
+        """Stops, and takes the directory away. The ticket stays: the container may be there yet."""
         self.close()
-        self.ticket.remove()
         clear(self.directory)
 
     def send(self, message: wire.Message) -> bool:

@@ -60,13 +60,15 @@ class Sidecar:
         return container
 
     def forget(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            return
         container = self._containers.pop(name, None)
         if container is not None:
             container.remove()
-        elif _NAME.fullmatch(name):
-            # from before this process: what is here stands for a container that is gone
-            self._ticket(name).remove()
+        else:
+            # from before this process: the directory stands for a container that is gone
             clear(self._root / name)
+        self._ticket(name).remove()
 
     def _ticket(self, name: str) -> Ticket:
         # no container has this directory mounted, and none has a name with a dot in front

@@ -614,6 +614,27 @@ def test_a_container_that_can_not_be_listened_for_is_not_registered() -> None:
     run(test)
 
 
+def test_the_ticket_stays_where_a_sidecar_that_starts_anew_cannot_listen_at_first() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        first = await w.connect()
+        directory = w.directory / "c" / "c1"
+        await w.stop("sidecar")
+        first.writer.close()
+        directory.rename(w.directory / "aside")
+        directory.touch()
+        await w.start_sidecar()
+        assert (await w.control.put("/containers/c1", json={})).status_code == 503
+        directory.unlink()
+        await w.register()
+        other = await w.visit()
+        hello = {"protocol": wire.PROTOCOL, "sdk": "0", "python": "3", "attempt": None}
+        assert (await other.ask("hello", **hello))["error"]["code"] == "no_ticket"
+        assert (await (await w.connect()).ask("ready", error=None, memory=1))["ok"]
+
+    run(test)
+
+
 def test_a_container_that_comes_back_without_its_run_is_told_and_gets_no_second_copy() -> None:
     async def test(w: World) -> None:
         await w.register(running=True)
