@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Text, cast, func, insert, select, text
 
 from bench.figures import Outcome, Series, Target
 from bench.postgres import cluster
-from coordinator.tables import runs
+from coordinator.storage.tables import runs
 from tests.conformance.databases import fresh_database
 from tests.conformance.store import Store, queue, task_entry
 

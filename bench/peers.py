@@ -17,7 +17,7 @@ import docker
 import psycopg
 from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT
 
-from coordinator import dialect
+from coordinator.storage import dialect
 
 PYTHON = f"{IMAGE_ENVIRONMENT}/bin/python"
 _STAMP = "import time; print(time.time())"

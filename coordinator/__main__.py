@@ -10,10 +10,10 @@ import structlog
 import uvicorn
 from pydantic_settings import CliApp
 
-from coordinator import logging
 from coordinator.app import create_app, open_coordinator
 from coordinator.context import Coordinator
-from coordinator.errors import CoordinatorError
+from coordinator.foundation import logging
+from coordinator.foundation.errors import CoordinatorError
 from coordinator.settings import Settings
 
 log = structlog.get_logger()

@@ -16,17 +16,16 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from coordinator import keys
-from coordinator import secrets as sealed_secrets
+from coordinator.access import keys
+from coordinator.access import secrets as sealed_secrets
+from coordinator.access.callers import Callers
+from coordinator.access.vault import Vault
 from coordinator.api import (
     batches,
     bulk,
     deliveries,
     deployments,
     events,
-    fleet_attempts,
-    fleet_builds,
-    fleet_runners,
     health,
     hooks,
     queues,
@@ -38,22 +37,23 @@ from coordinator.api import (
 )
 from coordinator.api import keys as api_keys
 from coordinator.api.direct import Direct
+from coordinator.api.fleet import attempts as fleet_attempts
+from coordinator.api.fleet import builds as fleet_builds
+from coordinator.api.fleet import runners as fleet_runners
 from coordinator.api.gate import Gate
-from coordinator.blobs import Blobs
-from coordinator.callers import Callers
-from coordinator.channel import Channel
 from coordinator.context import Coordinator
-from coordinator.database import Clock, Database
-from coordinator.dialect import now
-from coordinator.errors import CoordinatorError, RateLimited, StorageUnavailable
+from coordinator.foundation.errors import CoordinatorError, RateLimited, StorageUnavailable
 from coordinator.maintenance.duties import DUTIES
 from coordinator.maintenance.service import Maintenance
-from coordinator.payloads import Payloads
-from coordinator.seats import Seats
 from coordinator.settings import Settings
-from coordinator.values import Values
-from coordinator.vault import Vault
-from coordinator.waking import Waking
+from coordinator.signals.channel import Channel
+from coordinator.signals.seats import Seats
+from coordinator.signals.waking import Waking
+from coordinator.storage.blobs import Blobs
+from coordinator.storage.database import Clock, Database
+from coordinator.storage.dialect import now
+from coordinator.storage.values import Values
+from coordinator.tasks.payloads import Payloads
 from coordinator.wire import API, FLEET, FieldProblem, Problem
 
 log = structlog.get_logger()

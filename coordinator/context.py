@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from coordinator.blobs import Blobs
-from coordinator.callers import Callers
-from coordinator.database import Database
-from coordinator.keys import AttemptSecrets
-from coordinator.payloads import Payloads
-from coordinator.seats import Seats
+from coordinator.access.callers import Callers
+from coordinator.access.keys import AttemptSecrets
+from coordinator.access.vault import Vault
 from coordinator.settings import Settings
-from coordinator.values import Values
-from coordinator.vault import Vault
-from coordinator.waking import Waking
+from coordinator.signals.seats import Seats
+from coordinator.signals.waking import Waking
+from coordinator.storage.blobs import Blobs
+from coordinator.storage.database import Database
+from coordinator.storage.values import Values
+from coordinator.tasks.payloads import Payloads
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 
-from coordinator import key_files
+from coordinator.access import key_files
 from coordinator.wire import Duration
 
 DAY = 86400.0

@@ -6,12 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select
 
-from coordinator import queues, runs, triggers, waits
-from coordinator.limits import MAX_POSITION, RUNNER_ALIVE
-from coordinator.queues import Limits
-from coordinator.tables import IS_LIVE, IS_QUEUED, IS_RUNNING, attempts, lanes, runners
-from coordinator.tables import runs as table
-from coordinator.views import iso
+from coordinator.foundation.limits import MAX_POSITION, RUNNER_ALIVE
+from coordinator.line import queues
+from coordinator.line.queues import Limits
+from coordinator.runs import runs, triggers
+from coordinator.runs.views import iso
+from coordinator.storage.tables import IS_LIVE, IS_QUEUED, IS_RUNNING, attempts, lanes, runners
+from coordinator.storage.tables import runs as table
+from coordinator.waits import waits
 from coordinator.wire import FINAL, Why, WhyReason
 
 #: Waits of one run that are named.

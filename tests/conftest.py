@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.database import Database
+from coordinator.storage.database import Database
 from tests import stack
 
 

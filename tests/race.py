@@ -26,13 +26,15 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from coordinator import attempts, claims, queues, runs, triggers
-from coordinator.database import Database
-from coordinator.errors import StaleAttempt, StorageUnavailable
-from coordinator.payloads import Payloads
-from coordinator.tables import attempts as attempts_table
-from coordinator.tables import runs as runs_table
-from coordinator.values import Stored
+from coordinator.attempts import attempts, claims
+from coordinator.foundation.errors import StaleAttempt, StorageUnavailable
+from coordinator.line import queues
+from coordinator.runs import runs, triggers
+from coordinator.storage.database import Database
+from coordinator.storage.tables import attempts as attempts_table
+from coordinator.storage.tables import runs as runs_table
+from coordinator.storage.values import Stored
+from coordinator.tasks.payloads import Payloads
 from coordinator.wire import FINAL, ClaimRequest, Finish, Lost, Started, TriggerRequest
 from tests.conformance.databases import cluster, fresh_database, postgres_binaries
 from tests.conformance.store import MIB, Store, queue, task_entry

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from coordinator import batches, views
 from coordinator.api.docs import refusals
 from coordinator.context import Core
-from coordinator.triggers import Plan
-from coordinator.values import Stored
+from coordinator.runs import batches, views
+from coordinator.runs.triggers import Plan
+from coordinator.storage.values import Stored
 from coordinator.wire import BatchAnswer, BatchRequest
 
 router = APIRouter(tags=["runs"])

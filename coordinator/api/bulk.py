@@ -8,13 +8,13 @@ from typing import Any
 from fastapi import APIRouter
 from sqlalchemy import Row
 
-from coordinator import failures, runs, triggers
+from coordinator.access.keys import Caller
 from coordinator.api.docs import refusals
 from coordinator.api.runs import create, parse_since
 from coordinator.api.scopes import Who
 from coordinator.context import Coordinator, Core
-from coordinator.errors import NotFound, Refused, invalid_field
-from coordinator.keys import Caller
+from coordinator.foundation.errors import NotFound, Refused, invalid_field
+from coordinator.runs import failures, runs, triggers
 from coordinator.wire import BulkAnswer, BulkItem, BulkRequest, ReplayRequest, RunFilter
 
 router = APIRouter(tags=["runs"])

@@ -8,10 +8,11 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 
-from coordinator import deliveries, views, webhooks
 from coordinator.api.docs import refusals
 from coordinator.context import Coordinator, Core
-from coordinator.deliveries import Filter
+from coordinator.runs import views
+from coordinator.sources import deliveries, webhooks
+from coordinator.sources.deliveries import Filter
 from coordinator.wire import Delivery, DeliveryPage, Webhook, WebhookPage
 
 router = APIRouter(tags=["webhooks"])

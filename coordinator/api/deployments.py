@@ -9,13 +9,17 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from sqlalchemy import Row
 
-from coordinator import deployments, runners, sources, views, waking
 from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, poll
 from coordinator.api.scopes import Who
+from coordinator.attempts import runners
 from coordinator.context import Coordinator, Core
-from coordinator.errors import Forbidden
-from coordinator.limits import MAX_SOURCE
+from coordinator.deployments import deployments
+from coordinator.deployments import uploads as sources
+from coordinator.foundation.errors import Forbidden
+from coordinator.foundation.limits import MAX_SOURCE
+from coordinator.runs import views
+from coordinator.signals import waking
 from coordinator.wire import (
     BuildLogLine,
     BuildLogPage,

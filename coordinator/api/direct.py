@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordinator.context import Coordinator
-from coordinator.errors import CoordinatorError
+from coordinator.foundation.errors import CoordinatorError
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from coordinator import events, views
 from coordinator.api.docs import refusals
 from coordinator.api.scopes import Who
 from coordinator.context import Core
-from coordinator.errors import NotFound
+from coordinator.foundation.errors import NotFound
+from coordinator.runs import views
+from coordinator.sources import events
 from coordinator.wire import Event, EventPage, EventRequest
 
 router = APIRouter(prefix="/events", tags=["events"])

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api import scopes
 from coordinator.context import Coordinator
-from coordinator.errors import CoordinatorError, Forbidden, StorageUnavailable, TooLarge, Unauthenticated
-from coordinator.limits import MAX_BODY, MAX_DELIVERY, MAX_TOKEN_VALUE
+from coordinator.foundation.errors import CoordinatorError, Forbidden, StorageUnavailable, TooLarge, Unauthenticated
+from coordinator.foundation.limits import MAX_BODY, MAX_DELIVERY, MAX_TOKEN_VALUE
 from coordinator.wire import API, FLEET
 
 _UPLOAD = f"{API}/deployments"

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from coordinator.api.docs import refusals
 from coordinator.context import Core
-from coordinator.tables import keys
+from coordinator.storage.tables import keys
 
 router = APIRouter(tags=["health"])
 

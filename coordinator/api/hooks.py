@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from coordinator import deliveries, signatures, webhooks
+from coordinator.access import signatures
+from coordinator.access.signatures import BadSignature, Verified
+from coordinator.access.vault import BadMasterKey
 from coordinator.api.docs import refusals
 from coordinator.context import Coordinator, Core
-from coordinator.deliveries import Body, Planned, Received
-from coordinator.errors import CoordinatorError, Unauthenticated
-from coordinator.limits import INLINE
-from coordinator.signatures import BadSignature, Verified
-from coordinator.values import Stored
-from coordinator.vault import BadMasterKey
-from coordinator.webhooks import Webhook
+from coordinator.foundation.errors import CoordinatorError, Unauthenticated
+from coordinator.foundation.limits import INLINE
+from coordinator.sources import deliveries, webhooks
+from coordinator.sources.deliveries import Body, Planned, Received
+from coordinator.sources.webhooks import Webhook
+from coordinator.storage.values import Stored
 from coordinator.wire import HookAnswer
 
 router = APIRouter(tags=["webhooks"])

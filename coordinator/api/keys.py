@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from coordinator import keys, views
+from coordinator.access import keys
 from coordinator.api.docs import refusals
 from coordinator.context import Core
-from coordinator.waking import KEYS
+from coordinator.runs import views
+from coordinator.signals.waking import KEYS
 from coordinator.wire import Key, KeyPage, KeyRequest, NewKey
 
 router = APIRouter(prefix="/keys", tags=["keys"])

@@ -10,8 +10,8 @@ from typing import TypeVar
 from fastapi import Request
 
 from coordinator.context import Coordinator
-from coordinator.errors import invalid_field
-from coordinator.limits import MAX_POLL
+from coordinator.foundation.errors import invalid_field
+from coordinator.foundation.limits import MAX_POLL
 
 T = TypeVar("T")
 

@@ -6,9 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from coordinator import queues, views, waking, why
+from coordinator import why
 from coordinator.api.docs import refusals
 from coordinator.context import Core
+from coordinator.line import queues
+from coordinator.runs import views
+from coordinator.signals import waking
 from coordinator.wire import QueuePage, QueuePatch, QueueState, Why
 
 router = APIRouter(tags=["queues"])

@@ -12,10 +12,12 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection, Row
 
-from coordinator import checkpoints, logs, runs, views, waking
 from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, recheck
+from coordinator.attempts import checkpoints
 from coordinator.context import Coordinator, Core
+from coordinator.runs import logs, runs, views
+from coordinator.signals import waking
 from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LogPage
 
 router = APIRouter(tags=["runs"])

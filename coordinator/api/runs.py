@@ -8,15 +8,16 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection, Row
 
-from coordinator import failures, runs, triggers, views, waking
 from coordinator.api.direct import Way, Write
 from coordinator.api.docs import refusals
 from coordinator.api.polling import poll
 from coordinator.context import Coordinator, Core
-from coordinator.errors import invalid_field
-from coordinator.payloads import Payloads
-from coordinator.triggers import Made, Plan
-from coordinator.values import Stored
+from coordinator.foundation.errors import invalid_field
+from coordinator.runs import failures, runs, triggers, views
+from coordinator.runs.triggers import Made, Plan
+from coordinator.signals import waking
+from coordinator.storage.values import Stored
+from coordinator.tasks.payloads import Payloads
 from coordinator.wire import (
     API,
     FINAL,

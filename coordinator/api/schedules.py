@@ -6,9 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from coordinator import schedule_edits, schedules, views, waking
 from coordinator.api.docs import refusals
 from coordinator.context import Core
+from coordinator.runs import views
+from coordinator.signals import waking
+from coordinator.sources import schedule_edits, schedules
 from coordinator.wire import Schedule, ScheduleCreate, SchedulePage, SchedulePatch, TickTime, TickTimes
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])

@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, quote, urlencode
 from fastapi import Depends, Request
 from sqlalchemy import Connection, Table, select
 
-from coordinator.errors import Forbidden, NotFound
-from coordinator.keys import Caller
-from coordinator.tables import deliveries, deployments, runs, schedules
+from coordinator.access.keys import Caller
+from coordinator.foundation.errors import Forbidden, NotFound
+from coordinator.storage.tables import deliveries, deployments, runs, schedules
 from coordinator.wire import API
 
 

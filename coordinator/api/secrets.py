@@ -7,9 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from coordinator import secrets, views
+from coordinator.access import secrets
 from coordinator.api.docs import refusals
 from coordinator.context import Core
+from coordinator.runs import views
 from coordinator.wire import Secret, SecretPage, SecretPut
 
 router = APIRouter(prefix="/secrets", tags=["secrets"])

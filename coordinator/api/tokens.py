@@ -7,12 +7,14 @@ import json
 from fastapi import APIRouter, Request
 from sqlalchemy import Connection, Row
 
-from coordinator import keys, lanes, waits
+from coordinator.access import keys
 from coordinator.api.docs import refusals
 from coordinator.context import Core
-from coordinator.errors import Invalid
-from coordinator.limits import MAX_TOKEN_VALUE
-from coordinator.values import Stored, encode
+from coordinator.foundation.errors import Invalid
+from coordinator.foundation.limits import MAX_TOKEN_VALUE
+from coordinator.line import lanes
+from coordinator.storage.values import Stored, encode
+from coordinator.waits import waits
 from coordinator.wire import Json, TokenCompleted
 
 router = APIRouter(tags=["tokens"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.context import Coordinator
-from coordinator.limits import SWEEP
+from coordinator.foundation.limits import SWEEP
 from coordinator.maintenance import retention, schedules, sweep
 from coordinator.maintenance.duty import Duty, Round
 

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import structlog
 from sqlalchemy import Column, Connection, Table, delete, func, select, tuple_
 
-from coordinator.blobs import Blobs
 from coordinator.context import Coordinator
-from coordinator.deployments import kept
+from coordinator.deployments.deployments import kept
 from coordinator.maintenance import unused_blobs
 from coordinator.maintenance.duty import Round
 from coordinator.settings import Settings
-from coordinator.tables import (
+from coordinator.storage.blobs import Blobs
+from coordinator.storage.tables import (
     batches,
     build_log,
     deliveries,
@@ -33,7 +33,7 @@ from coordinator.tables import (
     runs,
     ticks,
 )
-from coordinator.values import decode
+from coordinator.storage.values import decode
 from coordinator.wire import FINAL
 
 log = structlog.get_logger()

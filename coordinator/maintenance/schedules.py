@@ -7,8 +7,8 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy import Connection
 
-from coordinator import schedules
-from coordinator.payloads import Payloads
+from coordinator.sources import schedules
+from coordinator.tasks.payloads import Payloads
 
 log = structlog.get_logger()
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 import structlog
 
-from coordinator import waking
 from coordinator.context import Coordinator
-from coordinator.errors import StorageUnavailable
+from coordinator.foundation.errors import StorageUnavailable
 from coordinator.maintenance.duty import Duty
+from coordinator.signals import waking
 
 log = structlog.get_logger()
 

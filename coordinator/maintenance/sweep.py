@@ -13,17 +13,22 @@ from typing import Any, NamedTuple
 import structlog
 from sqlalchemy import Connection, Row, Select, func, literal_column, select, update
 
-from coordinator import admission, builds, endings, failures, lanes, queues, runners, targets, waits, waking
-from coordinator import attempts as lives
-from coordinator import runs as cancels
-from coordinator.errors import CoordinatorError, StaleAttempt
-from coordinator.limits import LEASE
-from coordinator.queues import Limits
-from coordinator.retries import Random
-from coordinator.states import RUN, sources
-from coordinator.tables import IS_DELAYED, IS_LIVE, attempts, runs
-from coordinator.tables import lanes as lane_rows
-from coordinator.values import encode_small
+from coordinator.attempts import attempts as lives
+from coordinator.attempts import runners
+from coordinator.deployments import builds
+from coordinator.foundation.errors import CoordinatorError, StaleAttempt
+from coordinator.foundation.limits import LEASE
+from coordinator.foundation.states import RUN, sources
+from coordinator.line import lanes, queues
+from coordinator.line.queues import Limits
+from coordinator.runs import admission, endings, failures, targets
+from coordinator.runs import runs as cancels
+from coordinator.signals import waking
+from coordinator.storage.tables import IS_DELAYED, IS_LIVE, attempts, runs
+from coordinator.storage.tables import lanes as lane_rows
+from coordinator.storage.values import encode_small
+from coordinator.tasks.retries import Random
+from coordinator.waits import waits
 from coordinator.wire import ErrorBody
 
 log = structlog.get_logger()

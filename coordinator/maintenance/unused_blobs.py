@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection, select
 
 from coordinator.context import Coordinator
-from coordinator.tables import metadata
+from coordinator.storage.tables import metadata
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 GRACE = 3600.0
 _BATCH = 500
 
-#: Every column that names a blob, by the rule of coordinator/tables.py.
+#: Every column that names a blob, by the rule of coordinator/storage/tables.py.
 COLUMNS = frozenset(
     column for table in metadata.sorted_tables for column in table.columns if column.name.endswith("_blob")
 )

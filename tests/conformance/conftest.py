@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select, text
 
-from coordinator.tables import metadata, runs
+from coordinator.storage.tables import metadata, runs
 from tests.conformance.databases import cluster, fresh_database, postgres_binaries
 from tests.conformance.store import Store
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, core, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from coordinator import ids
+from coordinator.foundation import ids
 from tests.conformance.machine import Machine, deploy
 from tests.conformance.store import Store
 

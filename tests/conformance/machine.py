@@ -19,17 +19,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Connection, Row, event, select, update
 
-from coordinator import attempts, checkpoints, children, event_waits, events, lanes, queues, runs, triggers, waits
-from coordinator import claims as claiming
-from coordinator.claims import Claimed
-from coordinator.errors import Conflict, Gone, StaleAttempt
-from coordinator.limits import LEASE
+from coordinator.attempts import attempts, checkpoints
+from coordinator.attempts import claims as claiming
+from coordinator.attempts.claims import Claimed
+from coordinator.foundation.errors import Conflict, Gone, StaleAttempt
+from coordinator.foundation.limits import LEASE
+from coordinator.line import lanes, queues
 from coordinator.maintenance import schedules as schedule_duty
 from coordinator.maintenance import sweep
-from coordinator.runs import Canceled
-from coordinator.tables import schedules
-from coordinator.values import Stored, encode
-from coordinator.waits import Called
+from coordinator.runs import children, runs, triggers
+from coordinator.runs.runs import Canceled
+from coordinator.sources import events
+from coordinator.storage.tables import schedules
+from coordinator.storage.values import Stored, encode
+from coordinator.waits import event_waits, waits
+from coordinator.waits.waits import Called
 from coordinator.wire import (
     ClaimRequest,
     ErrorBody,

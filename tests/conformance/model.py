@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from coordinator.attempts import Ended
-from coordinator.claims import Claimed
-from coordinator.limits import LEASE
-from coordinator.tables import attempts, checkpoints, runs, waits
+from coordinator.attempts.attempts import Ended
+from coordinator.attempts.claims import Claimed
+from coordinator.foundation.limits import LEASE
+from coordinator.storage.tables import attempts, checkpoints, runs, waits
 from coordinator.wire import FINAL, Finish
 from tests.conformance.store import Store
 

@@ -7,20 +7,23 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from coordinator import attempts, builds, children, claims, deployments, event_waits, runners, runs, triggers, waits
-from coordinator import lanes as lanes_of_runs
-from coordinator.attempts import Ended
-from coordinator.claims import Claimed
-from coordinator.database import Database
-from coordinator.keys import hash_key
+from coordinator.access.keys import hash_key
+from coordinator.attempts import attempts, claims, runners
+from coordinator.attempts.attempts import Ended
+from coordinator.attempts.claims import Claimed
+from coordinator.deployments import builds, deployments
+from coordinator.line import lanes as lanes_of_runs
 from coordinator.maintenance import schedules as schedule_duty
 from coordinator.maintenance import sweep
-from coordinator.payloads import Payloads
-from coordinator.tables import IS_PENDING, IS_QUEUED, lanes
-from coordinator.tables import attempts as attempts_table
-from coordinator.tables import runs as runs_table
-from coordinator.tables import waits as waits_table
-from coordinator.values import Stored, encode
+from coordinator.runs import children, runs, triggers
+from coordinator.storage.database import Database
+from coordinator.storage.tables import IS_PENDING, IS_QUEUED, lanes
+from coordinator.storage.tables import attempts as attempts_table
+from coordinator.storage.tables import runs as runs_table
+from coordinator.storage.tables import waits as waits_table
+from coordinator.storage.values import Stored, encode
+from coordinator.tasks.payloads import Payloads
+from coordinator.waits import event_waits, waits
 from coordinator.wire import (
     BuildDone,
     ClaimRequest,

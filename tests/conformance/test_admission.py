@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from coordinator import batches, triggers
-from coordinator.errors import Conflict, Invalid, NotFound, RateLimited
-from coordinator.tables import runs as table
-from coordinator.triggers import Plan
-from coordinator.values import Stored
+from coordinator.foundation.errors import Conflict, Invalid, NotFound, RateLimited
+from coordinator.runs import batches, triggers
+from coordinator.runs.triggers import Plan
+from coordinator.storage.tables import runs as table
+from coordinator.storage.values import Stored
 from coordinator.wire import BatchRequest, ReplayRequest
 from tests.conformance.store import MIB, Store, queue, task_entry
 

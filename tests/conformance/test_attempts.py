@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from coordinator import attempts, checkpoints, logs, runs
-from coordinator.errors import CoordinatorError, NotFound, StaleAttempt, TooLarge
-from coordinator.limits import LEASE, PLATFORM_RETRIES
-from coordinator.values import Stored, decode
+from coordinator.attempts import attempts, checkpoints
+from coordinator.foundation.errors import CoordinatorError, NotFound, StaleAttempt, TooLarge
+from coordinator.foundation.limits import LEASE, PLATFORM_RETRIES
+from coordinator.runs import logs, runs
+from coordinator.storage.values import Stored, decode
 from coordinator.wire import AttemptLogLine, ErrorBody, Finish, Report, Retry, Started
 from tests.conformance.store import GIB, MIB, Store, fixed, task_entry
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from coordinator import children, runs
-from coordinator.claims import Claimed
-from coordinator.errors import Conflict, Invalid, RateLimited, Refused, StorageUnavailable, TooLarge
-from coordinator.limits import MAX_RUN_DEPTH
-from coordinator.tables import runs as table
-from coordinator.tables import waits
-from coordinator.values import decode
+from coordinator.attempts.claims import Claimed
+from coordinator.foundation.errors import Conflict, Invalid, RateLimited, Refused, StorageUnavailable, TooLarge
+from coordinator.foundation.limits import MAX_RUN_DEPTH
+from coordinator.runs import children, runs
+from coordinator.storage.tables import runs as table
+from coordinator.storage.tables import waits
+from coordinator.storage.values import decode
 from tests.conformance.store import Store, queue, task_entry
 
 SCHEMA = {

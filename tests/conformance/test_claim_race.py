@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select
 
-from coordinator import claims, queues
-from coordinator.tables import runs
+from coordinator.attempts import claims
+from coordinator.line import queues
+from coordinator.storage.tables import runs
 from coordinator.wire import ClaimRequest
 from tests.conformance.databases import fresh_database
 from tests.conformance.store import MIB, Store, queue, task_entry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from coordinator import checkpoints, claims
-from coordinator.limits import LEASE, PRELOAD, STARVING
-from coordinator.values import Stored
+from coordinator.attempts import checkpoints, claims
+from coordinator.foundation.limits import LEASE, PRELOAD, STARVING
+from coordinator.storage.values import Stored
 from tests.conformance.store import GIB, MIB, Store, task_entry
 
 

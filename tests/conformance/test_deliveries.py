@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from coordinator import deliveries, deployments, secrets, webhooks
-from coordinator.database import Database
-from coordinator.deliveries import Accepted, Body, Filter, Planned, Received
-from coordinator.errors import Conflict, Invalid, NotFound, RateLimited
-from coordinator.payloads import Payloads
-from coordinator.signatures import Verified
-from coordinator.tables import deliveries as table
-from coordinator.tables import runs as runs_table
-from coordinator.values import Stored, decode
-from coordinator.vault import Vault
+from coordinator.access import secrets
+from coordinator.access.signatures import Verified
+from coordinator.access.vault import Vault
+from coordinator.deployments import deployments
+from coordinator.foundation.errors import Conflict, Invalid, NotFound, RateLimited
+from coordinator.sources import deliveries, webhooks
+from coordinator.sources.deliveries import Accepted, Body, Filter, Planned, Received
+from coordinator.storage.database import Database
+from coordinator.storage.tables import deliveries as table
+from coordinator.storage.tables import runs as runs_table
+from coordinator.storage.values import Stored, decode
+from coordinator.tasks.payloads import Payloads
 from tests.conformance.store import Store, queue, task_entry
 
 ANY = {"payload": {}, "headers": {"type": "object"}, "delivery_id": {"type": "string"}}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from coordinator import builds, deployments
-from coordinator.errors import Conflict, NotFound
-from coordinator.limits import BUILD_TRIES, LEASE
-from coordinator.values import decode
+from coordinator.deployments import builds, deployments
+from coordinator.foundation.errors import Conflict, NotFound
+from coordinator.foundation.limits import BUILD_TRIES, LEASE
+from coordinator.storage.values import decode
 from coordinator.wire import Build, BuildDone, BuildFailed, Problem
 from tests.conformance.store import MIB, Store, task_entry
 

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from coordinator import deployments, event_waits, events, waking
-from coordinator.database import Database
-from coordinator.errors import Conflict, NotFound, TooLarge
-from coordinator.limits import MAX_EVENT
-from coordinator.payloads import Payloads
-from coordinator.tables import runs as runs_table
-from coordinator.values import decode
+from coordinator.deployments import deployments
+from coordinator.foundation.errors import Conflict, NotFound, TooLarge
+from coordinator.foundation.limits import MAX_EVENT
+from coordinator.signals import waking
+from coordinator.sources import events
+from coordinator.storage.database import Database
+from coordinator.storage.tables import runs as runs_table
+from coordinator.storage.values import decode
+from coordinator.tasks.payloads import Payloads
+from coordinator.waits import event_waits
 from coordinator.wire import EventRequest
 from tests.conformance.store import Store, queue, task_entry
 
@@ -176,7 +179,7 @@ def test_what_arrived_since_is_there_for_a_wait_in_its_order(store: Store) -> No
 
 def test_a_wait_that_begins_while_an_event_is_sent_sees_it_or_is_seen(store: Store) -> None:
     """What the lock promises: of a sender and a wait of one name, one is over before the other begins."""
-    from coordinator import dialect
+    from coordinator.storage import dialect
 
     if "postgresql" not in store.url:
         pytest.skip("SQLite has one writer")

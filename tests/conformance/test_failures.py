@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from coordinator import failures, runs, triggers
-from coordinator.errors import Invalid, NotFound
-from coordinator.index import read_index
-from coordinator.limits import INLINE
-from coordinator.runs import Filter
-from coordinator.values import Stored, decode
+from coordinator.foundation.errors import Invalid, NotFound
+from coordinator.foundation.limits import INLINE
+from coordinator.runs import failures, runs, triggers
+from coordinator.runs.runs import Filter
+from coordinator.storage.values import Stored, decode
+from coordinator.tasks.index import read_index
 from coordinator.wire import ReplayRequest
 from tests.conformance.store import Store, queue, task_entry
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, func, insert, select, text
 
-from coordinator import claims, ids, lanes
+from coordinator.attempts import claims
+from coordinator.foundation import ids
+from coordinator.line import lanes
 from coordinator.maintenance import sweep
-from coordinator.tables import lanes as lane_rows
-from coordinator.tables import runs
+from coordinator.storage.tables import lanes as lane_rows
+from coordinator.storage.tables import runs
 from coordinator.wire import ClaimRequest
 from tests.conformance.store import GIB, MIB, Store, queue, task_entry
 
@@ -226,7 +228,7 @@ def test_waiting_runs_cost_a_claim_nothing(long_line: Store) -> None:
 
 
 def test_every_queued_run_has_a_lane_that_a_claim_looks_at(store: Store) -> None:
-    """The promise of coordinator/lanes.py, after random work; test_states.py checks it as well."""
+    """The promise of coordinator/line/lanes.py, after random work; test_states.py checks it as well."""
     store.deploy(task_entry("greet", queue=queue(concurrency=3, per_key=2)))
     for n in range(40):
         store.trigger(concurrency_key=str(n % 4))

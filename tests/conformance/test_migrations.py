@@ -16,14 +16,17 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
-from coordinator import checkpoints, deployments, dialect, queues
-from coordinator.database import Database
-from coordinator.errors import Conflict
-from coordinator.tables import metadata
+from coordinator.attempts import checkpoints
+from coordinator.deployments import deployments
+from coordinator.foundation.errors import Conflict
+from coordinator.line import queues
+from coordinator.storage import dialect
+from coordinator.storage.database import Database
+from coordinator.storage.tables import metadata
 from tests.conformance.databases import fresh_database
 from tests.conformance.store import Store, task_entry
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "coordinator" / "migrations"
+MIGRATIONS = Path(__file__).resolve().parents[2] / "coordinator" / "storage" / "migrations"
 
 
 def shape(conn: Connection) -> dict[str, Any]:

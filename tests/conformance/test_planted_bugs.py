@@ -11,27 +11,20 @@ from weakref import WeakKeyDictionary
 import pytest
 from sqlalchemy import Connection, Row, delete, select, update
 
-from coordinator import (
-    checkpoints,
-    claims,
-    endings,
-    event_waits,
-    failures,
-    ids,
-    lanes,
-    leases,
-    queues,
-    retries,
-    schedules,
-    triggers,
-    waits,
-)
+from coordinator.access import leases
+from coordinator.attempts import checkpoints, claims
+from coordinator.foundation import ids
+from coordinator.line import lanes, queues
 from coordinator.maintenance import sweep
-from coordinator.tables import attempts as attempts_table
-from coordinator.tables import checkpoints as checkpoints_table
-from coordinator.tables import runs as runs_table
-from coordinator.tables import ticks
-from coordinator.tables import waits as waits_table
+from coordinator.runs import endings, failures, triggers
+from coordinator.sources import schedules
+from coordinator.storage.tables import attempts as attempts_table
+from coordinator.storage.tables import checkpoints as checkpoints_table
+from coordinator.storage.tables import runs as runs_table
+from coordinator.storage.tables import ticks
+from coordinator.storage.tables import waits as waits_table
+from coordinator.tasks import retries
+from coordinator.waits import event_waits, waits
 from tests.conformance.histories import hunters, on_sqlite
 
 Plant = Callable[[pytest.MonkeyPatch], None]

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from coordinator import queues, runs, why
-from coordinator.errors import Conflict, NotFound, RateLimited
+from coordinator import why
+from coordinator.foundation.errors import Conflict, NotFound, RateLimited
+from coordinator.line import queues
+from coordinator.runs import runs
 from coordinator.wire import QueuePatch, Why
 from tests.conformance.store import GIB, MIB, Store, queue, task_entry
 

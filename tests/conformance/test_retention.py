@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
 
-from coordinator import checkpoints, deployments, events, logs, triggers
-from coordinator.blobs import Blobs
+from coordinator.attempts import checkpoints
+from coordinator.deployments import deployments
 from coordinator.maintenance import retention, unused_blobs
+from coordinator.runs import logs, triggers
 from coordinator.settings import Settings
-from coordinator.tables import batches, build_log, deliveries, metadata, runs, ticks
-from coordinator.tables import deployments as deployments_table
-from coordinator.tables import events as events_table
-from coordinator.values import Stored
+from coordinator.sources import events
+from coordinator.storage.blobs import Blobs
+from coordinator.storage.tables import batches, build_log, deliveries, metadata, runs, ticks
+from coordinator.storage.tables import deployments as deployments_table
+from coordinator.storage.tables import events as events_table
+from coordinator.storage.values import Stored
 from coordinator.wire import AttemptLogLine, BatchRequest, EventRequest, ReplayRequest, TriggerRequest
 from tests.conformance.store import Store, task_entry
 from tests.unit.coordinator.conftest import ok, serving
@@ -155,7 +158,7 @@ def test_a_replay_outlives_the_run_whose_checkpoints_it_took(store: Store, keep:
 
 
 def test_a_batch_key_lives_as_long_as_its_runs(store: Store, keep: Keeper) -> None:
-    from coordinator import batches as store_batches
+    from coordinator.runs import batches as store_batches
 
     store.deploy()
 

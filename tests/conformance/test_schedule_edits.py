@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from coordinator import schedule_edits, schedules
-from coordinator.errors import Conflict, CoordinatorError, Invalid, NotFound
+from coordinator.foundation.errors import Conflict, CoordinatorError, Invalid, NotFound
+from coordinator.sources import schedule_edits, schedules
 from coordinator.wire import ScheduleCreate, SchedulePatch
 from tests.conformance.store import Store
 from tests.conformance.test_schedules import HOURLY, at, entry, fire_all, made

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from coordinator import builds, deployments, runs, schedules, waking
-from coordinator.database import Database
-from coordinator.errors import NotFound
-from coordinator.limits import TICKS_AT_ONCE
+from coordinator.deployments import builds, deployments
+from coordinator.foundation.errors import NotFound
+from coordinator.foundation.limits import TICKS_AT_ONCE
 from coordinator.maintenance import schedules as duty
-from coordinator.payloads import Payloads
-from coordinator.tables import tasks
-from coordinator.tables import ticks as ticks_table
-from coordinator.values import decode
+from coordinator.runs import runs
+from coordinator.signals import waking
+from coordinator.sources import schedules
+from coordinator.storage.database import Database
+from coordinator.storage.tables import tasks
+from coordinator.storage.tables import ticks as ticks_table
+from coordinator.storage.values import decode
+from coordinator.tasks.payloads import Payloads
 from coordinator.wire import BuildDone, TriggerRequest
 from tests.conformance.store import Store, task_entry
 

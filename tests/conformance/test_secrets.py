@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from coordinator import secrets
-from coordinator.errors import Invalid, NotFound, TooLarge
-from coordinator.limits import MAX_SECRET
-from coordinator.tables import secrets as table
-from coordinator.vault import BadMasterKey, Sealed, Vault
+from coordinator.access import secrets
+from coordinator.access.vault import BadMasterKey, Sealed, Vault
+from coordinator.foundation.errors import Invalid, NotFound, TooLarge
+from coordinator.foundation.limits import MAX_SECRET
+from coordinator.storage.tables import secrets as table
 from tests.conformance.store import Store
 
 VALUE = "whsec_very-secret-é"

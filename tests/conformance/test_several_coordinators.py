@@ -14,12 +14,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from coordinator import callers, channel, dialect, seats
+from coordinator.access import callers
 from coordinator.api import polling
 from coordinator.context import Coordinator
-from coordinator.errors import Unauthenticated
+from coordinator.foundation.errors import Unauthenticated
 from coordinator.maintenance.duties import DUTIES
-from coordinator.seats import Seats
+from coordinator.signals import channel, seats
+from coordinator.signals.seats import Seats
+from coordinator.storage import dialect
 from tests.conformance.databases import fresh_database
 from tests.unit.coordinator.conftest import Api, ok, serving
 from tests.waiting import eventually

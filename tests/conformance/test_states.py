@@ -8,10 +8,11 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from coordinator import states, tables
-from coordinator.claims import Claimed
-from coordinator.errors import Refused
-from coordinator.states import NEW
+from coordinator.attempts.claims import Claimed
+from coordinator.foundation import states
+from coordinator.foundation.errors import Refused
+from coordinator.foundation.states import NEW
+from coordinator.storage import tables
 from tests.conformance.store import Store, queue, task_entry
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "reference" / "states.md"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, update
 
-from coordinator import builds, deployments, runners, waking
-from coordinator.limits import LEASE, UNNAMED
+from coordinator.attempts import runners
+from coordinator.deployments import builds, deployments
+from coordinator.foundation.limits import LEASE, UNNAMED
 from coordinator.maintenance import sweep
-from coordinator.tables import tasks
+from coordinator.signals import waking
+from coordinator.storage.tables import tasks
 from coordinator.wire import Heartbeat, Held
 from tests.conformance.store import HOST, Store, task_entry
 

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coordinator import checkpoints, runs, triggers
-from coordinator.errors import Conflict, Invalid, NotFound, TooLarge
-from coordinator.values import Stored
+from coordinator.attempts import checkpoints
+from coordinator.foundation.errors import Conflict, Invalid, NotFound, TooLarge
+from coordinator.runs import runs, triggers
+from coordinator.storage.values import Stored
 from coordinator.wire import ReplayRequest
 from tests.conformance.store import GIB, MIB, Store, task_entry
 

@@ -20,11 +20,11 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, event, text, update
 
-from coordinator import dialect
 from coordinator.context import Coordinator
-from coordinator.database import Database
-from coordinator.errors import SchemaTooNew, StorageUnavailable
-from coordinator.tables import runs
+from coordinator.foundation.errors import SchemaTooNew, StorageUnavailable
+from coordinator.storage import dialect
+from coordinator.storage.database import Database
+from coordinator.storage.tables import runs
 from tests.conformance.databases import Server, fresh_database, postgres_binaries, server
 from tests.conformance.store import Store
 from tests.unit.coordinator.conftest import error, ok, serving

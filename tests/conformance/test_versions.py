@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from coordinator import deployments, images, queues, schedules
-from coordinator.errors import Conflict, NotFound
-from coordinator.values import decode
+from coordinator.deployments import deployments, images
+from coordinator.foundation.errors import Conflict, NotFound
+from coordinator.line import queues
+from coordinator.sources import schedules
+from coordinator.storage.values import decode
 from tests.conformance.store import Store, queue, task_entry
 
 

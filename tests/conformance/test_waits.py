@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from coordinator import checkpoints, events, runs, triggers, waits, why
-from coordinator.errors import Conflict, Gone, Invalid, NotFound, StaleAttempt
-from coordinator.values import Stored, decode
+from coordinator import why
+from coordinator.attempts import checkpoints
+from coordinator.foundation.errors import Conflict, Gone, Invalid, NotFound, StaleAttempt
+from coordinator.runs import runs, triggers
+from coordinator.sources import events
+from coordinator.storage.values import Stored, decode
+from coordinator.waits import waits
 from coordinator.wire import EventRequest, ReplayRequest
 from tests.conformance.store import Store, task_entry
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from coordinator import cron
+from coordinator.tasks import cron
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import sources
-from coordinator.blobs import Blobs
-from coordinator.errors import Invalid, TooLarge
+from coordinator.deployments import uploads as sources
+from coordinator.foundation.errors import Invalid, TooLarge
+from coordinator.storage.blobs import Blobs
 from tests.conformance.store import task_entry
 from tests.unit.coordinator.conftest import Api, archive, error, ok, source
 

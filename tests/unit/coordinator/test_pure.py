@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator import ids
-from coordinator.errors import Invalid, TooLarge
-from coordinator.keys import AttemptSecrets, BadKey
-from coordinator.limits import MAX_DEPTH, PLATFORM_RETRIES
-from coordinator.payloads import Payloads
-from coordinator.retries import End, Policy, SoFar, backoff, decide
-from coordinator.values import decode, digest, encode
-from coordinator.waking import Waking
+from coordinator.access.keys import AttemptSecrets, BadKey
+from coordinator.foundation import ids
+from coordinator.foundation.errors import Invalid, TooLarge
+from coordinator.foundation.limits import MAX_DEPTH, PLATFORM_RETRIES
+from coordinator.signals.waking import Waking
+from coordinator.storage.values import decode, digest, encode
+from coordinator.tasks.payloads import Payloads
+from coordinator.tasks.retries import End, Policy, SoFar, backoff, decide
 from coordinator.wire import AdoptReply, Assignment, StoredValue, TaskLimits
 
 ENDS: list[End] = ["completed", "failed", "out_of_memory", "timed_out", "canceled", "rejected", "lost"]

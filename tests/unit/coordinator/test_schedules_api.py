@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coordinator import dialect
+from coordinator.storage import dialect
 from tests.conformance.store import task_entry
 from tests.unit.coordinator.conftest import Api, error, ok, serving
 from tests.waiting import eventually

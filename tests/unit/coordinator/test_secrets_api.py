@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.access.vault import BadMasterKey
 from coordinator.app import open_coordinator
 from coordinator.settings import Settings
-from coordinator.vault import BadMasterKey
 from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api, error, ok, serving
 
 PATH = "/api/v1/secrets"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from coordinator import key_files
+from coordinator.access import key_files
 from coordinator.settings import Settings
 from runner.settings import Settings as RunnerSettings
 

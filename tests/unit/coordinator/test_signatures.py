@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.limits import SIGNATURE_TOLERANCE
-from coordinator.signatures import BadSignature, Verified, unsigned, verify
+from coordinator.access.signatures import BadSignature, Verified, unsigned, verify
+from coordinator.foundation.limits import SIGNATURE_TOLERANCE
 from tests.signing import github, standard, stripe
 
 NOW = 1_800_000_000.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.where import matches, problems
+from coordinator.tasks.where import matches, problems
 
 PAYLOAD = {
     "status": "paid",

@@ -24,7 +24,7 @@ from samovar.tasks import registry
     ],
 )
 def test_lines_that_the_coordinator_takes_are_taken(line: str) -> None:
-    from coordinator import cron
+    from coordinator.tasks import cron
 
     assert Cron(line).describe() == {"cron": line, "timezone": "UTC", "catchup": "skip"}
     cron.check(line, "UTC")

@@ -10,7 +10,7 @@ import pytest
 from samovar import Event, OptionError, task
 from samovar.events import OPERATORS
 
-from coordinator import where as filters
+from coordinator.tasks import where as filters
 
 
 def test_an_event_is_described_as_json() -> None:

@@ -8,7 +8,7 @@ import pytest
 from samovar import OptionError, Webhook, task
 from samovar.webhooks import SCHEMES
 
-from coordinator import signatures
+from coordinator.access import signatures
 
 
 def test_a_webhook_is_described() -> None:

@@ -1,0 +1,59 @@
+"""Whose keys were seen lately, so that not every request asks the database for it.
+
+All are forgotten when a key is revoked, here or (where it hears of others) at another coordinator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordinator.access import keys
+from coordinator.access.keys import Caller
+from coordinator.foundation.errors import Unauthenticated
+from coordinator.signals.waking import KEYS, Waking
+from coordinator.storage.database import Database
+
+#: How long a key is believed without a look at the database: so long a revoked key may go on where nothing is
+#: heard of the coordinator that revoked it.
+_REMEMBERED = 5.0
+_MOST = 1024
+
+
+class Callers:
+    """Used from the event loop's thread only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        #: By the SHA-256 of the key: until when it is believed (by the loop's clock), and whose it is.
+        self._known: dict[str, tuple[float, Caller]] = {}
+        self._forgotten = 0
+
+    async def find(self, key: str) -> Caller:
+        """Whose the key is. Raises Unauthenticated."""
+        now = asyncio.get_running_loop().time()
+        hashed = keys.hash_key(key)
+        until, caller = self._known.get(hashed, (0.0, None))
+        if caller is not None and until > now:
+            return caller
+        forgotten = self._forgotten
+        found = await self._database.read(keys.caller_of, hashed)
+        if found is None:
+            self._known.pop(hashed, None)
+            raise Unauthenticated("this key is not known, or was revoked")
+        if forgotten == self._forgotten:  # else it may have been revoked since it was looked up
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[hashed] = (now + _REMEMBERED, found)
+        return found
+
+    def forget(self) -> None:
+        self._forgotten += 1
+        self._known.clear()
+
+    async def run(self, waking: Waking) -> None:
+        """Forgets whenever a revocation is heard of, until it is cancelled."""
+        with waking.listen(KEYS) as revoked:
+            while True:
+                await revoked.wait()
+                revoked.clear()
+                self.forget()

@@ -1,0 +1,158 @@
+"""Signatures of webhooks: whether a delivery is from whoever has the secret, and is meant now.
+
+`standard`  Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature `v1,BASE64 …` (or Svix's svix-…)
+            over `id.timestamp.body`; the secret is `whsec_` and base64
+`github`    X-Hub-Signature-256: `sha256=HEX` over the body
+`stripe`    Stripe-Signature: `t=…,v1=HEX,…` over `t.body`
+
+All are HMAC-SHA256 over the body as it came, compared in constant time; of several signatures one has to fit. A
+signed time may be five minutes off. Where no scheme is declared, the header that is there says which it is; so that
+nobody passes what was signed under one scheme off as another's, what is signed without a time must then be JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from coordinator.foundation.limits import SIGNATURE_TOLERANCE
+
+SCHEMES = ("standard", "github", "stripe")
+
+#: The headers that carry a signature, in the order they are looked for, and the scheme they mean.
+_CARRIERS = (
+    ("webhook-signature", "standard"),
+    ("svix-signature", "standard"),
+    ("stripe-signature", "stripe"),
+    ("x-hub-signature-256", "github"),
+)
+SIGNATURE_HEADERS = frozenset({name for name, _ in _CARRIERS} | {"x-hub-signature"})
+_SECONDS = re.compile(r"[0-9]{1,11}")
+_LONGEST_ID = 512
+
+
+class BadSignature(Exception):
+    """The delivery is not to be believed; the message says why, and nothing of the secret."""
+
+
+class Verified(NamedTuple):
+    """`scheme`: which one it fits (None: unsigned). `sender_id`: what its sender calls it, where it does."""
+
+    scheme: str | None
+    sender_id: str | None
+
+
+def verify(scheme: str | None, secret: str, headers: Mapping[str, str], body: bytes, now: float) -> Verified:
+    """Checks a delivery; `headers` in lower case, `now` in seconds since the epoch. Raises BadSignature."""
+    carrier, found = _carrier(scheme, headers)
+    sender_id: str | None
+    if found == "standard":
+        sender_id = _standard(carrier.partition("-")[0], secret, headers, body, now)
+    elif found == "stripe":
+        _stripe(secret, headers[carrier], body, now)
+        sender_id = _text(_member(body, "id"))
+    else:
+        if scheme is None and not isinstance(_parsed(body), (dict, list)):
+            raise BadSignature("a body that is no JSON needs scheme='github' in the code of its webhook")
+        _github(secret, headers[carrier], body)
+        sender_id = headers.get("x-github-delivery")
+    return Verified(found, _bounded(sender_id))
+
+
+def unsigned(headers: Mapping[str, str]) -> Verified:
+    """What is known of a delivery whose webhook takes any."""
+    names = ("webhook-id", "svix-id", "x-github-delivery", "idempotency-key")
+    return Verified(None, _bounded(next((headers[name] for name in names if headers.get(name)), None)))
+
+
+def _carrier(scheme: str | None, headers: Mapping[str, str]) -> tuple[str, str]:
+    wanted = [(name, kind) for name, kind in _CARRIERS if scheme in (None, kind)]
+    for name, kind in wanted:
+        if name in headers:
+            return name, kind
+    raise BadSignature(f"no signature: there is none of the headers {', '.join(name for name, _ in wanted)}")
+
+
+def _standard(prefix: str, secret: str, headers: Mapping[str, str], body: bytes, now: float) -> str:
+    sender_id, at = headers.get(f"{prefix}-id", ""), headers.get(f"{prefix}-timestamp", "")
+    if not sender_id:
+        raise BadSignature(f"the header {prefix}-id is missing")
+    _check_time(at, now)
+    signed = b".".join((sender_id.encode("latin-1"), at.encode(), body))
+    given = [part[3:] for part in headers[f"{prefix}-signature"].split(" ") if part.startswith("v1,")]
+    for key in _standard_keys(secret):
+        expected = base64.b64encode(hmac.digest(key, signed, hashlib.sha256))
+        if _any_equal(expected, given):
+            return sender_id
+    raise BadSignature("the signature does not fit the body and the secret")
+
+
+def _standard_keys(secret: str) -> list[bytes]:
+    """The key in `whsec_BASE64`; without that prefix a secret may be base64, or the key itself."""
+    text = secret.removeprefix("whsec_")
+    try:
+        decoded = [base64.b64decode(text + "=" * (-len(text) % 4), validate=True)]
+    except (binascii.Error, ValueError):
+        decoded = []
+    return decoded if decoded and text != secret else [*decoded, secret.encode()]
+
+
+def _stripe(secret: str, header: str, body: bytes, now: float) -> None:
+    parts = [part.strip().partition("=") for part in header.split(",")]
+    at = next((value for name, _, value in parts if name == "t"), "")
+    _check_time(at, now)
+    expected = hmac.new(secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest().encode()
+    if not _any_equal(expected, [value for name, _, value in parts if name == "v1"]):
+        raise BadSignature("the signature does not fit the body and the secret")
+
+
+def _github(secret: str, header: str, body: bytes) -> None:
+    expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
+    if not _any_equal(expected, [header.strip().removeprefix("sha256=")]):
+        raise BadSignature("the signature does not fit the body and the secret")
+
+
+def _any_equal(expected: bytes, given: list[str]) -> bool:
+    fits = False
+    for signature in given[:16]:
+        fits |= hmac.compare_digest(expected, signature.strip().encode("latin-1", "replace"))
+    return fits
+
+
+def _check_time(at: str, now: float) -> None:
+    if not _SECONDS.fullmatch(at):
+        raise BadSignature("the signature has no time in seconds")
+    off = now - int(at)
+    if abs(off) > SIGNATURE_TOLERANCE:
+        side = "old" if off > 0 else "ahead"
+        raise BadSignature(f"the signature is {abs(off):.0f} s {side}: {SIGNATURE_TOLERANCE:.0f} s are allowed")
+
+
+def _bounded(sender_id: str | None) -> str | None:
+    if sender_id is None or not sender_id.strip():
+        return None
+    if len(sender_id) <= _LONGEST_ID and sender_id.isprintable():
+        return sender_id
+    return "sha256:" + hashlib.sha256(sender_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _member(body: bytes, name: str) -> Any:
+    parsed = _parsed(body)
+    return parsed.get(name) if isinstance(parsed, dict) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,43 @@
+"""What the runner that builds a deployment calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+from coordinator.context import Core
+from coordinator.deployments import builds
+from coordinator.signals import waking
+from coordinator.wire import BuildDone, BuildFailed, BuildLog
+
+router = APIRouter(prefix="/builds/{deployment}", include_in_schema=False)
+
+
+@router.get("/source")
+async def source(deployment: str, core: Core) -> FileResponse:
+    """The archive as it was uploaded."""
+    blob = await core.database.read(builds.source, deployment)
+    return FileResponse(core.blobs.path(blob), media_type="application/octet-stream")
+
+
+@router.post("/log")
+async def add_log(deployment: str, body: BuildLog, core: Core) -> dict[str, Any]:
+    await core.database.write(builds.add_log, deployment, body.token, body.lines)
+    core.waking.notify(waking.build(deployment))
+    return {}
+
+
+@router.post("/done")
+async def done(deployment: str, body: BuildDone, core: Core) -> dict[str, Any]:
+    outcome = await core.database.write(builds.done, deployment, body)
+    core.waking.notify(waking.build(deployment), waking.BUILDS, waking.DUE)
+    return {"status": outcome.status}
+
+
+@router.post("/failed")
+async def failed(deployment: str, body: BuildFailed, core: Core) -> dict[str, Any]:
+    outcome = await core.database.write(builds.failed, deployment, body)
+    core.waking.notify(waking.build(deployment), waking.BUILDS)
+    return {"status": outcome.status}

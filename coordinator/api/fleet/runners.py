@@ -1,0 +1,86 @@
+"""What runners call: claims, heartbeats, commands, adoption."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from sqlalchemy import Connection
+
+from coordinator.api.fleet.assignments import assignment
+from coordinator.api.polling import poll
+from coordinator.attempts import claims, runners
+from coordinator.attempts.claims import Claimed
+from coordinator.context import Core
+from coordinator.deployments import builds, images
+from coordinator.foundation.limits import LEASE
+from coordinator.maintenance import sweep
+from coordinator.signals import waking
+from coordinator.wire import (
+    AdoptReply,
+    Build,
+    Cancel,
+    ClaimRequest,
+    ClaimResponse,
+    CommandsReply,
+    CommandsRequest,
+    Heartbeat,
+    HeartbeatReply,
+    HeldImages,
+    RemovableImages,
+)
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.post("/runners/{runner}/claim")
+async def claim(runner: str, body: ClaimRequest, request: Request, core: Core) -> ClaimResponse:
+    """Held until there is something for the runner; empty lists when the time is up."""
+
+    def take(conn: Connection, now: float) -> tuple[list[Claimed], list[Build]]:
+        built = builds.claim(conn, now, runner, body.builds) if body.builds > 0 else []
+        taken = claims.claim(conn, now, runner, body, core.settings.max_running) if body.slots > 0 else []
+        return taken, built
+
+    async def look() -> tuple[list[Claimed], list[Build]] | None:
+        taken, built = await core.database.write(take)
+        return (taken, built) if taken or built else None
+
+    topics = [topic for topic, wanted in ((waking.CLAIMS, body.slots), (waking.BUILDS, body.builds)) if wanted > 0]
+    taken, built = await poll(request, core, topics, body.timeout, look) or ([], [])
+    for claimed in taken:
+        core.waking.notify(waking.run(claimed.run.id))
+    return ClaimResponse(assignments=[await assignment(core, claimed) for claimed in taken], builds=built)
+
+
+@router.post("/runners/{runner}/heartbeat")
+async def heartbeat(runner: str, body: Heartbeat, core: Core) -> HeartbeatReply:
+    """Renews the leases of what the runner names; what it should have and does not name is lost at once."""
+    lost = await core.database.write(runners.heartbeat, runner, body)
+    named = {held.id for held in [*body.attempts, *body.builds]}
+    if await core.database.read(sweep.unnamed, runner, named):
+        core.waking.notify(*await core.database.write(sweep.end_unnamed, runner, named))
+    return HeartbeatReply(lease=LEASE, lost=lost)
+
+
+@router.post("/runners/{runner}/commands")
+async def commands(runner: str, body: CommandsRequest, request: Request, core: Core) -> CommandsReply:
+    """Held until an attempt of the runner is to be canceled."""
+
+    async def look() -> list[str] | None:
+        return await core.database.read(runners.cancels, runner, body.known) or None
+
+    found = await poll(request, core, [waking.commands(runner)], body.timeout, look)
+    return CommandsReply(cancels=[Cancel(attempt=attempt) for attempt in found or []])
+
+
+@router.get("/runners/{runner}/attempts")
+async def adopt(runner: str, core: Core) -> AdoptReply:
+    """Every live attempt of a runner that has just started again; their leases begin anew."""
+    found = await core.database.write(claims.live, runner)
+    return AdoptReply(assignments=[await assignment(core, claimed) for claimed in found])
+
+
+@router.post("/runners/{runner}/images")
+async def removable_images(runner: str, body: HeldImages, core: Core) -> RemovableImages:
+    """Which of its images the runner may remove."""
+    found = await core.database.write(images.removable, body.images, core.settings.keep_versions)
+    return RemovableImages(remove=found)

@@ -1,0 +1,357 @@
+"""Attempts from their start to their end. Every function is one transaction under the attempt's token.
+
+Locks are taken run first, then attempt, everywhere: two transactions never wait for each other crosswise.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, bindparam, select, update
+
+from coordinator.access import leases
+from coordinator.foundation.errors import NotFound, invalid_field
+from coordinator.foundation.limits import MAX_ERROR_MESSAGE, MAX_METADATA, MAX_TRACEBACK
+from coordinator.foundation.states import ATTEMPT, DEAD, LIVE, RUN, sources
+from coordinator.line import lanes
+from coordinator.runs import endings, failures, logs, triggers
+from coordinator.storage.tables import attempts, runs, tasks
+from coordinator.storage.values import Stored, decode, digest, encode, encode_small
+from coordinator.tasks import retries
+from coordinator.tasks.index import TaskOptions
+from coordinator.tasks.retries import End, Random, SoFar, Verdict
+from coordinator.waits import waits
+from coordinator.wire import FINAL, AttemptLogLine, ErrorBody, Finish, Lost, Report, Started
+
+#: The attempt with its run, the run locked, and the task's options.
+_OF_ATTEMPT: Select[Any] = (
+    select(
+        attempts.c.token,
+        attempts.c.number,
+        attempts.c.status.label("attempt_status"),
+        attempts.c.started_at.label("attempt_started_at"),
+        attempts.c.finish_digest,
+        runs.c.id.label("run_id"),
+        runs.c.project,
+        runs.c.task,
+        runs.c.queue,
+        runs.c.concurrency_key,
+        runs.c.status.label("run_status"),
+        runs.c.current_attempt,
+        runs.c.memory,
+        runs.c.failures,
+        runs.c.ooms,
+        runs.c.losses,
+        runs.c.priority,
+        runs.c.order_at,
+        runs.c.cancel_requested_at,
+        runs.c.deadline_at,
+        tasks.c.options,
+    )
+    .join_from(attempts, runs, runs.c.id == attempts.c.run_id)
+    .join(tasks, (tasks.c.deployment_id == runs.c.deployment_id) & (tasks.c.task == runs.c.task))
+    .where(attempts.c.id == bindparam("attempt"))
+    .with_for_update(of=runs)
+)
+
+
+_NO_WAIT = ErrorBody(
+    type="NothingToWaitFor", message="the attempt ended to wait, but for nothing that this run has asked for"
+)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, whoever says so."""
+
+    end: End
+    error: ErrorBody | None = None
+    result: Stored = field(default_factory=Stored)
+    retry_allowed: bool = True
+    retry_after: float | None = None
+    exit_code: int | None = None
+    peak_memory: int | None = None
+    lines: list[AttemptLogLine] = field(default_factory=list)
+    digest: str | None = None
+    #: The keys of what it waits for, where it ended in waits.
+    waits: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What the end of an attempt made of its run. `repeated`: the same end had been taken before. `topics`: whom it
+    concerns besides the run's own."""
+
+    run: str
+    status: str
+    due_at: float | None = None
+    repeated: bool = False
+    topics: frozenset[str] = frozenset()
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+
+def start(conn: Connection, now: float, attempt_id: str, body: Started) -> str:
+    """User code is about to run; the run's id. Said twice, it counts once. Raises StaleAttempt."""
+    held = leases.require(conn, now, attempt_id, body.token)
+    if held.status == "running":
+        return str(held.run_id)
+    conn.execute(
+        update(attempts)
+        .where(attempts.c.id == attempt_id, attempts.c.status.in_(sources(ATTEMPT, by="attempts.start")))
+        .values(status="running", start=body.start, started_at=now)
+    )
+    run = conn.execute(select(runs.c.started_at).where(runs.c.id == held.run_id)).one()
+    conn.execute(
+        update(runs)
+        .where(runs.c.id == held.run_id, runs.c.current_attempt == attempt_id)
+        .values(started_at=run.started_at or now, start=body.start, start_ms=max(0.0, now - held.claimed_at) * 1000)
+    )
+    return str(held.run_id)
+
+
+def run_of(conn: Connection, now: float, attempt_id: str) -> str:
+    """The id of an attempt's run. Raises StaleAttempt where there is no such attempt."""
+    found: str | None = conn.scalar(select(attempts.c.run_id).where(attempts.c.id == attempt_id))
+    if found is None:
+        raise leases.stale(attempt_id)
+    return found
+
+
+def report(conn: Connection, now: float, attempt_id: str, body: Report) -> str:
+    """Progress replaces progress, metadata is merged key by key; the run's id. Raises StaleAttempt, TooLarge."""
+    held = leases.require(conn, now, attempt_id, body.token)
+    values: dict[str, str] = {}
+    if body.progress is not None:
+        values["progress"] = encode(body.progress, "progress", MAX_METADATA).text
+    if body.metadata is not None:
+        kept = decode(conn.scalar(select(runs.c.metadata).where(runs.c.id == held.run_id))) or {}
+        values["metadata"] = encode({**kept, **body.metadata}, "metadata", MAX_METADATA).text
+    if values:
+        conn.execute(update(runs).where(runs.c.id == held.run_id).values(**values))
+    return str(held.run_id)
+
+
+def extend(conn: Connection, now: float, attempt_id: str, token: int, seconds: float) -> None:
+    """Gives the attempt `seconds` beyond its task's timeout, unless it has more already. Raises StaleAttempt.
+
+    It is kept so that a runner that adopts the attempt knows it.
+    """
+    leases.require(conn, now, attempt_id, token)
+    if seconds > 366 * 86400:
+        raise invalid_field("seconds", f"{seconds:g} is too long: at most 366 days")
+    longer = (attempts.c.id == attempt_id) & (attempts.c.extended < seconds)
+    conn.execute(update(attempts).where(longer).values(extended=seconds))
+
+
+def finish(
+    conn: Connection, now: float, attempt_id: str, body: Finish, result: Stored, rng: Random = random.random
+) -> Ended:
+    """The attempt's own account of its end. Raises StaleAttempt, unless this very account was taken before."""
+    ending = Ending(
+        end=_end_of(body),
+        error=body.error,
+        result=result,
+        retry_allowed=body.retry.allowed,
+        retry_after=body.retry.after,
+        exit_code=body.exit_code,
+        peak_memory=body.peak_memory_bytes,
+        lines=body.lines,
+        digest=digest(body.model_dump(mode="json", exclude={"lines"})),
+        waits=body.waits,
+    )
+    return end(conn, now, attempt_id, body.token, ending, rng)
+
+
+def lost(conn: Connection, now: float, attempt_id: str, body: Lost, rng: Random = random.random) -> Ended:
+    """The runner's account of an attempt that could not give one itself. Raises StaleAttempt."""
+    ends: dict[str, tuple[End, str]] = {
+        "exception": ("failed", "ContainerExited"),
+        "out_of_memory": ("out_of_memory", "OutOfMemory"),
+        "timeout": ("timed_out", "TimedOut"),
+        "canceled": ("canceled", "Canceled"),
+        "rejected": ("rejected", "Rejected"),
+        "lost": ("lost", "Lost"),
+    }
+    outcome, type_name = ends[body.reason]
+    ending = Ending(
+        end=outcome,
+        error=ErrorBody(type=type_name, message=body.message, reason=body.reason),
+        exit_code=body.exit_code,
+        peak_memory=body.peak_memory_bytes,
+    )
+    return end(conn, now, attempt_id, body.token, ending, rng)
+
+
+def end(
+    conn: Connection,
+    now: float,
+    attempt_id: str,
+    token: int,
+    ending: Ending,
+    rng: Random = random.random,
+    queued: list[Row[Any]] | None = None,
+) -> Ended:
+    """Closes the attempt and moves its run on, in this one transaction. Raises StaleAttempt, NotFound.
+
+    A run that is queued again is added to `queued`, where that is given: who ends several in one transaction
+    calls `lanes.enter` with them at its end.
+
+    An end that arrives after the lease ran out, but before the sweep, is taken: nobody else has the run
+    yet, and to throw a result away would be to run the task again.
+    """
+    endings.lock_parent_of_attempt(conn, attempt_id)
+    found = conn.execute(_OF_ATTEMPT, {"attempt": attempt_id}).one_or_none()
+    if found is None:
+        raise NotFound(f"there is no attempt {attempt_id!r}")
+    if found.token != token or found.attempt_status not in LIVE or found.current_attempt != attempt_id:
+        if found.token == token and ending.digest is not None and found.finish_digest == ending.digest:
+            return Ended(found.run_id, found.run_status, repeated=True)
+        raise leases.stale(attempt_id)
+    resolved = False
+    if ending.end == "waiting":
+        state = waits.suspend(conn, found.run_id, ending.waits)
+        resolved = state == "resolved"
+        if state == "unknown":
+            # nothing would ever wake it
+            ending = replace(ending, end="failed", error=_NO_WAIT)
+    options = TaskOptions.model_validate_json(found.options)
+    verdict = retries.decide(
+        ending.end,
+        SoFar(found.memory, found.failures, found.ooms, found.losses, found.cancel_requested_at is not None),
+        options.retry.policy(),
+        retry_allowed=ending.retry_allowed,
+        retry_after=ending.retry_after,
+        largest_memory=triggers.largest_memory(conn, now) if ending.end == "out_of_memory" else None,
+        left=None if found.deadline_at is None else found.deadline_at - now,
+        resolved=resolved,
+        rng=rng,
+    )
+    error = _error(ending, verdict)
+    _close(conn, now, attempt_id, token, ending, verdict, error)
+    if ending.lines:
+        logs.store(conn, found.run_id, found.number, ending.lines)
+    run = _move(conn, now, attempt_id, found, ending, verdict, error)
+    entering: list[Row[Any]] = [] if queued is None else queued
+    if verdict.status == "queued":
+        entering.append(run)
+    topics = failures.tell(conn, now, run, options, entering)
+    if verdict.status in FINAL:
+        topics |= endings.settle(conn, now, run, entering)
+    if queued is None:
+        lanes.enter(conn, entering)
+    return Ended(found.run_id, verdict.status, run.due_at, topics=frozenset(topics))
+
+
+def _close(
+    conn: Connection,
+    now: float,
+    attempt_id: str,
+    token: int,
+    ending: Ending,
+    verdict: Verdict,
+    error: ErrorBody | None,
+) -> None:
+    status = {"out_of_memory": "failed", "rejected": "failed", "waiting": "suspended"}.get(ending.end, ending.end)
+    if status == "canceled" and verdict.status != "canceled":
+        status = "lost"
+    closed = conn.execute(
+        update(attempts)
+        .where(
+            attempts.c.id == attempt_id,
+            attempts.c.token == token,
+            attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
+        )
+        .values(
+            status=status,
+            finished_at=now,
+            exit_code=ending.exit_code,
+            peak_memory=ending.peak_memory,
+            error=None if error is None else encode_small(error.model_dump()),
+            finish_digest=ending.digest,
+        )
+    ).rowcount
+    if closed != 1:
+        raise leases.stale(attempt_id)
+
+
+def _move(
+    conn: Connection,
+    now: float,
+    attempt_id: str,
+    found: Row[Any],
+    ending: Ending,
+    verdict: Verdict,
+    error: ErrorBody | None,
+) -> Row[Any]:
+    """The run's guarded UPDATE; the run after it."""
+    values: dict[str, Any] = {
+        "status": verdict.status,
+        "memory": verdict.memory,
+        "failures": verdict.failures,
+        "ooms": verdict.ooms,
+        "losses": verdict.losses,
+        "peak_memory": ending.peak_memory,
+    }
+    if found.attempt_started_at is not None:
+        values["run_ms"] = max(0.0, now - found.attempt_started_at) * 1000
+    if verdict.memory != found.memory:
+        values["lane"] = lanes.name(found.project, found.queue, found.task, found.concurrency_key, verdict.memory)
+    if verdict.status in FINAL:
+        values |= {"finished_at": now, "error": None if error is None else encode_small(error.model_dump())}
+        if verdict.status == "completed":
+            values |= {"result": ending.result.text, "result_blob": ending.result.blob, "error": None}
+        values |= {"deadline_at": None, "dead_at": now if verdict.status in DEAD else None}
+    elif verdict.status == "waiting":
+        pass  # whoever wakes it gives it a new place in line
+    elif verdict.delay > 0:
+        due_at = now + verdict.delay
+        values |= {"due_at": due_at, "queued_at": due_at, "order_at": due_at - found.priority}
+    else:
+        # its place in line is the old one: it has waited its turn already
+        values |= {"queued_at": now}
+    moved = conn.execute(
+        update(runs)
+        .where(
+            runs.c.id == found.run_id,
+            runs.c.current_attempt == attempt_id,
+            runs.c.status.in_(sources(RUN, by="attempts.end")),
+        )
+        .values(**values)
+        .returning(*runs.c)
+    ).one_or_none()
+    if moved is None:
+        raise leases.stale(attempt_id)
+    return moved
+
+
+def _end_of(body: Finish) -> End:
+    if body.outcome == "failed" and body.error is not None and body.error.reason == "out_of_memory":
+        return "out_of_memory"
+    return body.outcome
+
+
+def _error(ending: Ending, verdict: Verdict) -> ErrorBody | None:
+    """The error that the attempt is closed with, and the run if it ends: never missing, never endless."""
+    if ending.end == "completed" or (ending.end == "waiting" and verdict.status != "canceled"):
+        return None
+    default: dict[End, ErrorBody] = {
+        "timed_out": ErrorBody(type="TimedOut", message="ran out of time", reason="timeout"),
+        "canceled": ErrorBody(type="Canceled", message="canceled on request", reason="canceled"),
+        "waiting": ErrorBody(type="Canceled", message="canceled when it came to a wait", reason="canceled"),
+        "lost": ErrorBody(type="Lost", message="the attempt was lost", reason="lost"),
+    }
+    error = ending.error or default.get(ending.end) or ErrorBody(type="Failed", message="failed without a word")
+    # the traceback is kept to its end: the last frames and the exception say the most
+    traceback = error.traceback and error.traceback[-MAX_TRACEBACK:]
+    message = error.message[:MAX_ERROR_MESSAGE]
+    reason = error.reason
+    if ending.end == "lost" and verdict.status == "failed":
+        message = f"the platform lost this run {verdict.losses} times, which is its limit; the last time: {message}"
+    if verdict.status == "canceled":
+        reason = "canceled"
+    return error.model_copy(update={"message": message, "traceback": traceback, "reason": reason})

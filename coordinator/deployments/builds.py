@@ -1,0 +1,215 @@
+"""Builds: a deployment on a runner, under a lease and a token like an attempt's."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
+
+from coordinator.deployments import deployments as versions
+from coordinator.foundation.errors import Conflict, Invalid, NotFound
+from coordinator.foundation.limits import BUILD_TRIES, LEASE, UNNAMED
+from coordinator.sources import events, webhooks
+from coordinator.storage.tables import IS_BUILDING, build_log, deployments, tasks
+from coordinator.storage.values import encode_small
+from coordinator.tasks.index import read_index
+from coordinator.wire import Build, BuildDone, BuildFailed, Problem
+
+_LONGEST_LINE = 16 * 1024
+
+
+class Outcome(NamedTuple):
+    """What became of a build: its deployment's id and status."""
+
+    deployment: str
+    status: str
+
+
+def claim(conn: Connection, now: float, runner: str, most: int) -> list[Build]:
+    """Deployments that wait to be built, oldest first: `most` less those the runner is building."""
+    building = (IS_BUILDING) & (deployments.c.build_lease > now)
+    held = conn.scalar(select(func.count()).where(deployments.c.build_runner == runner, building)) or 0
+    if most <= held:
+        return []
+    waiting = conn.execute(
+        select(deployments)
+        .where(
+            IS_BUILDING,
+            or_(deployments.c.build_lease.is_(None), deployments.c.build_lease <= now),
+            deployments.c.build_tries < BUILD_TRIES,
+        )
+        .order_by(deployments.c.created_at)
+        .limit(most - held)
+        .with_for_update(skip_locked=True)
+    ).all()
+    taken = []
+    for row in waiting:
+        token = row.build_token + 1
+        conn.execute(
+            update(deployments)
+            .where(deployments.c.id == row.id, deployments.c.build_token == row.build_token)
+            .values(
+                build_runner=runner,
+                build_token=token,
+                build_tries=row.build_tries + 1,
+                build_claimed_at=now,
+                build_lease=now + LEASE,
+            )
+        )
+        taken.append(Build(deployment=row.id, token=token, project=row.project, version=row.version, lease=LEASE))
+    return taken
+
+
+def source(conn: Connection, now: float, deployment: str) -> str:
+    """The name of the blob with a deployment's source."""
+    name: str | None = conn.scalar(select(deployments.c.source_blob).where(deployments.c.id == deployment))
+    if name is None:
+        raise NotFound(f"there is no deployment {deployment!r}")
+    return name
+
+
+def add_log(conn: Connection, now: float, deployment: str, token: int, lines: list[str]) -> None:
+    """Raises Conflict (`stale_build`) and NotFound, as every write of a build."""
+    _require(conn, now, deployment, token)
+    _append(conn, now, deployment, lines)
+
+
+def done(conn: Connection, now: float, deployment: str, body: BuildDone) -> Outcome:
+    """The image is there: the deployment becomes ready, and current where that was asked for.
+
+    An index that cannot be used makes it a failed deployment, with the places named.
+    """
+    project = conn.scalar(select(deployments.c.project).where(deployments.c.id == deployment))
+    versions.lock(conn, project or "")
+    row = _row(conn, deployment)
+    if row.status == "ready" and row.build_token == body.token and row.image == body.image:
+        return Outcome(deployment, "ready")
+    row = _require(conn, now, deployment, body.token)
+    try:
+        index = read_index(body.index)
+    except Invalid as error:
+        return _fail(conn, now, row, error.problem())
+    # the same image may have been that of an earlier version, which has it again
+    conn.execute(update(deployments).where(deployments.c.image == body.image).values(image_removed_at=None))
+    _close(conn, now, row, status="ready", image=body.image, sdk=index.sdk, python=index.python, error=None)
+    conn.execute(
+        insert(tasks),
+        [
+            {
+                "deployment_id": deployment,
+                "task": task.id,
+                "module": task.module,
+                "name": task.name,
+                "doc": task.doc,
+                "schema": encode_small(task.json_schema),
+                "options": encode_small(task.options),
+                "checkpoint_keys": None if task.checkpoints is None else encode_small(task.checkpoints),
+            }
+            for task in index.tasks
+        ],
+    )
+    events.listen(conn, deployment, index)
+    _append(conn, now, deployment, webhooks.offer(conn, deployment, row.project, index))
+    if row.promote:
+        _append(conn, now, deployment, versions.promote_built(conn, now, row))
+    return Outcome(deployment, "ready")
+
+
+def failed(conn: Connection, now: float, deployment: str, body: BuildFailed) -> Outcome:
+    """The build's own account of why there is no image; kept with the deployment."""
+    row = _row(conn, deployment)
+    if row.status == "failed" and row.build_token == body.token:
+        return Outcome(deployment, "failed")
+    return _fail(conn, now, _require(conn, now, deployment, body.token), body.error)
+
+
+def lost(conn: Connection, now: float, deployment: str, token: int) -> Outcome | None:
+    """The runner has gone: the build may be claimed again, or fails when that happened too often.
+
+    None where it was no longer that runner's.
+    """
+    row = _row(conn, deployment)
+    if row.status != "building" or row.build_token != token or row.build_runner is None:
+        return None
+    if row.build_tries >= BUILD_TRIES:
+        problem = Problem(
+            code="build_lost",
+            message=f"the runner was lost {row.build_tries} times while it built this; "
+            "see whether the build takes more memory than the runner's host has, and deploy again",
+        )
+        return _fail(conn, now, row, problem)
+    conn.execute(
+        update(deployments)
+        .where(deployments.c.id == deployment, deployments.c.build_token == token)
+        .values(build_runner=None, build_lease=None)
+    )
+    _append(conn, now, deployment, ["the runner was lost; the build waits for another"])
+    return Outcome(deployment, "building")
+
+
+def lapsed(conn: Connection, now: float) -> list[Row[Any]]:
+    """Builds (`id`, `build_token`) whose lease has run out."""
+    query = select(deployments.c.id, deployments.c.build_token).where(IS_BUILDING, deployments.c.build_lease <= now)
+    return list(conn.execute(query))
+
+
+def unnamed(conn: Connection, now: float, runner: str, named: set[str]) -> list[Row[Any]]:
+    """Builds (`id`, `build_token`) believed with the runner that its heartbeat does not name."""
+    query = select(deployments.c.id, deployments.c.build_token).where(
+        deployments.c.build_runner == runner,
+        IS_BUILDING,
+        deployments.c.build_claimed_at < now - UNNAMED,
+    )
+    if named:
+        query = query.where(deployments.c.id.not_in(named))
+    return list(conn.execute(query))
+
+
+def _row(conn: Connection, deployment: str) -> Row[Any]:
+    row = conn.execute(select(deployments).where(deployments.c.id == deployment).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no deployment {deployment!r}")
+    return row
+
+
+def _require(conn: Connection, now: float, deployment: str, token: int) -> Row[Any]:
+    row = _row(conn, deployment)
+    lease = row.build_lease
+    if row.status != "building" or row.build_token != token or lease is None or lease <= now:
+        raise Conflict(
+            f"the build of {row.project} {row.version} is not this runner's any more; nothing was written",
+            code="stale_build",
+        )
+    return row
+
+
+def _fail(conn: Connection, now: float, row: Row[Any], problem: Problem) -> Outcome:
+    _close(conn, now, row, status="failed", error=encode_small(problem.model_dump()))
+    _append(conn, now, row.id, problem.message.splitlines())
+    return Outcome(row.id, "failed")
+
+
+def _close(conn: Connection, now: float, row: Row[Any], **values: Any) -> None:
+    conn.execute(
+        update(deployments)
+        .where(deployments.c.id == row.id, deployments.c.build_token == row.build_token)
+        .values(finished_at=now, build_lease=None, **values)
+    )
+
+
+def _append(conn: Connection, now: float, deployment: str, lines: list[str]) -> None:
+    if not lines:
+        return
+    last = conn.scalar(select(func.max(build_log.c.seq)).where(build_log.c.deployment_id == deployment)) or 0
+    conn.execute(
+        insert(build_log),
+        [
+            {
+                "deployment_id": deployment,
+                "seq": last + n,
+                "at": now,
+                "line": line.replace("\x00", "\ufffd")[:_LONGEST_LINE],
+            }
+            for n, line in enumerate(lines, 1)
+        ],
+    )

@@ -1,0 +1,244 @@
+"""Queues: their limits as the code declares them and as they were changed live, and what occupies them.
+
+What occupies a queue is counted from the rows of its runs, never beside them. A limit is held by a lock on the
+queue's row: claims of a limited queue go one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, update
+
+from coordinator.foundation.errors import Conflict, NotFound
+from coordinator.line import lanes
+from coordinator.storage import dialect
+from coordinator.storage.tables import IS_QUEUED, IS_RUNNING, queues, runs, tasks
+from coordinator.tasks.index import QueueOptions, TaskOptions
+from coordinator.wire import QueuePatch
+
+_THIS = (queues.c.project == bindparam("project")) & (queues.c.name == bindparam("name"))
+_GET = select(queues).where(_THIS)
+_LOCKED = {
+    (share, wait): _GET.with_for_update(read=share, skip_locked=not wait)
+    for share in (True, False)
+    for wait in (True, False)
+}
+_OF_QUEUE = (runs.c.project == bindparam("project")) & (runs.c.queue == bindparam("name"))
+_RUNNING = select(func.count()).select_from(runs).where(IS_RUNNING, _OF_QUEUE)
+_RUNNING_OF_KEY = _RUNNING.where(runs.c.concurrency_key == bindparam("key"))
+_RATED = (
+    select(runs.c.rated_at)
+    .where(_OF_QUEUE, runs.c.rated_at.is_not(None))
+    .order_by(runs.c.rated_at.desc())
+    .offset(bindparam("before"))
+    .limit(1)
+)
+_RATED_OF_KEY = _RATED.where(runs.c.concurrency_key == bindparam("key"))
+_RATED_OF_NONE = _RATED.where(runs.c.concurrency_key.is_(None))
+
+T = TypeVar("T", str, ColumnElement[str])
+
+_UNITS = {1.0: "s", 60.0: "m", 3600.0: "h", 86400.0: "d"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A queue's row, read: what holds for it now."""
+
+    project: str
+    name: str
+    concurrency: int | None
+    declared: int | None
+    overridden: bool
+    per_key: int | None
+    rate_limit: int | None
+    rate_period: float
+    rate_excess: Literal["wait", "refuse"]
+    on_full: Literal["queue", "skip", "cancel_running", "keep_newest"]
+    paused: bool
+
+    @property
+    def limited(self) -> bool:
+        """Whether claims of it have to go one after the other."""
+        return self.concurrency is not None or self.per_key is not None or self.throttles
+
+    @property
+    def throttles(self) -> bool:
+        """Whether its runs wait for its rate."""
+        return self.rate_limit is not None and self.rate_excess == "wait"
+
+    @property
+    def refuses(self) -> bool:
+        """Whether its triggers are refused beyond its rate."""
+        return self.rate_limit is not None and self.rate_excess == "refuse"
+
+    @property
+    def rate(self) -> str | None:
+        """The rate as text, such as "100/m"."""
+        if self.rate_limit is None:
+            return None
+        return f"{self.rate_limit}/{_UNITS.get(self.rate_period, f'{self.rate_period:g}s')}"
+
+
+def read(row: Row[Any]) -> Limits:
+    """The limits in a row of the table."""
+    overridden = row.override is not None
+    return Limits(
+        project=row.project,
+        name=row.name,
+        concurrency=row.override if overridden else row.concurrency,
+        declared=row.concurrency,
+        overridden=overridden,
+        per_key=row.per_key,
+        rate_limit=row.rate_limit,
+        rate_period=row.rate_period or 0.0,
+        rate_excess=row.rate_excess,
+        on_full=row.on_full,
+        paused=row.paused,
+    )
+
+
+def name_of(task: str, options: TaskOptions) -> str:
+    """The queue of a task: the one it declares, or one of its own."""
+    return of_its_own(task) if options.queue is None else options.queue.name
+
+
+def of_its_own(task: T) -> T:
+    """The queue of a task (a name, or the column of names) that declares none."""
+    return "task/" + task
+
+
+# ---------------------------------------------------------------- declared by the code
+
+
+def declare(conn: Connection, project: str, deployment: str) -> None:
+    """Makes the queues of a deployment that has become current what its code says; live changes stay."""
+    found = conn.execute(select(tasks.c.task, tasks.c.options).where(tasks.c.deployment_id == deployment))
+    declared: dict[str, QueueOptions | None] = {}
+    for task, text in found:
+        options = TaskOptions.model_validate_json(text)
+        declared[name_of(task, options)] = options.queue
+    for name, options_ in sorted(declared.items()):
+        ensure(conn, project, name, options_)
+        before = lock(conn, project, name)
+        values = _values(options_)
+        conn.execute(update(queues).where(queues.c.project == project, queues.c.name == name).values(**values))
+        if before is not None and (before.rate_limit, before.rate_period) != (
+            values["rate_limit"],
+            values["rate_period"] or 0.0,
+        ):
+            lanes.reopen(conn, project, name)
+
+
+def ensure(conn: Connection, project: str, name: str, options: QueueOptions | None) -> None:
+    """Makes the queue where there is none: a version that is not current may have one that the current has not."""
+    conn.execute(
+        dialect.insert(conn.dialect.name, queues)
+        .values(project=project, name=name, override=None, paused=False, **_values(options))
+        .on_conflict_do_nothing()
+    )
+
+
+def _values(options: QueueOptions | None) -> dict[str, Any]:
+    options = options or QueueOptions(name="none")
+    return {
+        "concurrency": options.concurrency,
+        "per_key": options.per_key,
+        "rate_limit": options.rate.limit if options.rate else None,
+        "rate_period": options.rate.period if options.rate else None,
+        "rate_excess": options.rate_excess,
+        "on_full": options.on_full,
+    }
+
+
+# ---------------------------------------------------------------- what holds now
+
+
+def get(conn: Connection, project: str, name: str) -> Limits | None:
+    row = conn.execute(_GET, {"project": project, "name": name}).one_or_none()
+    return None if row is None else read(row)
+
+
+def lock(conn: Connection, project: str, name: str, *, share: bool = False, wait: bool = True) -> Limits | None:
+    """The limits, held as they are until the transaction ends; None where there is no such queue.
+
+    With `share` others may hold it too: it is only not changed. Without `wait`, None where it is held already.
+    """
+    row = conn.execute(_LOCKED[share, wait], {"project": project, "name": name}).one_or_none()
+    return None if row is None else read(row)
+
+
+def running(conn: Connection, project: str, name: str, key: str | None = None) -> int:
+    """How many of its runs (with this key) execute now. A run that waits holds no place."""
+    values = {"project": project, "name": name}
+    if key is None:
+        return int(conn.scalar(_RUNNING, values) or 0)
+    return int(conn.scalar(_RUNNING_OF_KEY, {**values, "key": key}) or 0)
+
+
+def rate_opens_at(conn: Connection, now: float, limits: Limits, key: str | None) -> float | None:
+    """When the rate lets the next run start; None for now. In no period are there more starts than the limit."""
+    assert limits.rate_limit is not None
+    values = {"project": limits.project, "name": limits.name, "before": limits.rate_limit - 1}
+    if key is None:
+        earlier = conn.scalar(_RATED_OF_NONE, values)
+    else:
+        earlier = conn.scalar(_RATED_OF_KEY, {**values, "key": key})
+    if earlier is None or earlier + limits.rate_period <= now:
+        return None
+    return float(earlier) + limits.rate_period
+
+
+# ---------------------------------------------------------------- looked at and changed
+
+
+def listing(conn: Connection, now: float, project: str | None = None) -> list[tuple[Limits, int, int]]:
+    """Every queue, with how many of its runs are running and queued."""
+    query = select(queues).order_by(queues.c.project, queues.c.name)
+    if project is not None:
+        query = query.where(queues.c.project == project)
+    counted: list[dict[tuple[str, str], int]] = []
+    for state in (IS_RUNNING, IS_QUEUED):
+        groups = (
+            select(runs.c.project, runs.c.queue, func.count()).where(state).group_by(runs.c.project, runs.c.queue)
+        )
+        counted.append({(row[0], row[1]): row[2] for row in conn.execute(groups)})
+    running_now, queued_now = counted
+    found = [read(row) for row in conn.execute(query)]
+    return [(q, running_now.get((q.project, q.name), 0), queued_now.get((q.project, q.name), 0)) for q in found]
+
+
+def change(
+    conn: Connection, now: float, name: str, project: str | None, patch: QueuePatch
+) -> tuple[Limits, int, int]:
+    """A live change; once it is answered, no claim goes by what held before.
+
+    Raises NotFound (`unknown_queue`), Conflict (`ambiguous_queue`).
+    """
+    query = select(queues.c.project).where(queues.c.name == name).order_by(queues.c.project)
+    if project is not None:
+        query = query.where(queues.c.project == project)
+    of = list(conn.scalars(query))
+    if not of:
+        names = list(conn.scalars(select(queues.c.name).order_by(queues.c.name).distinct().limit(20)))
+        known = f"there are {', '.join(names)}" if names else "nothing is deployed yet"
+        raise NotFound(f"there is no queue {name!r}: {known}", code="unknown_queue")
+    if len(of) > 1:
+        raise Conflict(
+            f"several projects have a queue {name!r}: name one with project={' or project='.join(of)}",
+            code="ambiguous_queue",
+        )
+    values: dict[str, Any] = {}
+    if "concurrency" in patch.model_fields_set:
+        values["override"] = patch.concurrency
+    if patch.paused is not None:
+        values["paused"] = patch.paused
+    if values:
+        conn.execute(update(queues).where(queues.c.project == of[0], queues.c.name == name).values(**values))
+    limits = get(conn, of[0], name)
+    assert limits is not None
+    queued = select(func.count()).select_from(runs).where(IS_QUEUED, _OF_QUEUE)
+    waiting = conn.scalar(queued, {"project": of[0], "name": name}) or 0
+    return limits, running(conn, of[0], name), waiting

@@ -1,0 +1,149 @@
+"""Batches: many runs of one task, triggered at once, all or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, select, update
+
+from coordinator.foundation.errors import Conflict, Invalid, Refused
+from coordinator.runs import targets, triggers
+from coordinator.runs.targets import Target
+from coordinator.runs.triggers import Plan
+from coordinator.storage import dialect
+from coordinator.storage.tables import batches, runs
+from coordinator.storage.values import Stored, decode, digest, encode_small
+from coordinator.tasks.payloads import Payloads
+from coordinator.wire import BatchRequest, FieldProblem
+
+_MOST_PROBLEMS = 50
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A batch that is ready to be made: for each item a plan, or the run that its own idempotency key has made."""
+
+    target: Target
+    items: list[Plan | Row[Any]]
+    idempotency_key: str | None
+    fingerprint: str
+
+
+class Made(NamedTuple):
+    """The runs in the order of the items. `created`: now, and not by an earlier request with the same key."""
+
+    runs: list[Row[Any]]
+    created: bool
+    topics: set[str]
+
+
+def plan(
+    conn: Connection, now: float, name: str, body: BatchRequest, payloads: Payloads, version: str | None = None
+) -> Planned | Made:
+    """What to make, or what the idempotency key has made already. `version`: of items that name none.
+
+    Raises as `triggers.plan`, with the fields named as `items[3].payload`; wrong fields of all items at once.
+    """
+    target = targets.resolve(conn, name, version)
+    known: dict[str | None, Target] = {None: target}
+    fingerprint = digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
+    if body.idempotency_key is not None:
+        existing = _existing(conn, target, body.idempotency_key, fingerprint)
+        if existing is not None:
+            return existing
+    items: list[Plan | Row[Any]] = []
+    problems: list[FieldProblem] = []
+    keys: set[str] = set()
+    for n, item in enumerate(body.items):
+        try:
+            if item.idempotency_key is not None and item.idempotency_key in keys:
+                raise Invalid("", fields=[FieldProblem(path="idempotency_key", message="another item has it too")])
+            if item.idempotency_key is not None:
+                keys.add(item.idempotency_key)
+            if item.version not in known:
+                known[item.version] = targets.resolve(conn, f"{target.project}/{target.task}", item.version)
+            items.append(triggers.plan(conn, now, name, item, payloads, known[item.version]))
+        except Invalid as error:
+            problems += _named(n, error)
+        except Refused as error:
+            raise of_item(n, error) from None
+    if problems:
+        shown = problems[:_MOST_PROBLEMS]
+        listing = "; ".join(f"{problem.path}: {problem.message}" for problem in shown)
+        raise Invalid(f"nothing was triggered: {listing}", code="bad_batch", fields=shown)
+    return Planned(target, items, body.idempotency_key, fingerprint)
+
+
+def create(conn: Connection, now: float, planned: Planned, payloads: list[Stored]) -> Made:
+    """All runs, or none where something is refused; `payloads` are those of the items that have a plan."""
+    key, target = planned.idempotency_key, planned.target
+    if key is not None:
+        values = {
+            "project": target.project,
+            "task": target.task,
+            "idempotency_key": key,
+            "fingerprint": planned.fingerprint,
+            "runs": "[]",
+            "created_at": now,
+        }
+        if conn.execute(_insert(conn.dialect.name), values).one_or_none() is None:
+            # another request with the same key was faster, and is over by now
+            existing = _existing(conn, target, key, planned.fingerprint)
+            assert existing is not None  # batches are not deleted
+            return existing
+    places = [n for n, item in enumerate(planned.items) if isinstance(item, Plan)]
+    plans = [item for item in planned.items if isinstance(item, Plan)]
+    try:
+        made = triggers.create_all(conn, now, list(zip(plans, payloads, strict=True))) if plans else []
+    except Refused as error:
+        raise of_item(places[error.item or 0], error) from None
+    new = iter(made)
+    found = [next(new).run if isinstance(item, Plan) else item for item in planned.items]
+    if key is not None:
+        this = (batches.c.project == target.project) & (batches.c.task == target.task)
+        conn.execute(
+            update(batches)
+            .where(this, batches.c.idempotency_key == key)
+            .values(runs=encode_small([run.id for run in found]))
+        )
+    return Made(found, True, set().union(*(m.topics for m in made)))
+
+
+def of_item(n: int, error: Refused) -> Refused:
+    """The refusal of one item as that of its batch."""
+    error.fields = _named(n, error)
+    error.message = f"nothing was triggered: items[{n}]: {error.message}"
+    error.args = (error.message,)
+    return error
+
+
+@cache
+def _insert(dialect_name: str) -> Any:
+    return dialect.insert(dialect_name, batches).on_conflict_do_nothing().returning(batches.c.project)
+
+
+def _named(n: int, error: Refused) -> list[FieldProblem]:
+    if not error.fields:
+        return [FieldProblem(path=f"items[{n}]", message=error.message)]
+    return [FieldProblem(path=f"items[{n}].{field.path}", message=field.message) for field in error.fields]
+
+
+def _existing(conn: Connection, target: Target, key: str, fingerprint: str) -> Made | None:
+    row = conn.execute(
+        select(batches).where(
+            batches.c.project == target.project, batches.c.task == target.task, batches.c.idempotency_key == key
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != fingerprint:
+        raise Conflict(
+            f"the idempotency key {key!r} was used for another batch: send the same items, or take another key",
+            code="idempotency_conflict",
+        )
+    names = decode(row.runs)
+    found = {run.id: run for run in conn.execute(select(runs).where(runs.c.id.in_(names)))}
+    # those that ended long ago may have been removed
+    return Made([found[name] for name in names if name in found], False, set())

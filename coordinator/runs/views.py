@@ -1,0 +1,218 @@
+"""Rows as the public API shows them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from coordinator import wire
+from coordinator.line.queues import Limits
+from coordinator.storage.values import Stored, Values, decode
+
+AnyRow = Row[Any]
+
+
+def iso(seconds: float | None) -> Any:
+    """ISO 8601 in UTC with milliseconds; None for None."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def error(text: str | None) -> wire.ErrorBody | None:
+    return None if text is None else wire.ErrorBody.model_validate_json(text)
+
+
+async def run(row: AnyRow, values: Values) -> wire.Run:
+    """The whole run, with its payload and result wherever they are kept."""
+    shown = run_summary(row)
+    shown.payload = await values.get(Stored(row.payload, row.payload_blob))
+    shown.result = await values.get(Stored(row.result, row.result_blob))
+    return shown
+
+
+def run_summary(row: AnyRow) -> wire.Run:
+    """The run without its payload and result."""
+    return wire.Run(
+        id=row.id,
+        task=row.task,
+        project=row.project,
+        version=row.version,
+        status=row.status,
+        attempt=row.attempts,
+        attempts=row.attempts,
+        error=error(row.error),
+        tags=decode(row.tags),
+        priority=row.priority,
+        concurrency_key=row.concurrency_key,
+        created_at=iso(row.created_at),
+        started_at=iso(row.started_at),
+        finished_at=iso(row.finished_at),
+        progress=decode(row.progress),
+        metadata=decode(row.metadata) or {},
+        timings=wire.Timings(queued_ms=row.queued_ms, start_ms=row.start_ms, run_ms=row.run_ms, start=row.start),
+        usage=wire.Usage(peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory_limit),
+        trace_id=row.trace_id,
+        origin=wire.Origin(kind=row.origin, id=row.origin_id),
+        deadline_at=iso(row.deadline_at),
+        dead_letter=row.dead_at is not None,
+        parent=row.parent,
+        root=row.root,
+    )
+
+
+async def checkpoint(row: AnyRow, values: Values) -> wire.Checkpoint:
+    """A checkpoint, or a wait: its row has a kind."""
+    shown = wire.Checkpoint(
+        key=row.key,
+        value=await values.get(Stored(row.value, row.value_blob)),
+        attempt=row.attempt,
+        created_at=iso(row.created_at),
+        size_bytes=row.size,
+    )
+    if "kind" in row._fields:
+        shown.kind, shown.state, shown.name = row.kind, row.status, row.name
+        shown.until = iso(row.due_at) if row.status == "pending" else None
+        shown.runs = decode(row.runs)
+    return shown
+
+
+def attempt(row: AnyRow) -> wire.Attempt:
+    return wire.Attempt(
+        id=row.id,
+        number=row.number,
+        runner=row.runner,
+        status=row.status,
+        start=row.start,
+        claimed_at=iso(row.claimed_at),
+        started_at=iso(row.started_at),
+        finished_at=iso(row.finished_at),
+        exit_code=row.exit_code,
+        error=error(row.error),
+        usage=wire.Usage(peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory),
+    )
+
+
+def queue(limits: Limits, running: int, queued: int) -> wire.QueueState:
+    return wire.QueueState(
+        project=limits.project,
+        name=limits.name,
+        concurrency=limits.concurrency,
+        declared_concurrency=limits.declared,
+        overridden=limits.overridden,
+        per_key=limits.per_key,
+        rate=limits.rate,
+        rate_excess=limits.rate_excess,
+        on_full=limits.on_full,
+        paused=limits.paused,
+        running=running,
+        queued=queued,
+    )
+
+
+def log_line(row: AnyRow) -> wire.LogLine:
+    return wire.LogLine(
+        at=iso(row.at),
+        level=row.level,
+        stream=row.stream,
+        logger=row.logger,
+        message=row.message,
+        attempt=row.attempt,
+    )
+
+
+def deployment(row: AnyRow, tasks: list[dict[str, Any]]) -> wire.Deployment:
+    return wire.Deployment(
+        id=row.id,
+        project=row.project,
+        version=row.version,
+        status=row.status,
+        current=bool(row.current),
+        image=row.image,
+        tasks=tasks,
+        error=decode(row.error),
+        findings=decode(row.findings) or [],
+        image_removed_at=iso(row.image_removed_at),
+        created_at=iso(row.created_at),
+        finished_at=iso(row.finished_at),
+    )
+
+
+def event(row: AnyRow, runs: list[AnyRow]) -> wire.Event:
+    return wire.Event(
+        id=row.id,
+        name=row.name,
+        project=row.project or None,
+        payload=decode(row.payload),
+        created_at=iso(row.created_at),
+        runs=[wire.EventRun(id=run.run_id, project=run.project, task=run.task) for run in runs if run.run_id],
+        problems=[
+            wire.EventProblem(project=run.project, task=run.task, message=run.problem)
+            for run in runs
+            if run.problem is not None
+        ],
+    )
+
+
+def delivery(row: AnyRow, body: bytes | None = None) -> wire.Delivery:
+    """With its headers and body where the body is given."""
+    shown = wire.Delivery(
+        id=row.id,
+        project=row.project,
+        webhook=row.path,
+        task=row.task,
+        delivery_id=row.sender_id,
+        scheme=row.scheme,
+        status=row.status,
+        problem=row.problem,
+        run=row.run_id,
+        replays=row.replays,
+        size_bytes=row.size,
+        received_at=iso(row.received_at),
+    )
+    if body is not None:
+        shown.headers, shown.body = decode(row.headers), body.decode("utf-8", "replace")
+    return shown
+
+
+def key(row: AnyRow) -> wire.Key:
+    return wire.Key(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        project=row.project,
+        created_at=iso(row.created_at),
+        revoked_at=iso(row.revoked_at),
+    )
+
+
+def secret(row: AnyRow) -> wire.Secret:
+    return wire.Secret(
+        name=row.name,
+        project=row.project or None,
+        created_at=iso(row.created_at),
+        updated_at=iso(row.updated_at),
+    )
+
+
+def schedule(row: AnyRow) -> wire.Schedule:
+    last = None
+    if row.last_at is not None:
+        last = wire.LastTick(
+            at=iso(row.last_at), run=row.last_run, status=row.last_status, problem=row.last_problem
+        )
+    return wire.Schedule(
+        id=row.id,
+        project=row.project,
+        task=row.task,
+        cron=row.cron,
+        timezone=row.timezone,
+        catchup=row.catchup,
+        paused=row.paused,
+        next_at=iso(row.next_at),
+        last=last,
+        name=row.name or None,
+        payload=decode(row.payload),
+    )

@@ -1,0 +1,85 @@
+"""Who waits for what: long polls and streams sleep until a change of theirs is committed, here or elsewhere.
+
+A wake says only "look again"; what is true stands in the database. So nothing is lost when nobody listens,
+and a listener that subscribes before it looks misses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: Runs may be claimable.
+CLAIMS = "claims"
+#: Builds may be claimable.
+BUILDS = "builds"
+#: A time that the maintenance has to keep may have come nearer.
+DUE = "due"
+#: A key was revoked.
+KEYS = "keys"
+
+
+def run(run_id: str) -> str:
+    """The topic of a run: its status, logs or progress changed."""
+    return f"run:{run_id}"
+
+
+def commands(runner: str) -> str:
+    return f"commands:{runner}"
+
+
+def build(deployment: str) -> str:
+    return f"build:{deployment}"
+
+
+class Waking:
+    """Used from the event loop's thread only."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, set[asyncio.Event]] = {}
+        self._told: Callable[[tuple[str, ...]], None] | None = None
+        self.closed = False
+        #: Whether changes that other coordinators make wake listeners here (coordinator/signals/channel.py).
+        self.hears_others = False
+
+    @contextmanager
+    def listen(self, *topics: str) -> Iterator[asyncio.Event]:
+        """An event that is set at every change of a topic; clear it before looking, then wait for it."""
+        event = asyncio.Event()
+        for topic in topics:
+            self._listeners.setdefault(topic, set()).add(event)
+        try:
+            yield event
+        finally:
+            for topic in topics:
+                left = self._listeners[topic]
+                left.discard(event)
+                if not left:
+                    del self._listeners[topic]
+
+    def notify(self, *topics: str) -> None:
+        """A change of these topics was committed by this coordinator."""
+        self.wake(*topics)
+        if self._told is not None and topics:
+            self._told(topics)
+
+    def on_notify(self, told: Callable[[tuple[str, ...]], None]) -> None:
+        """Has `told` called with the topics of every `notify`."""
+        self._told = told
+
+    def wake(self, *topics: str) -> None:
+        """Wakes those who listen here, and tells nobody else."""
+        for topic in topics:
+            for event in self._listeners.get(topic, ()):
+                event.set()
+
+    def wake_all(self) -> None:
+        for listeners in self._listeners.values():
+            for event in listeners:
+                event.set()
+
+    def close(self) -> None:
+        """Ends every wait, for good: the server is stopping."""
+        self.closed = True
+        self.wake_all()

@@ -1,0 +1,92 @@
+"""JSON values on their way into and out of rows: encoded once, measured, and large ones kept as blobs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+from coordinator.foundation.errors import TooLarge, invalid_field
+from coordinator.foundation.limits import INLINE, MAX_DEPTH, MAX_VALUE
+from coordinator.storage.blobs import Blobs
+from coordinator.wire import Json
+
+
+class Encoded(NamedTuple):
+    """A value as JSON text, and that text's size in UTF-8."""
+
+    text: str
+    size: int
+
+
+class Stored(NamedTuple):
+    """Where a value is: in the row as text, or in a blob by name; neither is no value."""
+
+    text: str | None = None
+    blob: str | None = None
+    size: int = 0
+
+
+def encode(value: Any, path: str, limit: int = MAX_VALUE) -> Encoded:
+    """`value` as JSON. Raises Invalid or TooLarge, naming `path`."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise invalid_field(path, "has text with half a surrogate pair, which is not Unicode") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise invalid_field(path, f"is not JSON: {error} (NaN and infinities are not)") from None
+    if size > limit:
+        raise TooLarge(
+            f"{path}: {size} bytes as JSON, the limit is {limit}; keep the data in a file or a store of your "
+            "own and pass its name"
+        )
+    # few brackets cannot be deep: most values are never looked through
+    if text.count("[") + text.count("{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+        raise invalid_field(path, f"is nested more than {MAX_DEPTH} deep as JSON; flatten it, or send it as text")
+    return Encoded(text, size)
+
+
+def _deeper(value: Any, most: int) -> bool:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(most):
+        inner = (item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer))
+        level = [item for item in inner if isinstance(item, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def encode_small(value: Any) -> str:
+    """A value that this part made or has checked already, as JSON text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def decode(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def digest(value: Any) -> str:
+    """The SHA-256 of `value` as JSON with sorted keys: equal for equal values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class Values:
+    """Puts values where they belong by their size, and brings them back."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    async def put(self, encoded: Encoded) -> Stored:
+        """Before the transaction that refers to it: a blob nobody refers to does no harm."""
+        if encoded.size <= INLINE:
+            return Stored(encoded.text, None, encoded.size)
+        name = await asyncio.to_thread(self._blobs.put, encoded.text.encode())
+        return Stored(None, name, encoded.size)
+
+    async def get(self, stored: Stored) -> Json:
+        if stored.blob is not None:
+            data = await asyncio.to_thread(self._blobs.get, stored.blob)
+            return decode(data.decode())  # type: ignore[no-any-return]
+        return decode(stored.text)  # type: ignore[no-any-return]

@@ -1,0 +1,247 @@
+"""The task index of a deployment, as it came out of the image: checked before anything believes it.
+
+It was printed by a process that had imported the project's modules, so it is user input like any other.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from coordinator.foundation.errors import Invalid
+from coordinator.foundation.limits import MAX_MEMORY, MIN_MEMORY
+from coordinator.tasks import arguments, cron, ticks, where
+from coordinator.tasks.retries import Policy
+from coordinator.wire import EVENT_NAME, FieldProblem, Json
+
+_LARGEST_SCHEMA = 512 * 1024
+#: What an event gives its tasks.
+EVENT_ARGUMENTS = ("event", "event_id")
+#: What a webhook gives its task.
+WEBHOOK_ARGUMENTS = ("payload", "headers", "delivery_id")
+
+
+class RetryOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    max_attempts: int = Field(1, ge=1, le=1000)
+    factor: float = Field(2.0, ge=1, le=1000)
+    min_delay: float = Field(1.0, ge=0)
+    max_delay: float = Field(60.0, ge=0)
+    jitter: bool = True
+    oom_memory: int | None = Field(None, ge=MIN_MEMORY, le=MAX_MEMORY)
+
+    def policy(self) -> Policy:
+        return Policy(**self.model_dump())
+
+
+class ScheduleOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    cron: str
+    timezone: str = "UTC"
+    catchup: Literal["skip", "all"] = "skip"
+
+
+class EventOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(max_length=256, pattern=EVENT_NAME)
+    where: dict[str, Json] | None = None
+
+
+class WebhookOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    path: str = Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")
+    #: None: unsigned; it has to be said.
+    secret: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None
+    scheme: Literal["standard", "github", "stripe"] | None = None
+
+
+class RateOptions(BaseModel):
+    """`limit` runs in any `period` seconds."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    limit: int = Field(ge=1, le=100_000)
+    period: float = Field(gt=0, le=31 * 86400)
+
+
+class QueueOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    concurrency: int | None = Field(None, ge=1, le=1_000_000)
+    per_key: int | None = Field(None, ge=1, le=1_000_000)
+    rate: RateOptions | None = None
+    rate_excess: Literal["wait", "refuse"] = "wait"
+    on_full: Literal["queue", "skip", "cancel_running", "keep_newest"] = "queue"
+
+
+class TaskOptions(BaseModel):
+    """Resolved by the SDK: durations in seconds, memory in bytes. Options of later SDKs are passed over."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    retry: RetryOptions = Field(default_factory=RetryOptions)
+    memory: int = Field(ge=MIN_MEMORY, le=MAX_MEMORY)
+    cpu: float = Field(gt=0, le=4096)
+    timeout: float = Field(gt=0)
+    ttl: float | None = Field(None, gt=0)
+    priority: int = Field(0, ge=-(10**9), le=10**9)
+    warm: bool = True
+    network: str | list[str] = "none"
+    trust: str = "project"
+    mounts: dict[str, str] = Field(default_factory=dict)
+    schedule: ScheduleOptions | None = None
+    queue: QueueOptions | None = None
+    concurrency_key: str | None = Field(None, min_length=1, max_length=512)
+    webhook: WebhookOptions | None = None
+    on_event: list[EventOptions] = Field(default_factory=list, max_length=50)
+    total_timeout: float | None = Field(None, gt=0)
+    on_failure: str | None = None
+
+
+class IndexedTask(BaseModel):
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    id: str = Field(min_length=1, max_length=256, pattern=r"^[^/\s\x00]+$")
+    module: str
+    name: str
+    doc: str | None = None
+    json_schema: dict[str, Json] = Field(alias="schema")
+    options: dict[str, Json]
+    #: The keys of its checkpoints as its source tells, `{}` for what is made while it runs; null: not known.
+    checkpoints: list[Annotated[str, Field(max_length=4096)]] | None = Field(None, max_length=1000)
+
+
+class TaskIndex(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    sdk: str
+    python: str
+    tasks: list[IndexedTask] = Field(min_length=1, max_length=2000)
+
+
+def read_index(raw: dict[str, Any]) -> TaskIndex:
+    """The checked index. Raises Invalid (code `bad_index`) naming each wrong place."""
+    try:
+        index = TaskIndex.model_validate(raw)
+    except ValidationError as error:
+        raise _bad(_problems("index", error)) from None
+    problems: list[FieldProblem] = []
+    seen: set[str] = set()
+    queues: dict[str, tuple[str, QueueOptions]] = {}
+    schemas = {task.id: task.json_schema for task in index.tasks}
+    hooks: dict[str, str] = {}
+    for task in index.tasks:
+        if task.id in seen:
+            problems.append(FieldProblem(path=task.id, message="stands in the index twice"))
+        seen.add(task.id)
+        options: TaskOptions | None = None
+        try:
+            options = TaskOptions.model_validate(task.options)
+        except ValidationError as error:
+            problems += _problems(f"{task.id}.options", error)
+        else:
+            queue = options.queue
+            if options.on_failure is not None:
+                problems += _handler_problems(task.id, options.on_failure, schemas)
+            hook = options.webhook
+            if hook is not None and hooks.setdefault(hook.path, task.id) != task.id:
+                message = f"{hooks[hook.path]} has a webhook at {hook.path!r} too: give one of them another path"
+                problems.append(FieldProblem(path=f"{task.id}.options.webhook", message=message))
+            if queue is not None:
+                first, known = queues.setdefault(queue.name, (task.id, queue))
+                if known != queue:
+                    message = f"the queue {queue.name!r} of {first} is another than that of {task.id}"
+                    problems.append(FieldProblem(path=f"{task.id}.options.queue", message=message))
+        problem = _schema_problem(task.json_schema)
+        if problem:
+            problems.append(FieldProblem(path=f"{task.id}.schema", message=problem))
+        elif options is not None:
+            problems += _caller_problems(task, options)
+    if problems:
+        raise _bad(problems)
+    return index
+
+
+def _caller_problems(task: IndexedTask, options: TaskOptions) -> list[FieldProblem]:
+    """Why what is to call the task could not: a line or filter that is wrong, parameters that nothing fills."""
+    found = [] if options.schedule is None else _schedule_problems(task, options.schedule)
+    if options.webhook is not None:
+        found += arguments.unfilled(f"{task.id}.webhook", task.json_schema, WEBHOOK_ARGUMENTS, "a webhook")
+    path = f"{task.id}.on_event"
+    for event in options.on_event:
+        if event.where is not None:
+            found += where.problems(event.where, f"{path}.{event.name}.where")
+    if options.on_event:
+        found += arguments.unfilled(path, task.json_schema, EVENT_ARGUMENTS, "an event")
+    return found
+
+
+def _handler_problems(task: str, handler: str, schemas: dict[str, dict[str, Any]]) -> list[FieldProblem]:
+    """Why `handler` could not be told of failures of `task`. `schemas`: those of all tasks by id."""
+    path = f"{task}.on_failure"
+    if handler == task:
+        return [FieldProblem(path=path, message="is the task itself: name another one")]
+    if handler not in schemas:
+        close = difflib.get_close_matches(handler, list(schemas), 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"the tasks are {', '.join(sorted(schemas))}"
+        return [FieldProblem(path=path, message=f"there is no task {handler!r} in the project; {hint}")]
+    return arguments.unfilled(path, schemas[handler], ("run",), "on_failure")
+
+
+def _schedule_problems(task: IndexedTask, schedule: ScheduleOptions) -> list[FieldProblem]:
+    try:
+        cron.check(schedule.cron, schedule.timezone)
+    except cron.BadSchedule as error:
+        (field,) = error.fields
+        return [FieldProblem(path=f"{task.id}.schedule.{field.path}", message=field.message)]
+    return ticks.problems(task.id, task.json_schema)
+
+
+def _schema_problem(schema: dict[str, Any]) -> str | None:
+    if len(str(schema)) > _LARGEST_SCHEMA:
+        return f"is larger than {_LARGEST_SCHEMA} bytes"
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return f"is no JSON Schema: {error.message[:300]}"
+    except RecursionError:
+        return "is nested too deeply"
+    for reference in _references(schema):
+        # a reference elsewhere would have the coordinator fetch what a deployment names
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return f"refers to {reference!r}, outside of itself"
+    return None
+
+
+def _references(node: Any) -> list[Any]:
+    found: list[Any] = []
+    waiting = [node]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            found += [item[word] for word in ("$ref", "$dynamicRef") if word in item]
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+    return found
+
+
+def _problems(prefix: str, error: ValidationError) -> list[FieldProblem]:
+    return [
+        FieldProblem(path=".".join([prefix, *map(str, e["loc"])]), message=f"{e['msg']}, got {e['input']!r:.80}")
+        for e in error.errors()
+    ]
+
+
+def _bad(problems: list[FieldProblem]) -> Invalid:
+    listing = "; ".join(f"{p.path}: {p.message}" for p in problems)
+    return Invalid(f"the image's task index cannot be used: {listing}", code="bad_index", fields=problems)

@@ -1,0 +1,145 @@
+"""A payload against its task's JSON Schema: every wrong field, each in a sentence."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import threading
+from collections.abc import Iterable
+from typing import Any, cast
+
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from referencing import Registry
+
+from coordinator.foundation.errors import Invalid
+from coordinator.wire import FieldProblem
+
+_MOST = 50
+_SHOWN = 80
+
+_KINDS = {
+    "integer": "an integer",
+    "number": "a number",
+    "string": "text",
+    "boolean": "a boolean",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+
+
+class Payloads:
+    """Checks payloads, with the validators of the tasks last asked for kept."""
+
+    def __init__(self, keep: int = 512) -> None:
+        self._keep = keep
+        self._validators: dict[tuple[str, str], Draft202012Validator] = {}
+        self._lock = threading.Lock()
+
+    def check(self, deployment: str, task: str, schema: str, payload: dict[str, Any]) -> None:
+        """Raises Invalid (code `bad_payload`) that names every field that is wrong."""
+        validator = self._validator(deployment, task, schema)
+        try:
+            problems = list(_problems(validator.iter_errors(payload)))
+        except RecursionError:
+            problems = [FieldProblem(path="payload", message="is nested too deeply")]
+        if problems:
+            problems.sort(key=lambda p: p.path)
+            listing = "; ".join(f"{p.path}: {p.message}" for p in problems[:_MOST])
+            raise Invalid(
+                f"the payload of {task!r} is wrong: {listing}", code="bad_payload", fields=problems[:_MOST]
+            )
+
+    def _validator(self, deployment: str, task: str, schema: str) -> Draft202012Validator:
+        key = (deployment, task)
+        with self._lock:
+            found = self._validators.pop(key, None)
+            if found is None:
+                # an empty registry: nothing is ever fetched for a schema
+                found = Draft202012Validator(
+                    json.loads(schema), registry=Registry(), format_checker=FormatChecker()
+                )
+            self._validators[key] = found
+            while len(self._validators) > self._keep:
+                del self._validators[next(iter(self._validators))]
+        return found
+
+
+def _problems(errors: Iterable[ValidationError]) -> Iterable[FieldProblem]:
+    for error in errors:
+        where = _path(error.absolute_path)
+        kind, value, rule = error.validator, cast(Any, error.instance), cast(Any, error.validator_value)
+        here = where or "payload"
+        if kind == "required":
+            # the library gives one error for each missing name, and only its sentence says which
+            for name in rule:
+                if name not in value and error.message.startswith(f"{name!r} "):
+                    yield FieldProblem(path=_join(where, name), message="missing")
+        elif kind == "additionalProperties" and isinstance(value, dict):
+            known = list(cast(dict[str, Any], error.schema).get("properties", {}))
+            for name in value:
+                if name not in known:
+                    yield FieldProblem(path=_join(where, name), message=_unknown(name, known))
+        elif kind == "type":
+            yield FieldProblem(path=here, message=_not(value, [rule] if isinstance(rule, str) else rule))
+        elif kind in ("anyOf", "oneOf") and error.context:
+            yield from _either(error, where)
+        elif kind == "enum":
+            choices = ", ".join(_show(choice) for choice in rule)
+            yield FieldProblem(path=here, message=f"{_show(value)} is none of {choices}")
+        elif kind == "format":
+            yield FieldProblem(path=here, message=f"{_show(value)} is not a {rule}")
+        else:
+            yield FieldProblem(path=here, message=error.message[:300])
+
+
+def _either(error: ValidationError, where: str) -> Iterable[FieldProblem]:
+    """No branch of a union fits: say all types where that is what is wrong, else what the nearest branch says."""
+    branches: dict[Any, list[ValidationError]] = {}
+    for inner in error.context:
+        branches.setdefault(inner.schema_path[0], []).append(inner)
+    here = len(error.absolute_path)
+    nearest: list[list[ValidationError]] = [
+        errors
+        for errors in branches.values()
+        if not any(e.validator == "type" and len(e.absolute_path) == here for e in errors)
+    ]
+    if nearest:
+        yield from _problems(sorted(nearest, key=len)[0])
+        return
+    wanted: list[str] = []
+    for errors in branches.values():
+        for inner in errors:
+            if inner.validator == "type":
+                kinds = cast(Any, inner.validator_value)
+                wanted += [kinds] if isinstance(kinds, str) else kinds
+    yield FieldProblem(path=where or "payload", message=_not(error.instance, list(dict.fromkeys(wanted))))
+
+
+def _not(value: Any, kinds: list[str]) -> str:
+    return f"{_show(value)} is not {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}"
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"unknown; did you mean {near[0]!r}?"
+    return f"unknown; known are {', '.join(sorted(known))}" if known else "unknown: none are taken"
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _path(parts: Iterable[str | int]) -> str:
+    path = ""
+    for part in parts:
+        path = f"{path}[{part}]" if isinstance(part, int) else _join(path, part)
+    return path
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
