@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, func, or_, select
 from coordinator.foundation.limits import MAX_POSITION, RUNNER_ALIVE
 from coordinator.line import queues
 from coordinator.line.queues import Limits
-from coordinator.runs import runs, triggers
+from coordinator.runs import plans, runs
 from coordinator.runs.views import iso
 from coordinator.storage.tables import IS_LIVE, IS_QUEUED, IS_RUNNING, attempts, lanes, runners
 from coordinator.storage.tables import runs as table
@@ -125,7 +125,7 @@ def _fleet(conn: Connection, now: float, run: Row[Any]) -> Why:
         return _answer(
             run, "no_runner", "no runner is alive; `samovar up` starts one, `samovar doctor` looks further"
         )
-    largest = triggers.largest_memory(conn, now)
+    largest = plans.largest_memory(conn, now)
     if largest is not None and run.memory > largest:
         words = f"it asks for {run.memory} bytes of memory, and the most that a runner gives one task is {largest}"
         return _answer(run, "memory", words, limit=largest)

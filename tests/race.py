@@ -29,7 +29,7 @@ from sqlalchemy import Connection, func, select
 from coordinator.attempts import attempts, claims
 from coordinator.foundation.errors import StaleAttempt, StorageUnavailable
 from coordinator.line import queues
-from coordinator.runs import runs, triggers
+from coordinator.runs import cancelling, plans, triggers
 from coordinator.storage.database import Database
 from coordinator.storage.tables import attempts as attempts_table
 from coordinator.storage.tables import runs as runs_table
@@ -106,7 +106,7 @@ def trigger_many(store: Store, count: int) -> set[str]:
             bodies = [TriggerRequest(concurrency_key=f"k{n // 2 % 3}" if share else None) for n in numbers]
 
             def plan(conn: Connection, now: float, task: str = task, bodies: Any = bodies) -> list[Any]:
-                return [triggers.plan(conn, now, task, body, payloads) for body in bodies]
+                return [plans.plan(conn, now, task, body, payloads) for body in bodies]
 
             planned = [(item, Stored("{}", None, 2)) for item in store.read(plan)]
             made |= {one.run.id for one in store.write(triggers.create_all, planned)}
@@ -268,7 +268,7 @@ def _finish(store: Store, one: claims.Claimed) -> bool:
 
 def _lost(store: Store, one: claims.Claimed) -> bool:
     """What a runner says that has killed the container because of a cancel; there has to be one before."""
-    store.write(runs.cancel, one.run.id)
+    store.write(cancelling.cancel, one.run.id)
     try:
         store.write(attempts.lost, one.attempt, Lost(token=one.token, reason="canceled", message="canceled"))
     except StaleAttempt:
@@ -277,7 +277,7 @@ def _lost(store: Store, one: claims.Claimed) -> bool:
 
 
 def _cancel(store: Store, one: claims.Claimed) -> bool:
-    store.write(runs.cancel, one.run.id)
+    store.write(cancelling.cancel, one.run.id)
     return True
 
 

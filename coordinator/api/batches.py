@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from coordinator.api.docs import refusals
 from coordinator.context import Core
 from coordinator.runs import batches, views
-from coordinator.runs.triggers import Plan
+from coordinator.runs.plans import Plan
 from coordinator.storage.values import Stored
 from coordinator.wire import BatchAnswer, BatchRequest
 

@@ -14,7 +14,7 @@ from coordinator.api.runs import create, parse_since
 from coordinator.api.scopes import Who
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import NotFound, Refused, invalid_field
-from coordinator.runs import failures, runs, triggers
+from coordinator.runs import cancelling, failures, plans, runs
 from coordinator.wire import BulkAnswer, BulkItem, BulkRequest, ReplayRequest, RunFilter
 
 router = APIRouter(tags=["runs"])
@@ -74,7 +74,7 @@ async def _each(core: Coordinator, body: BulkRequest, act: Act) -> BulkAnswer:
 
 
 async def _cancel(core: Coordinator, row: Row[Any]) -> BulkItem:
-    canceled = await core.database.write(runs.cancel, row.id)
+    canceled = await core.database.write(cancelling.cancel, row.id)
     core.waking.notify(*canceled.topics)
     return _item(canceled.run)
 
@@ -82,7 +82,7 @@ async def _cancel(core: Coordinator, row: Row[Any]) -> BulkItem:
 async def _replay(core: Coordinator, row: Row[Any], version: str | None) -> BulkItem:
     if row.finished_at is None:
         return _item(row, problem=f"it is {row.status}: only a run that has ended is replayed with others")
-    planned = await core.database.read(triggers.plan_replay, row.id, ReplayRequest(version=version), core.payloads)
+    planned = await core.database.read(plans.plan_replay, row.id, ReplayRequest(version=version), core.payloads)
     made = await create(core, planned)
     return _item(row, replay=made.run.id)
 

@@ -13,8 +13,9 @@ from coordinator.api.docs import refusals
 from coordinator.api.polling import poll
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import invalid_field
-from coordinator.runs import failures, runs, triggers, views
-from coordinator.runs.triggers import Made, Plan
+from coordinator.runs import cancelling, failures, plans, runs, triggers, views
+from coordinator.runs.plans import Plan
+from coordinator.runs.triggers import Made
 from coordinator.signals import waking
 from coordinator.storage.values import Stored
 from coordinator.tasks.payloads import Payloads
@@ -50,7 +51,7 @@ async def trigger(task: str, body: TriggerRequest, core: Core) -> Response:
 
     The payload is checked against the task's JSON Schema; every wrong field is named.
     """
-    planned = await core.database.read(triggers.plan, task, body, core.payloads)
+    planned = await core.database.read(plans.plan, task, body, core.payloads)
     made = await create(core, planned) if isinstance(planned, Plan) else Made(planned, False, set())
     return await _answer(core, made)
 
@@ -76,7 +77,7 @@ async def _answer(core: Coordinator, made: Made) -> Response:
 )
 async def replay(run: str, body: ReplayRequest, core: Core) -> Run:
     """A new run of the same task and payload, on the current deployment unless `version` says otherwise."""
-    planned = await core.database.read(triggers.plan_replay, run, body, core.payloads)
+    planned = await core.database.read(plans.plan_replay, run, body, core.payloads)
     made = await create(core, planned)
     return await views.run(made.run, core.values)
 
@@ -139,7 +140,7 @@ async def wait(
 @router.post("/runs/{run}/cancel", response_model=Run, summary="Cancel a run", responses=refusals(404))
 async def cancel(run: str, core: Core) -> Run:
     """A run that has not started ends at once; one that runs is asked to end; one that has ended stays so."""
-    canceled = await core.database.write(runs.cancel, run)
+    canceled = await core.database.write(cancelling.cancel, run)
     core.waking.notify(*canceled.topics)
     return await views.run(canceled.run, core.values)
 
@@ -156,7 +157,7 @@ async def dismiss(run: str, core: Core) -> Run:
 
 
 def _plan_and_create(conn: Connection, now: float, task: str, body: TriggerRequest, payloads: Payloads) -> Made:
-    planned = triggers.plan(conn, now, task, body, payloads)
+    planned = plans.plan(conn, now, task, body, payloads)
     if not isinstance(planned, Plan):
         return Made(planned, False, set())
     assert planned.payload is not None  # only a replay takes an earlier run's

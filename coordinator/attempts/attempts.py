@@ -16,7 +16,7 @@ from coordinator.foundation.errors import NotFound, invalid_field
 from coordinator.foundation.limits import MAX_ERROR_MESSAGE, MAX_METADATA, MAX_TRACEBACK
 from coordinator.foundation.states import ATTEMPT, DEAD, LIVE, RUN, sources
 from coordinator.line import lanes
-from coordinator.runs import endings, failures, logs, triggers
+from coordinator.runs import endings, failures, logs, plans
 from coordinator.storage.tables import attempts, runs, tasks
 from coordinator.storage.values import Stored, decode, digest, encode, encode_small
 from coordinator.tasks import retries
@@ -226,7 +226,7 @@ def end(
         options.retry.policy(),
         retry_allowed=ending.retry_allowed,
         retry_after=ending.retry_after,
-        largest_memory=triggers.largest_memory(conn, now) if ending.end == "out_of_memory" else None,
+        largest_memory=plans.largest_memory(conn, now) if ending.end == "out_of_memory" else None,
         left=None if found.deadline_at is None else found.deadline_at - now,
         resolved=resolved,
         rng=rng,

@@ -25,8 +25,8 @@ RUN: tuple[Transition, ...] = (
     Transition(NEW, "canceled", "triggers.create", "triggered into a full queue that skips"),
     Transition("delayed", "queued", "sweep.due", "its time has come"),
     Transition("queued", "running", "claims.claim", "a runner took it"),
-    Transition("queued", "canceled", "runs.cancel", "canceled before it was taken"),
-    Transition("delayed", "canceled", "runs.cancel", "canceled before it was taken"),
+    Transition("queued", "canceled", "cancelling.cancel", "canceled before it was taken"),
+    Transition("delayed", "canceled", "cancelling.cancel", "canceled before it was taken"),
     Transition("queued", "expired", "sweep.expired", "not taken within its ttl"),
     Transition("delayed", "expired", "sweep.expired", "not taken within its ttl"),
     Transition("queued", "timed_out", "sweep.overdue", "its total_timeout is over"),
@@ -40,7 +40,7 @@ RUN: tuple[Transition, ...] = (
     Transition("running", "queued", "attempts.end", "the attempt ended and is tried again at once"),
     Transition("running", "waiting", "attempts.end", "the attempt came to a wait"),
     Transition("waiting", "queued", "waits.wake", "something that it waits for has happened, or timed out"),
-    Transition("waiting", "canceled", "runs.cancel", "canceled while it waited"),
+    Transition("waiting", "canceled", "cancelling.cancel", "canceled while it waited"),
 )
 
 ATTEMPT: tuple[Transition, ...] = (

@@ -1,1 +1,4 @@
-"""Duties that no request carries out: each has a run-once that takes the time, so that tests need not wait."""
+"""Duties: what one coordinator at a time does again and again, as the sweep, retention and due schedules.
+Promises that each can be run once by itself, at a time that is given, and that doing it twice does no harm.
+The service of this room runs them, and tests.
+"""

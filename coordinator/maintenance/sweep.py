@@ -21,8 +21,7 @@ from coordinator.foundation.limits import LEASE
 from coordinator.foundation.states import RUN, sources
 from coordinator.line import lanes, queues
 from coordinator.line.queues import Limits
-from coordinator.runs import admission, endings, failures, targets
-from coordinator.runs import runs as cancels
+from coordinator.runs import admission, cancelling, endings, failures, targets
 from coordinator.signals import waking
 from coordinator.storage.tables import IS_DELAYED, IS_LIVE, attempts, runs
 from coordinator.storage.tables import lanes as lane_rows
@@ -98,7 +97,7 @@ def due(conn: Connection, now: float, queued: list[Row[Any]]) -> set[str]:
         of_queue = limits.get((run.project, run.queue)) if run.attempts == 0 else None
         skipped = None if of_queue is None else admission.skips(conn, of_queue, run.concurrency_key, run.id)
         if skipped is not None:
-            topics |= cancels.cancel(conn, now, run.id, skipped, queued).topics
+            topics |= cancelling.cancel(conn, now, run.id, skipped, queued).topics
             continue
         if of_queue is not None:
             topics |= admission.make_room(conn, now, of_queue, run, queued)

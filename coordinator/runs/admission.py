@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 from coordinator.foundation.errors import RateLimited
 from coordinator.line import queues
 from coordinator.line.queues import Limits
-from coordinator.runs import runs
+from coordinator.runs import cancelling
 from coordinator.storage.tables import IS_QUEUED, IS_RUNNING
 from coordinator.storage.tables import runs as table
 
@@ -83,7 +83,7 @@ def make_room(conn: Connection, now: float, limits: Limits, run: Row[Any], queue
         oldest = _live(select(table.c.id), found.of, *states).order_by(table.c.id)
         for victim in list(conn.scalars(oldest.limit(found.live + 1 - found.limit))):
             why = f"canceled by the queue {limits.name!r}, which was full, for the newer run {run.id}"
-            topics |= runs.cancel(conn, now, victim, why, queued).topics
+            topics |= cancelling.cancel(conn, now, victim, why, queued).topics
     return topics
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, select, update
 
 from coordinator.foundation.errors import Conflict, Invalid, Refused
-from coordinator.runs import targets, triggers
+from coordinator.runs import plans, targets, triggers
+from coordinator.runs.plans import Plan
 from coordinator.runs.targets import Target
-from coordinator.runs.triggers import Plan
 from coordinator.storage import dialect
 from coordinator.storage.tables import batches, runs
 from coordinator.storage.values import Stored, decode, digest, encode_small
@@ -44,7 +44,7 @@ def plan(
 ) -> Planned | Made:
     """What to make, or what the idempotency key has made already. `version`: of items that name none.
 
-    Raises as `triggers.plan`, with the fields named as `items[3].payload`; wrong fields of all items at once.
+    Raises as `plans.plan`, with the fields named as `items[3].payload`; wrong fields of all items at once.
     """
     target = targets.resolve(conn, name, version)
     known: dict[str | None, Target] = {None: target}
@@ -64,7 +64,7 @@ def plan(
                 keys.add(item.idempotency_key)
             if item.version not in known:
                 known[item.version] = targets.resolve(conn, f"{target.project}/{target.task}", item.version)
-            items.append(triggers.plan(conn, now, name, item, payloads, known[item.version]))
+            items.append(plans.plan(conn, now, name, item, payloads, known[item.version]))
         except Invalid as error:
             problems += _named(n, error)
         except Refused as error:
@@ -94,9 +94,9 @@ def create(conn: Connection, now: float, planned: Planned, payloads: list[Stored
             assert existing is not None  # batches are not deleted
             return existing
     places = [n for n, item in enumerate(planned.items) if isinstance(item, Plan)]
-    plans = [item for item in planned.items if isinstance(item, Plan)]
+    wanted = [item for item in planned.items if isinstance(item, Plan)]
     try:
-        made = triggers.create_all(conn, now, list(zip(plans, payloads, strict=True))) if plans else []
+        made = triggers.create_all(conn, now, list(zip(wanted, payloads, strict=True))) if wanted else []
     except Refused as error:
         raise of_item(places[error.item or 0], error) from None
     new = iter(made)

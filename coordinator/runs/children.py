@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Row, func, select
 from coordinator.access import leases
 from coordinator.foundation.errors import Conflict, Invalid, NotFound, Refused, TooLarge, invalid_field
 from coordinator.foundation.limits import MAX_CHILDREN, MAX_RUN_DEPTH
-from coordinator.runs import batches, targets, triggers
-from coordinator.runs.triggers import Family, Plan
+from coordinator.runs import batches, plans, targets, triggers
+from coordinator.runs.plans import Family, Plan
 from coordinator.storage.tables import attempts, runs
 from coordinator.storage.tables import waits as table
 from coordinator.storage.values import Encoded, Stored, decode, encode_small
@@ -68,7 +68,7 @@ def plan(conn: Connection, now: float, attempt_id: str, body: WaitCall, payloads
             request = _parse(TriggerRequest, {**_options(body), "payload": body.spec.get("payload", {})})
             _check(body.kind, request, "")
             target = targets.resolve(conn, name, request.version or run.version)
-            items = [triggers.plan(conn, now, name, request, payloads, target)]
+            items = [plans.plan(conn, now, name, request, payloads, target)]
         else:
             batch = _parse(BatchRequest, {"items": body.spec.get("items")})
             for n, item in enumerate(batch.items):
@@ -80,7 +80,7 @@ def plan(conn: Connection, now: float, attempt_id: str, body: WaitCall, payloads
         raise Invalid(error.message, code=error.code, fields=error.fields) from None
     detached = body.spec.get("detached") is True and body.kind not in _AWAITED
     family = Family(run.id, body.key, run.root or run.id, run.depth + 1, run.trace_id, detached)
-    origin = triggers.Origin("run", run.id)
+    origin = plans.Origin("run", run.id)
     return Planned(
         [replace(item, family=family, origin=origin) if isinstance(item, Plan) else item for item in items]
     )
@@ -102,22 +102,22 @@ def call(
         if "run" in body.spec:
             return waits.call(conn, now, attempt_id, body, of=lambda run: _of_child(conn, run, body))
         return Called(_known(conn, now, attempt_id, body), set())
-    plans = [item for item in planned.items if isinstance(item, Plan)]
+    wanted = [item for item in planned.items if isinstance(item, Plan)]
     # queues are locked before runs
-    triggers.lock_queues(conn, plans)
+    triggers.lock_queues(conn, wanted)
     run = waits.open_run(conn, now, attempt_id, body.token)
     row = waits.find(conn, run.id, body)
     if row is not None:
         return Called(row, set())
     count = int(conn.scalar(select(func.count()).select_from(runs).where(runs.c.parent == run.id)) or 0)
-    if count + len(plans) > MAX_CHILDREN:
+    if count + len(wanted) > MAX_CHILDREN:
         raise TooLarge(
-            f"wait {body.key!r}: the run would have {count + len(plans)} children, more than the limit of "
+            f"wait {body.key!r}: the run would have {count + len(wanted)} children, more than the limit of "
             f"{MAX_CHILDREN}; let some of them trigger the others"
         )
     places = [n for n, item in enumerate(planned.items) if isinstance(item, Plan)]
     try:
-        made = triggers.create_all(conn, now, list(zip(plans, payloads or [], strict=True))) if plans else []
+        made = triggers.create_all(conn, now, list(zip(wanted, payloads or [], strict=True))) if wanted else []
     except Refused as error:
         raise (
             error if body.kind in ("trigger", "run") else batches.of_item(places[error.item or 0], error)

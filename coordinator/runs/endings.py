@@ -89,7 +89,7 @@ def _cancel(conn: Connection, now: float, names: list[str]) -> set[str]:
     error = ErrorBody(type="Canceled", message="canceled with the run that triggered it", reason="canceled")
     ended = conn.scalars(
         update(runs)
-        .where(runs.c.id.in_(names), runs.c.status.in_(sources(RUN, by="runs.cancel")))
+        .where(runs.c.id.in_(names), runs.c.status.in_(sources(RUN, by="cancelling.cancel")))
         .values(
             status="canceled",
             error=encode_small(error.model_dump()),

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, update
 from coordinator.foundation.errors import NotFound, Refused
 from coordinator.foundation.limits import INLINE
 from coordinator.foundation.states import DEAD
-from coordinator.runs import targets, triggers, views
+from coordinator.runs import plans, targets, triggers, views
 from coordinator.storage.tables import runs
 from coordinator.storage.values import Stored, decode, digest, encode, encode_small
 from coordinator.tasks.arguments import declared
@@ -32,7 +32,7 @@ def tell(conn: Connection, now: float, run: Row[Any], options: TaskOptions, queu
         with conn.begin_nested():
             target = targets.resolve(conn, f"{run.project}/{options.on_failure}", run.version)
             payload = encode(_arguments(decode(target.schema), run), "payload")
-            plan = triggers.Plan(
+            plan = plans.Plan(
                 target=target,
                 payload=payload,
                 fingerprint=digest({"failure": run.id}),
@@ -40,7 +40,7 @@ def tell(conn: Connection, now: float, run: Row[Any], options: TaskOptions, queu
                 priority=target.options.priority,
                 ttl=target.options.ttl,
                 tags=decode(run.tags),
-                origin=triggers.Origin("failure", run.id),
+                origin=plans.Origin("failure", run.id),
             )
             return triggers.create(conn, now, plan, Stored(payload.text, None, payload.size), queued).topics
     except Refused as error:

@@ -17,7 +17,8 @@ from coordinator.access.signatures import SIGNATURE_HEADERS, Verified
 from coordinator.foundation import ids
 from coordinator.foundation.errors import Conflict, NotFound, RateLimited, Refused
 from coordinator.runs import targets
-from coordinator.runs.triggers import Origin, Plan, create, plan
+from coordinator.runs.plans import Origin, Plan, plan
+from coordinator.runs.triggers import create
 from coordinator.sources.webhooks import Webhook, find
 from coordinator.storage import dialect
 from coordinator.storage.tables import deliveries

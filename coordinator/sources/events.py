@@ -16,7 +16,8 @@ from coordinator.foundation.errors import Conflict, NotFound, Refused
 from coordinator.foundation.limits import MAX_EVENT
 from coordinator.line import lanes
 from coordinator.runs import targets
-from coordinator.runs.triggers import Made, Origin, Plan, create_all, plan
+from coordinator.runs.plans import Origin, Plan, plan
+from coordinator.runs.triggers import Made, create_all
 from coordinator.storage import dialect
 from coordinator.storage.tables import event_runs, events, listeners, projects
 from coordinator.storage.values import Stored, decode, digest, encode, encode_small

@@ -16,7 +16,8 @@ from coordinator.foundation import ids
 from coordinator.foundation.errors import NotFound, Refused
 from coordinator.foundation.limits import TICK_GRACE, TICKS_AT_ONCE
 from coordinator.runs import targets
-from coordinator.runs.triggers import Made, Origin, Plan, create, plan
+from coordinator.runs.plans import Origin, Plan, plan
+from coordinator.runs.triggers import Made, create
 from coordinator.storage import dialect
 from coordinator.storage.tables import runs, schedules, tasks, ticks
 from coordinator.storage.values import Stored, decode

@@ -27,8 +27,8 @@ from coordinator.foundation.limits import LEASE
 from coordinator.line import lanes, queues
 from coordinator.maintenance import schedules as schedule_duty
 from coordinator.maintenance import sweep
-from coordinator.runs import children, runs, triggers
-from coordinator.runs.runs import Canceled
+from coordinator.runs import cancelling, children, plans, triggers
+from coordinator.runs.cancelling import Canceled
 from coordinator.sources import events
 from coordinator.storage.tables import schedules
 from coordinator.storage.values import Stored, encode
@@ -172,8 +172,8 @@ class Machine(RuleBasedStateMachine):
         key = options.pop("key", "a")
         payload: dict[str, Any] = {"program": program} | ({"key": key} if task == "keyed" else {})
         body = TriggerRequest(payload=payload, **options)
-        planned = self.store.read(triggers.plan, task, body, self.store.payloads)
-        if not isinstance(planned, triggers.Plan):
+        planned = self.store.read(plans.plan, task, body, self.store.payloads)
+        if not isinstance(planned, plans.Plan):
             self.model.acknowledge(planned.id, task, body.idempotency_key)
             return
         assert planned.payload is not None
@@ -234,7 +234,7 @@ class Machine(RuleBasedStateMachine):
         known = sorted(self.model.acknowledged)
         if known:
             run = data.draw(st.sampled_from(known))
-            canceled: Canceled | None = self.do(crash, runs.cancel, run)
+            canceled: Canceled | None = self.do(crash, cancelling.cancel, run)
             if canceled is not None:
                 self.model.asked_to_cancel(run)
 

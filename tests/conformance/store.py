@@ -15,7 +15,7 @@ from coordinator.deployments import builds, deployments
 from coordinator.line import lanes as lanes_of_runs
 from coordinator.maintenance import schedules as schedule_duty
 from coordinator.maintenance import sweep
-from coordinator.runs import children, runs, triggers
+from coordinator.runs import cancelling, children, plans, runs, triggers
 from coordinator.storage.database import Database
 from coordinator.storage.tables import IS_PENDING, IS_QUEUED, lanes
 from coordinator.storage.tables import attempts as attempts_table
@@ -122,8 +122,8 @@ class Store:
     ) -> tuple[Row[Any], bool]:
         """The run, and whether this trigger made it."""
         body = TriggerRequest(payload=payload or {}, **options)
-        plan = self.read(triggers.plan, task, body, self.payloads)
-        if not isinstance(plan, triggers.Plan):
+        plan = self.read(plans.plan, task, body, self.payloads)
+        if not isinstance(plan, plans.Plan):
             return plan, False
         assert plan.payload is not None
         made = self.write(triggers.create, plan, Stored(plan.payload.text, None, plan.payload.size))
@@ -135,8 +135,8 @@ class Store:
     def attempts(self, run: str) -> list[Row[Any]]:
         return self.read(runs.list_attempts, run)
 
-    def cancel(self, run: str) -> runs.Canceled:
-        return self.write(runs.cancel, run)
+    def cancel(self, run: str) -> cancelling.Canceled:
+        return self.write(cancelling.cancel, run)
 
     # ------------------------------------------------------------ the fleet
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import func, select
 
 from coordinator.foundation.errors import Conflict, Invalid, NotFound, RateLimited
-from coordinator.runs import batches, triggers
-from coordinator.runs.triggers import Plan
+from coordinator.runs import batches, plans, triggers
+from coordinator.runs.plans import Plan
 from coordinator.storage.tables import runs as table
 from coordinator.storage.values import Stored
 from coordinator.wire import BatchRequest, ReplayRequest
@@ -70,7 +70,7 @@ def test_cancel_running_makes_room_for_the_new_one(store: Store) -> None:
     deploy(store, "cancel_running", per_key=1)
     running = store.started(concurrency_key="a")
     other = store.started(concurrency_key="b")
-    plan = store.read(triggers.plan, "greet", _body(concurrency_key="a"), store.payloads)
+    plan = store.read(plans.plan, "greet", _body(concurrency_key="a"), store.payloads)
     assert isinstance(plan, Plan)
     made = store.write(triggers.create, plan, Stored("{}"))
     assert {f"run:{running.run.id}", "commands:r1"} <= made.topics
@@ -177,8 +177,8 @@ def test_what_can_be_no_key_is_refused(store: Store, value: Any, words: str) -> 
 def test_a_replay_with_another_payload_has_its_key(store: Store) -> None:
     store.deploy(task_entry("greet", concurrency_key="to"))
     run = store.trigger(payload={"to": "a"})
-    same = store.read(triggers.plan_replay, run.id, ReplayRequest(), store.payloads)
-    other = store.read(triggers.plan_replay, run.id, ReplayRequest(payload={"to": "b"}), store.payloads)
+    same = store.read(plans.plan_replay, run.id, ReplayRequest(), store.payloads)
+    other = store.read(plans.plan_replay, run.id, ReplayRequest(payload={"to": "b"}), store.payloads)
     assert (same.concurrency_key, other.concurrency_key) == ("a", "b")
 
 

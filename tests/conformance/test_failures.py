@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.foundation.errors import Invalid, NotFound
 from coordinator.foundation.limits import INLINE
-from coordinator.runs import failures, runs, triggers
+from coordinator.runs import failures, plans, runs, triggers
 from coordinator.runs.runs import Filter
 from coordinator.storage.values import Stored, decode
 from coordinator.tasks.index import read_index
@@ -38,7 +38,7 @@ def dead(store: Store) -> list[str]:
 
 
 def replayed(store: Store, run: str, **body: Any) -> Any:
-    planned = store.read(triggers.plan_replay, run, ReplayRequest(**body), store.payloads)
+    planned = store.read(plans.plan_replay, run, ReplayRequest(**body), store.payloads)
     return store.write(triggers.create, planned, planned.stored or Stored(planned.payload.text)).run
 
 

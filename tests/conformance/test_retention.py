@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from coordinator.attempts import checkpoints
 from coordinator.deployments import deployments
 from coordinator.maintenance import retention, unused_blobs
-from coordinator.runs import logs, triggers
+from coordinator.runs import logs, plans, triggers
 from coordinator.settings import Settings
 from coordinator.sources import events
 from coordinator.storage.blobs import Blobs
@@ -148,7 +148,7 @@ def test_a_replay_outlives_the_run_whose_checkpoints_it_took(store: Store, keep:
     store.fail(claimed)
     store.now += 29 * DAY
     body = ReplayRequest(from_checkpoint="a")
-    plan = store.read(triggers.plan_replay, claimed.run.id, body, store.payloads)
+    plan = store.read(plans.plan_replay, claimed.run.id, body, store.payloads)
     replay = store.write(triggers.create, plan, plan.stored or Stored()).run.id
     store.now += 2 * DAY
     assert keep()["runs"] == 1

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.attempts import checkpoints
 from coordinator.foundation.errors import Conflict, Invalid, NotFound, TooLarge
-from coordinator.runs import runs, triggers
+from coordinator.runs import plans, runs, triggers
 from coordinator.storage.values import Stored
 from coordinator.wire import ReplayRequest
 from tests.conformance.store import GIB, MIB, Store, task_entry
@@ -147,7 +147,7 @@ def test_a_replay_begins_anew_on_the_current_deployment(store: Store) -> None:
     claimed = store.started(payload={"n": 1}, tags=["x"], priority=4)
     store.fail(claimed)
     newer = store.deploy()
-    plan = store.read(triggers.plan_replay, claimed.run.id, ReplayRequest(), store.payloads)
+    plan = store.read(plans.plan_replay, claimed.run.id, ReplayRequest(), store.payloads)
     assert plan.stored is not None
     run, made, _ = store.write(triggers.create, plan, plan.stored)
     assert made
@@ -162,11 +162,11 @@ def test_a_replay_from_a_checkpoint_takes_those_up_to_it(store: Store) -> None:
         store.write(checkpoints.put, claimed.attempt, claimed.token, key, Stored(f'"{key}"', None, 8))
     store.fail(claimed)
     body = ReplayRequest(from_checkpoint="charge")
-    plan = store.read(triggers.plan_replay, claimed.run.id, body, store.payloads)
+    plan = store.read(plans.plan_replay, claimed.run.id, body, store.payloads)
     run, _, _ = store.write(triggers.create, plan, plan.stored or Stored())
     assert [row.key for row in store.read(checkpoints.listing, run.id)[0]] == ["fetch", "charge"]
     with pytest.raises(Invalid, match="has no checkpoint and no wait 'refund'"):
-        store.read(triggers.plan_replay, claimed.run.id, ReplayRequest(from_checkpoint="refund"), store.payloads)
+        store.read(plans.plan_replay, claimed.run.id, ReplayRequest(from_checkpoint="refund"), store.payloads)
 
 
 def test_listing_filters_and_pages(store: Store) -> None:

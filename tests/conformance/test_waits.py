@@ -11,7 +11,7 @@ import pytest
 from coordinator import why
 from coordinator.attempts import checkpoints
 from coordinator.foundation.errors import Conflict, Gone, Invalid, NotFound, StaleAttempt
-from coordinator.runs import runs, triggers
+from coordinator.runs import plans, runs, triggers
 from coordinator.sources import events
 from coordinator.storage.values import Stored, decode
 from coordinator.waits import waits
@@ -326,7 +326,7 @@ def test_a_replay_takes_over_waits_that_are_over(store: Store) -> None:
     store.fail(claimed)
 
     def replay(key: str) -> Any:
-        plan = store.read(triggers.plan_replay, claimed.run.id, ReplayRequest(from_checkpoint=key), store.payloads)
+        plan = store.read(plans.plan_replay, claimed.run.id, ReplayRequest(from_checkpoint=key), store.payloads)
         return store.write(triggers.create, plan, plan.stored or Stored()).run
 
     for key, count in (("approval", 0), ("pay", 1)):

@@ -22,6 +22,12 @@ MAY = {
     "sidecar": {"coordinator.wire", "samovar.wire"},
 }
 
+#: The coordinator's rooms, in the order of their imports: each uses itself and those before it.
+ROOMS = (
+    *("wire", "foundation", "signals", "storage", "tasks", "access", "line", "waits", "runs", "attempts"),
+    *("sources", "deployments", "settings", "context", "why", "maintenance", "api", "app", "__main__"),
+)
+
 
 def imports(path: Path) -> Iterator[str]:
     """Every module that `path` imports, wherever in the file; `from a import b` counts as `a.b`."""
@@ -93,3 +99,58 @@ def test_sdk_is_standard_library_only() -> None:
         if module.split(".")[0] not in {*sys.stdlib_module_names, "samovar"}
     ]
     assert not wrong
+
+
+def room_of(module: str) -> str:
+    """`coordinator.runs.plans` → `runs`."""
+    return module.split(".")[1]
+
+
+def test_rooms_of_the_coordinator_point_one_way() -> None:
+    folder = FOLDERS["coordinator"]
+    rooms = {path.relative_to(folder).parts[0].removesuffix(".py") for path in files("coordinator")} - {"__init__"}
+    assert rooms == set(ROOMS)
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in files("coordinator")
+        for module in imports(path)
+        if module.startswith("coordinator.")
+        and ROOMS.index(room_of(module)) > ROOMS.index(path.relative_to(folder).parts[0].removesuffix(".py"))
+    ]
+    assert not wrong
+
+
+def test_rooms_say_what_they_are() -> None:
+    rooms = [path for path in FOLDERS["coordinator"].iterdir() if (path / "__init__.py").exists()]
+    for room in [*rooms, FOLDERS["coordinator"] / "api" / "fleet"]:
+        if room.name == "wire":
+            continue
+        tree = ast.parse((room / "__init__.py").read_text("utf-8"))
+        said = ast.get_docstring(tree)
+        assert said, room
+        assert len(said.splitlines()) == 3, f"{room}: what it holds, what it promises, who may call it"
+        assert len(tree.body) == 1, room
+
+
+def module_of(part: str, path: Path) -> str:
+    names = [part, *path.relative_to(FOLDERS[part]).with_suffix("").parts]
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+@pytest.mark.parametrize("part", sorted(OURS))
+def test_no_modules_import_each_other_in_a_circle(part: str) -> None:
+    modules = {module_of(part, path): path for path in files(part)}
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found = {m if m in modules else m.rpartition(".")[0] for m in imports(path)}
+        # what a package re-exports of itself is no dependency of its parts
+        graph[name] = {m for m in found if m in modules and m != name and not name.startswith(m + ".")}
+    left = dict(graph)
+    while ends := [name for name, needs in left.items() if not needs & set(left)]:
+        for name in ends:
+            del left[name]
+    # whatever only leads to a circle goes too
+    while starts := [name for name in left if not any(name in needs for needs in left.values())]:
+        for name in starts:
+            del left[name]
+    assert not left, {name: sorted(needs & set(left)) for name, needs in left.items()}

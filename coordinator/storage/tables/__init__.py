@@ -1,0 +1,56 @@
+"""Every table, a file for each noun. Times are seconds since the epoch by the database's clock, memory is bytes.
+
+Columns named `…_blob` hold the name of a blob where the value beside them was too large for the row.
+Text columns that hold JSON are written by `values.encode`, never by hand.
+"""
+
+from __future__ import annotations
+
+from coordinator.storage.tables.access import keys, secrets
+from coordinator.storage.tables.base import metadata
+from coordinator.storage.tables.conditions import (
+    IS_BUILDING,
+    IS_DELAYED,
+    IS_LIVE,
+    IS_PENDING,
+    IS_QUEUED,
+    IS_RUNNING,
+)
+from coordinator.storage.tables.deployments import build_log, deployments, listeners, projects, tasks, webhooks
+from coordinator.storage.tables.line import batches, lanes, queues, runners
+from coordinator.storage.tables.runs import attempts, checkpoints, log_lines, run_tags, runs
+from coordinator.storage.tables.sources import deliveries, event_runs, events, schedules, ticks
+from coordinator.storage.tables.waits import waits
+
+__all__ = [
+    "IS_BUILDING",
+    "IS_DELAYED",
+    "IS_LIVE",
+    "IS_PENDING",
+    "IS_QUEUED",
+    "IS_RUNNING",
+    "attempts",
+    "batches",
+    "build_log",
+    "checkpoints",
+    "deliveries",
+    "deployments",
+    "event_runs",
+    "events",
+    "keys",
+    "lanes",
+    "listeners",
+    "log_lines",
+    "metadata",
+    "projects",
+    "queues",
+    "run_tags",
+    "runners",
+    "runs",
+    "schedules",
+    "secrets",
+    "tasks",
+    "ticks",
+    "waits",
+    "webhooks",
+]

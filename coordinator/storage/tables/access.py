@@ -1,0 +1,36 @@
+"""Who may call, and what tasks may know: keys and secrets."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Column, Double, LargeBinary, String, Table
+
+from coordinator.storage.tables.base import metadata
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("role", String, nullable=False),
+    #: SHA-256 of the key, hexadecimal: the keys are random, so a slow hash would guard nothing.
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    #: The one it sees; null for all.
+    Column("project", String),
+    CheckConstraint("role IN ('admin', 'runner', 'trigger', 'read')", name="role"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    #: Empty: every project's.
+    Column("project", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    #: Which master key sealed it; the value is nowhere.
+    Column("key", String(16), nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)

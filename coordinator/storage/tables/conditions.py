@@ -1,0 +1,19 @@
+"""Conditions that stand in many statements.
+
+Written with literals and not with bound values: only so can a database see that a partial index serves.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import literal_column
+
+from coordinator.storage.tables.deployments import deployments
+from coordinator.storage.tables.runs import attempts, runs
+from coordinator.storage.tables.waits import waits
+
+IS_QUEUED = runs.c.status == literal_column("'queued'")
+IS_RUNNING = runs.c.status == literal_column("'running'")
+IS_DELAYED = runs.c.status == literal_column("'delayed'")
+IS_LIVE = attempts.c.status.in_([literal_column("'claimed'"), literal_column("'running'")])
+IS_BUILDING = deployments.c.status == literal_column("'building'")
+IS_PENDING = waits.c.status == literal_column("'pending'")
