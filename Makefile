@@ -1,6 +1,6 @@
 # What to type: `make help`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test claim-race check format bench clean
+.PHONY: help setup demo test test-long claim-race check format bench clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -24,8 +24,14 @@ setup: $(INSTALLED) ## the virtual environment, the packages of the system, the 
 demo: setup ## start Samovar, deploy the examples, run them for real and print a table
 	$(BIN)/python examples/demo.py
 
-test: setup ## the whole test suite
-	$(BIN)/python -m pytest
+# One process more than cores, since many tests wait for containers; modules stay whole, and in their order.
+WORKERS = $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -gt 3 ] && echo 4 || echo $$((n + 1)))
+
+test: setup ## the whole test suite, on all cores
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
+
+test-long: setup ## the random histories, many of them (a quarter of an hour)
+	SAMOVAR_TEST_EXAMPLES=5000 $(BIN)/python -m pytest --timeout 3600 tests/conformance/test_machine.py
 
 claim-race: setup ## claims and cancels that race in many processes, in large numbers (a quarter of an hour)
 	$(BIN)/python -m tests.race

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,20 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pytest_sessionfinish() -> None:
-    if stack.deployed_projects:
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their argument: an archive bears the second it was packed in, and processes that share
+    the suite would each collect a test by another name.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """A worker's projects: another may still use images of one's, so all of them go at the very end."""
+    stack.deployed_projects.update(getattr(node, "workeroutput", {}).get("projects", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["projects"] = sorted(stack.deployed_projects)
+    elif stack.deployed_projects:
         stack.remove_traces()

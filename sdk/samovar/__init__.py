@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from samovar.async_client import AsyncClient, AsyncRunHandle
-    from samovar.checkpoints import checkpoint
-    from samovar.client import Client, RunHandle
-    from samovar.context import CurrentRun, current_run
-    from samovar.cron import Cron
+    from samovar.calling.async_client import AsyncClient, AsyncRunHandle
+    from samovar.calling.client import Client, RunHandle
+    from samovar.calling.items import Item
+    from samovar.declare.cron import Cron
+    from samovar.declare.events import Event
+    from samovar.declare.options import Retry
+    from samovar.declare.queues import Queue
+    from samovar.declare.webhooks import Webhook
     from samovar.errors import (
         Abort,
         ApiError,
@@ -42,13 +45,10 @@ if TYPE_CHECKING:
         Suspend,
         WaitTimeout,
     )
-    from samovar.events import Event
-    from samovar.items import Item
-    from samovar.options import Retry
-    from samovar.queues import Queue
+    from samovar.running.checkpoints import checkpoint
+    from samovar.running.run import CurrentRun, current_run
+    from samovar.running.waits import wait
     from samovar.tasks import Task, task
-    from samovar.waits import wait
-    from samovar.webhooks import Webhook
 
 __all__ = [
     "Abort",
@@ -86,22 +86,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncClient": "async_client",
-    "AsyncRunHandle": "async_client",
-    "Client": "client",
-    "Cron": "cron",
-    "CurrentRun": "context",
-    "Event": "events",
-    "Item": "items",
-    "Queue": "queues",
-    "Retry": "options",
-    "RunHandle": "client",
+    "AsyncClient": "calling.async_client",
+    "AsyncRunHandle": "calling.async_client",
+    "Client": "calling.client",
+    "Cron": "declare.cron",
+    "CurrentRun": "running.run",
+    "Event": "declare.events",
+    "Item": "calling.items",
+    "Queue": "declare.queues",
+    "Retry": "declare.options",
+    "RunHandle": "calling.client",
     "Task": "tasks",
-    "Webhook": "webhooks",
-    "checkpoint": "checkpoints",
-    "current_run": "context",
+    "Webhook": "declare.webhooks",
+    "checkpoint": "running.checkpoints",
+    "current_run": "running.run",
     "task": "tasks",
-    "wait": "waits",
+    "wait": "running.waits",
 }
 
 

@@ -53,7 +53,7 @@ class RetryAfter(SamovarError):
     """
 
     def __init__(self, delay: float | str, message: str = "") -> None:
-        from samovar.units import parse_duration
+        from samovar.values.units import parse_duration
 
         try:
             self.delay = parse_duration(delay)

@@ -50,7 +50,7 @@ def import_modules(modules: list[str]) -> None:
     """Import the project's modules. Raises CannotIndex saying which failed, and where."""
     from importlib import import_module
 
-    from samovar.tracebacks import format_exception
+    from samovar.values.tracebacks import format_exception
 
     for module in modules:
         try:
@@ -86,9 +86,9 @@ def build_index(manifest: dict[str, Any], code: str = wire.IMAGE_CODE) -> dict[s
     Raises CannotIndex naming every bad task.
     """
     from samovar import __version__
-    from samovar.checkpoint_keys import keys_of
-    from samovar.options import check, resolve
-    from samovar.tasks import registry
+    from samovar.declare.options import check, resolve
+    from samovar.declare.registry import registry
+    from samovar.reading.checkpoint_keys import keys_of
 
     problems: list[Field] = []
     defaults: dict[str, Any] = {}

@@ -5,33 +5,26 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, overload
 
+from samovar.declare.options import ExceptionTypes, Retry, check
+from samovar.declare.registry import registry
 from samovar.errors import OptionError
-from samovar.options import ExceptionTypes, Retry, check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from samovar.context import MemoryStore
-    from samovar.cron import Cron
-    from samovar.events import Event
-    from samovar.items import Items
-    from samovar.queues import Queue
-    from samovar.signature import Signature
-    from samovar.webhooks import Webhook
-
-    Debounce = Union[
-        tuple[str, Union[float, str]], tuple[str, Union[float, str], Union[float, str]], dict[str, Any]
-    ]
+    from samovar.calling.items import Debounce, Items
+    from samovar.declare.cron import Cron
+    from samovar.declare.events import Event
+    from samovar.declare.queues import Queue
+    from samovar.declare.webhooks import Webhook
+    from samovar.payloads.signature import Signature
+    from samovar.running.local import MemoryStore
 
 R = TypeVar("R")
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-
-#: Every task of this process by id, in the order of their definition. A second task with an id is kept too:
-#: the index reports both places, which an error at import could not.
-registry: dict[str, list[Task[Any]]] = {}
 
 
 class Task(Generic[R]):
@@ -68,7 +61,8 @@ class Task(Generic[R]):
             raise OptionError(f"task {self.id!r} ({self.place}): {error}") from None
         functools.update_wrapper(self, function)
         self._signature: Signature | None = None
-        self._trigger_options: dict[str, Any] = {}
+        #: What `with_options` has added.
+        self.trigger_options: dict[str, Any] = {}
         registry.setdefault(self.id, []).append(self)
 
     def __repr__(self) -> str:
@@ -81,7 +75,7 @@ class Task(Generic[R]):
     def signature(self) -> Signature:
         """The parameters, resolved at first use: annotations may name what a module defines further down."""
         if self._signature is None:
-            from samovar.signature import Signature
+            from samovar.payloads.signature import Signature
 
             self._signature = Signature(self.id, self.function)
         return self._signature
@@ -93,14 +87,14 @@ class Task(Generic[R]):
         to its end; inside a running event loop its coroutine is returned instead, to be awaited.
         Raises InvalidPayload, NotSerializable, and what the function raises.
         """
-        from samovar.local import run_local
+        from samovar.running.local import run_local
 
         result: R = run_local(self, payload)
         return result
 
     def local_with(self, store: MemoryStore, **payload: Any) -> R:
         """Like `local`, with checkpoints kept in `store`: a second call with it resumes where the first failed."""
-        from samovar.local import run_local
+        from samovar.running.local import run_local
 
         result: R = run_local(self, payload, store)
         return result
@@ -129,7 +123,7 @@ class Task(Generic[R]):
         given = {name: value for name, value in locals().items() if name != "self" and value is not None}
         changed: Task[R] = Task.__new__(Task)
         changed.__dict__.update(self.__dict__)
-        changed._trigger_options = {**self._trigger_options, **given}
+        changed.trigger_options = {**self.trigger_options, **given}
         return changed
 
     def trigger(self, **payload: Any) -> Any:
@@ -139,12 +133,12 @@ class Task(Generic[R]):
         container; in an `async def` task both are awaited. Raises InvalidPayload in a run, else ApiError and
         CoordinatorUnreachable.
         """
-        from samovar.client import default_client
-        from samovar.codec import plain
-        from samovar.context import find_run
+        from samovar.calling.client import default_client
+        from samovar.payloads.codec import plain
+        from samovar.running.run import find_run
 
         if find_run() is not None:
-            from samovar import children
+            from samovar.running import children
 
             return children.trigger(self, payload)
         options = self._outside("trigger")
@@ -156,7 +150,7 @@ class Task(Generic[R]):
 
         Awaited in an `async def` task. Raises RunFailed where the child ended otherwise, InvalidPayload.
         """
-        from samovar import children
+        from samovar.running import children
 
         return children.trigger_and_wait(self, payload)
 
@@ -167,11 +161,11 @@ class Task(Generic[R]):
         those of every item, but an idempotency key, which is the batch's. Raises as `trigger`, with the bad item
         named.
         """
-        from samovar.client import default_client
-        from samovar.context import find_run
+        from samovar.calling.client import default_client
+        from samovar.running.run import find_run
 
         if find_run() is not None:
-            from samovar import children
+            from samovar.running import children
 
             return children.batch_trigger(self, items)
         options = self._outside("batch_trigger")
@@ -184,16 +178,16 @@ class Task(Generic[R]):
         Gives a list in the order of the items, each with `.ok`, `.result()` (raises RunFailed) and `.error`.
         Awaited in an `async def` task.
         """
-        from samovar import children
+        from samovar.running import children
 
         return children.batch_trigger_and_wait(self, items)
 
     def _outside(self, word: str) -> dict[str, Any]:
         """The options of a trigger outside of a run."""
         for name in ("key", "detached"):
-            if name in self._trigger_options:
+            if name in self.trigger_options:
                 raise OptionError(f"with_options({name}=...).{word}(): only in a run, whose children it is about")
-        return dict(self._trigger_options)
+        return dict(self.trigger_options)
 
 
 @overload

@@ -21,7 +21,7 @@ except RuntimeError:
     structlog.get_logger().exception("it failed")
 """
 CONFIGURE = {
-    "coordinator": "from coordinator import logging; logging.configure('info')",
+    "coordinator": "from coordinator.foundation import logging; logging.configure('info')",
     "runner": "from runner import logging; logging.configure()",
     "sidecar": "from sidecar import logging; logging.configure()",
 }

@@ -40,7 +40,7 @@ import sys
 import samovar
 early = sorted(name for name in sys.modules if name.startswith("samovar"))
 for name in samovar.__all__: getattr(samovar, name)
-import samovar.index, samovar.local, samovar.signature, samovar.harness.zygote, samovar.harness.process
+import samovar.index, samovar.running.local, samovar.payloads.signature, samovar.harness.zygote, samovar.harness.process
 outside = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"samovar", "__main__"}
 print(early, sorted(outside))
 """
@@ -55,7 +55,7 @@ print(early, sorted(outside))
 
 
 def test_task_and_checkpoint_stay_what_they_are_when_submodules_are_imported() -> None:
-    import samovar.checkpoints
+    import samovar.running.checkpoints
     import samovar.tasks
 
     assert callable(samovar.task)

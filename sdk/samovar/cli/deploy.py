@@ -13,7 +13,7 @@ from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
 from samovar.cli.output import Output, duration
 from samovar.cli.pack import pack
-from samovar.units import format_memory
+from samovar.values.units import format_memory
 
 
 def deploy(

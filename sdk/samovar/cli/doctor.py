@@ -17,7 +17,7 @@ from samovar.cli.api import DEFAULT_DATA, connected, find_credentials
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
 from samovar.cli.server import PARTS, docker_get, docker_host, require_server
-from samovar.units import format_memory
+from samovar.values.units import format_memory
 
 _GIB = 1024**3
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from samovar.units import format_memory
+from samovar.values.units import format_memory
 
 _STATUS_STYLES = {
     "completed": "green",

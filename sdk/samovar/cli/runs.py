@@ -17,7 +17,7 @@ from samovar.cli.command import Cli
 from samovar.cli.errors import CliError, RunDidNotComplete
 from samovar.cli.output import ago, memory, milliseconds, short
 from samovar.cli.trigger import finish, read_payload
-from samovar.units import parse_duration
+from samovar.values.units import parse_duration
 
 RunArgument = Annotated[str, typer.Argument(help="The run's id.", metavar="RUN")]
 

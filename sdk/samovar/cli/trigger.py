@@ -15,7 +15,7 @@ import typer
 from samovar.cli import watching
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
-from samovar.units import parse_duration
+from samovar.values.units import parse_duration
 
 
 def trigger(

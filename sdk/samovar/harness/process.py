@@ -74,7 +74,7 @@ def _prepare(settings: Settings, assignment: wire.Message) -> None:
 
 
 def _find_task(id: str) -> Any:
-    from samovar.tasks import registry
+    from samovar.declare.registry import registry
 
     if id not in registry:
         known = ", ".join(sorted(registry)) or "none"
@@ -84,8 +84,8 @@ def _find_task(id: str) -> Any:
 
 def _execute(task: Any, assignment: wire.Message, store: WireStore) -> Any:
     """The task's result as plain JSON."""
-    from samovar import codec
-    from samovar.context import CurrentRun, enter_process_run
+    from samovar.payloads import codec
+    from samovar.running.run import CurrentRun, enter_process_run
 
     run = assignment["run"]
     store.preload(assignment.get("checkpoints") or [], bool(assignment.get("checkpoints_complete")))
@@ -114,7 +114,7 @@ def _execute(task: Any, assignment: wire.Message, store: WireStore) -> Any:
 
 def _suspended(last_word: wire.Message, by_suspend: bool) -> wire.Message:
     """The last word of a run that has stopped at waits, whatever its code made of that; else the one given."""
-    from samovar.context import find_run
+    from samovar.running.run import find_run
 
     run = find_run()
     keys = run.suspension.keys if run is not None else []
@@ -162,8 +162,8 @@ def _on_terminate(number: int, frame: Any) -> None:
 
 def _describe(error: BaseException, task: Any) -> wire.Message:
     """An `error` message: what happened, where, and whether trying again may help."""
-    from samovar import tracebacks
-    from samovar.options import verdict
+    from samovar.declare.options import verdict
+    from samovar.values import tracebacks
 
     reason = wire.REASON_REJECTED if isinstance(error, InvalidPayload) else wire.REASON_EXCEPTION
     message = tracebacks.describe(error)

@@ -61,12 +61,12 @@ def _run(control: socket.socket, descriptors: list[int], settings: Settings) -> 
 
 def _prepare_runs() -> None:
     """Load here, once, what each run would otherwise load for itself."""
-    import samovar.codec
-    import samovar.context
-    import samovar.options
-    import samovar.tracebacks  # noqa: F401
+    import samovar.declare.options
+    import samovar.payloads.codec
+    import samovar.running.run
+    import samovar.values.tracebacks  # noqa: F401
+    from samovar.declare.registry import registry
     from samovar.errors import OptionError
-    from samovar.tasks import registry
 
     for tasks in registry.values():
         with suppress(OptionError):  # said to whoever runs that task; the others are none the worse

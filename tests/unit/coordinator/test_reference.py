@@ -38,5 +38,5 @@ def test_every_setting_is_documented_in_the_words_of_its_help() -> None:
 
 
 def _fleet_sources() -> str:
-    folder = Path(__file__).resolve().parents[3] / "coordinator" / "api"
-    return "".join(path.read_text("utf-8") for path in sorted(folder.glob("fleet_*.py")))
+    folder = Path(__file__).resolve().parents[3] / "coordinator" / "api" / "fleet"
+    return "".join(path.read_text("utf-8") for path in sorted(folder.glob("*.py")))

@@ -158,11 +158,16 @@ def test_threads_wait_each_for_its_own(container: Make) -> None:
     one = container(
         """
         from concurrent.futures import ThreadPoolExecutor
+        from threading import Barrier
         from samovar import task, wait
         @task
         def both() -> list:
+            together = Barrier(2)  # or the first one's Suspend may cancel a second that has not begun
+            def ask(key):
+                together.wait()
+                return wait.event(key, key=key)
             with ThreadPoolExecutor(2) as pool:
-                return list(pool.map(lambda key: wait.event(key, key=key), ["a", "b"]))
+                return list(pool.map(ask, ["a", "b"]))
         """
     )
     answering(one)
@@ -276,7 +281,8 @@ def test_a_wait_beside_a_long_branch_is_asked_for_again(container: Make) -> None
     one = container(
         """
         import asyncio
-        from samovar import task, wait, suspension
+        from samovar import task, wait
+        from samovar.running import suspension
         suspension.ASK_AGAIN = 0.2
         @task
         async def both() -> list:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samovar.checkpoint_keys import keys_of
+from samovar.reading.checkpoint_keys import keys_of
 
 MODULE = """
 import samovar

@@ -21,7 +21,7 @@ import httpx
 import pytest
 import samovar
 from samovar import ApiError, Client, CoordinatorUnreachable, NotFound, OptionError, RunFailed, WaitTimeout
-from samovar.options import DEFAULTS
+from samovar.declare.options import DEFAULTS
 
 from tests.waiting import eventually
 

@@ -14,7 +14,8 @@ import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samovar import CheckpointError, NotSerializable, codec
+from samovar import CheckpointError, NotSerializable
+from samovar.payloads import codec
 
 
 class Color(enum.Enum):

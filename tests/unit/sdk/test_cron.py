@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from samovar import Cron, OptionError, task
-from samovar.tasks import registry
+from samovar.declare.registry import registry
 
 
 @pytest.mark.parametrize(

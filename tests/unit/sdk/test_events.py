@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from samovar import Event, OptionError, task
-from samovar.events import OPERATORS
+from samovar.declare.events import OPERATORS
 
 from coordinator.tasks import where as filters
 

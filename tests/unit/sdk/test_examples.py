@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import samovar
 from samovar.context import MemoryStore
-from samovar.tasks import registry
+from samovar.declare.registry import registry
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

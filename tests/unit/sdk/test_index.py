@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import samovar
 from jsonschema import Draft202012Validator
-from samovar.options import DEFAULTS
+from samovar.declare.options import DEFAULTS
 
 INDEX = Path(samovar.__file__).parent / "index.py"
 

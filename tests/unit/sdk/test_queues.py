@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from samovar import Item, OptionError, Queue, task
-from samovar.items import batch_body, trigger_body
+from samovar.calling.items import batch_body, trigger_body
 
 
 def test_a_queue_is_described_with_everything_resolved() -> None:

@@ -14,7 +14,7 @@ import pydantic
 import pytest
 from jsonschema import Draft202012Validator
 from samovar import InvalidPayload, OptionError
-from samovar.signature import Signature
+from samovar.payloads.signature import Signature
 
 
 class Color(enum.Enum):

@@ -11,8 +11,8 @@ import pytest
 import samovar
 from samovar import NotInRun, NotSerializable, OptionError, Retry, checkpoint, current_run, task
 from samovar.context import MemoryStore
-from samovar.options import DEFAULTS, resolve
-from samovar.tasks import registry
+from samovar.declare.options import DEFAULTS, resolve
+from samovar.declare.registry import registry
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from samovar import OptionError, Webhook, task
-from samovar.webhooks import SCHEMES
+from samovar.declare.webhooks import SCHEMES
 
 from coordinator.access import signatures
 

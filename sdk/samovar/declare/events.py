@@ -47,7 +47,7 @@ def check_name(name: object, place: str) -> str:
 
 def check_where(where: object, place: str) -> dict[str, Any]:
     """The filter as JSON. Raises OptionError; `place` is such as "Event(where"."""
-    from samovar.codec import plain
+    from samovar.payloads.codec import plain
 
     if not isinstance(where, Mapping):
         raise OptionError(f'{place}={where!r:.80}): give paths and values, such as {{"status": "paid"}}')

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import Any, Callable
 
-from samovar.codec import plain
 from samovar.errors import InvalidPayload, NotSerializable, OptionError
-from samovar.schema import Definitions, Problems, Shape, compile_type, hints
-from samovar.shapes import fields_schema, load_fields
+from samovar.payloads.codec import plain
+from samovar.payloads.schema import Definitions, Problems, Shape, compile_type, hints
+from samovar.payloads.shapes import fields_schema, load_fields
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

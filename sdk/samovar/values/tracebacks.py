@@ -6,7 +6,8 @@ import os
 import traceback
 from typing import Any
 
-_SDK = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: Where the SDK is: this file is two folders below.
+_SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LOOP = os.sep + "asyncio" + os.sep
 #: Longest text of an error's message and of its traceback, in characters.
 MAX_MESSAGE = 16 * 1024

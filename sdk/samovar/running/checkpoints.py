@@ -15,10 +15,10 @@ import functools
 import inspect
 from typing import Any, Callable, TypeVar, overload
 
-from samovar import codec
-from samovar.context import CurrentRun, find_run
 from samovar.errors import OptionError
-from samovar.wire import MAX_KEY
+from samovar.payloads import codec
+from samovar.running.keys import check_key, describe, mixed
+from samovar.running.run import CurrentRun, find_run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,18 +95,6 @@ class CheckpointFunction:
 checkpoint = CheckpointFunction()
 
 
-def check_key(key: object) -> None:
-    """Raises OptionError for a key that can't be one."""
-    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY:
-        shown = repr(key)
-        raise OptionError(
-            f"a checkpoint's key is text of 1 to {MAX_KEY} characters, not "
-            f"{shown if len(shown) <= 80 else shown[:77] + '...'}"
-        )
-    if "\0" in key or any("\ud800" <= character <= "\udfff" for character in key):
-        raise OptionError(f"a checkpoint's key is Unicode text without NUL, not {key!r}")
-
-
 def is_async(function: Any) -> bool:
     """Whether calling it gives a coroutine."""
     if isinstance(function, type):
@@ -168,8 +156,6 @@ def _check(run: CurrentRun, key: str) -> None:
     run.suspension.check()
     wait = run.store.known_wait(key)
     if wait is not None:
-        from samovar.waits import describe, mixed
-
         raise mixed(key, describe(wait["kind"], wait["name"]), "a checkpoint")
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from samovar.errors import OptionError
-from samovar.units import parse_duration
+from samovar.values.units import parse_duration
 
 #: What a trigger does that finds the queue full.
 ON_FULL = ("queue", "skip", "cancel_running", "keep_newest")

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from samovar.client import Client, RunHandle
-from samovar.items import Items
+from samovar.calling.client import Client, RunHandle
+from samovar.calling.items import Items
 
 _END = object()
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
+from samovar.declare.queues import Queue, check_name
 from samovar.errors import OptionError
-from samovar.queues import Queue, check_name
-from samovar.units import format_memory, parse_duration, parse_memory
+from samovar.values.units import format_memory, parse_duration, parse_memory
 
 #: The smallest memory a task may ask for: below it Python itself does not start reliably.
 SMALLEST_MEMORY = 32 * 1024**2
@@ -233,7 +233,7 @@ def _mounts(value: object) -> dict[str, str]:
 
 
 def _schedule(value: object) -> dict[str, Any]:
-    from samovar.cron import Cron
+    from samovar.declare.cron import Cron
 
     if not isinstance(value, Cron):
         raise OptionError(f'schedule={value!r}: give Cron("0 3 * * *", timezone=...), from samovar import Cron')
@@ -241,7 +241,7 @@ def _schedule(value: object) -> dict[str, Any]:
 
 
 def _on_event(value: object) -> list[dict[str, Any]]:
-    from samovar.events import Event
+    from samovar.declare.events import Event
 
     given = list(value) if isinstance(value, (list, tuple)) else [value]
     found = [event for event in given if isinstance(event, Event)]
@@ -253,7 +253,7 @@ def _on_event(value: object) -> list[dict[str, Any]]:
 
 
 def _webhook(value: object) -> dict[str, Any]:
-    from samovar.webhooks import Webhook
+    from samovar.declare.webhooks import Webhook
 
     if not isinstance(value, Webhook):
         raise OptionError(

@@ -6,16 +6,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from samovar.codec import plain
+from samovar.calling.items import Debounce, Items, batch_body, trigger_body
+from samovar.calling.transport import PATIENCE, PAUSE, Transport, find_credentials, segment
 from samovar.errors import ApiError, CoordinatorUnreachable, RunFailed, WaitTimeout
-from samovar.items import Items, batch_body, trigger_body
-from samovar.transport import PATIENCE, PAUSE, Transport, find_credentials, segment
-from samovar.units import parse_duration
+from samovar.payloads.codec import plain
+from samovar.values.units import parse_duration
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from samovar.tasks import Debounce
 
 #: Statuses that a run never leaves.
 FINAL = frozenset({"completed", "failed", "canceled", "timed_out", "expired"})

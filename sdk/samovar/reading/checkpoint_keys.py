@@ -18,7 +18,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from samovar.checkpoints import STEP_KEY, CheckpointFunction
+from samovar.running.checkpoints import STEP_KEY, CheckpointFunction
 
 #: More are not listed: what makes so many makes them in a loop.
 MOST = 500

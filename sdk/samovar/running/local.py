@@ -5,17 +5,56 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from samovar import codec
-from samovar.context import CurrentRun, MemoryStore, enter_local_run, leave_local_run
+from samovar.declare.registry import Declared, registry
 from samovar.errors import OptionError, WaitTimeout
+from samovar.payloads import codec
+from samovar.running.run import CurrentRun, enter_local_run, leave_local_run
+from samovar.values import tracebacks
 
-if TYPE_CHECKING:
-    from samovar.tasks import Task
+
+class MemoryStore:
+    """Checkpoints of a run outside of a container: kept as long as the object lives.
+
+    `waits` says what waits give, by key: `{"wait.event#1": {"order_id": "7"}, "approval": True}`; `WaitTimeout`
+    makes one raise that. Sleeps are skipped unless `sleep`. Child runs run here too, when they are triggered.
+    """
+
+    def __init__(self, waits: dict[str, Any] | None = None, *, sleep: bool = False) -> None:
+        self.waits = dict(waits or {})
+        self.sleep = sleep
+        #: What the run has asked for so far, by key: `{kind, name, answer}`.
+        self.asked: dict[str, dict[str, Any]] = {}
+        self.checkpoints: dict[str, Any] = {}
+        self.progress: dict[str, Any] | None = None
+        self.metadata: dict[str, Any] = {}
+
+    def get(self, key: str) -> tuple[bool, Any]:
+        return key in self.checkpoints, self.checkpoints.get(key)
+
+    def put(self, key: str, value: Any) -> Any:
+        return self.checkpoints.setdefault(key, value)
+
+    def report(self, progress: dict[str, Any] | None, metadata: dict[str, Any] | None) -> None:
+        self.progress = progress or self.progress
+        self.metadata.update(metadata or {})
+
+    def extend(self, seconds: float) -> None:
+        return None
+
+    def known_wait(self, key: str) -> dict[str, Any] | None:
+        return self.asked.get(key)
+
+    def wait(self, kind: str, key: str, name: str | None, spec: dict[str, Any]) -> dict[str, Any]:
+        return answer(self, kind, key, name, spec)
+
+    def wait_result(self, key: str, index: int) -> dict[str, Any]:
+        child: dict[str, Any] = self.asked[key]["answer"]["children"][index]
+        return child
 
 
-def run_local(task: Task[Any], payload: dict[str, Any], store: MemoryStore | None = None) -> Any:
+def run_local(task: Declared, payload: dict[str, Any], store: MemoryStore | None = None) -> Any:
     """What `task` returns for `payload` (values as Python has them), with checkpoints in `store`."""
     store = store or MemoryStore()
     encoded = {name: codec.plain(value, name) for name, value in payload.items()}
@@ -99,8 +138,6 @@ def _given(store: MemoryStore, kind: str, key: str, name: str | None) -> dict[st
 
 def _children(kind: str, name: str | None, spec: dict[str, Any]) -> dict[str, Any]:
     """Runs what would be child runs, one after the other."""
-    from samovar import tracebacks
-    from samovar.tasks import registry
 
     found = registry.get(str(name))
     if not found:

@@ -9,7 +9,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from samovar.schema import Definitions, Problems, Shape, compile_type, hints
+from samovar.payloads.schema import Definitions, Problems, Shape, compile_type, hints
 
 _cache: dict[type, Shape] = {}
 

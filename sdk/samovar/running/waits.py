@@ -18,27 +18,15 @@ import time
 from datetime import datetime
 from typing import Any, Callable
 
-from samovar.checkpoints import check_key
-from samovar.codec import plain
-from samovar.context import CurrentRun, find_run
-from samovar.errors import NonDeterministic, NotInRun, OptionError, WaitTimeout
-from samovar.units import parse_duration
+from samovar.errors import NotInRun, OptionError, WaitTimeout
+from samovar.payloads.codec import plain
+from samovar.running.keys import check_key, describe, mixed
+from samovar.running.run import CurrentRun, find_run
+from samovar.values.units import parse_duration
 
 #: A sleep that has no more seconds left than this is slept in place.
 IN_PLACE = 5.0
 _LONGEST = 366 * 86400.0
-
-#: What the waits of each kind are called in sentences.
-WORDS = {
-    "sleep": "a sleep",
-    "until": "a wait until a time",
-    "event": "a wait for the event",
-    "token": "a wait for a token",
-    "trigger": "a trigger of",
-    "run": "a wait for a run of",
-    "batch_trigger": "a batch of",
-    "batch": "a wait for a batch of",
-}
 
 
 class WaitFunctions:
@@ -189,19 +177,6 @@ class Asked:
 
         self.run.suspension.check()
         return await asyncio.to_thread(self._ask)
-
-
-def describe(kind: str, name: str | None) -> str:
-    """A wait in words: "a wait for the event 'paid'"."""
-    return WORDS.get(kind, kind) + (f" {name!r}" if name is not None else "")
-
-
-def mixed(key: str, stored: str, asked: str) -> NonDeterministic:
-    return NonDeterministic(
-        f"the run has {stored} under the key {key!r}, and asks for {asked} there now: a run has to come to the "
-        "same checkpoints and waits in every attempt; name them with key=, and let nothing but their values decide "
-        "its way"
-    )
 
 
 def _value(answer: dict[str, Any], late: str) -> Any:

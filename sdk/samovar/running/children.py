@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from samovar.calling.items import Items, batch_body, trigger_body
 from samovar.errors import OptionError, RunFailed
-from samovar.items import Items, batch_body, trigger_body
-from samovar.waits import Asked
+from samovar.running.waits import Asked
 
 if TYPE_CHECKING:
-    from samovar.context import Store
-    from samovar.tasks import Task
+    from samovar.declare.registry import Declared
+    from samovar.running.run import Store
 
 
 class ChildRun:
@@ -69,19 +69,19 @@ class ChildResult:
         return self._told
 
 
-def trigger(task: Task[Any], payload: dict[str, Any]) -> Any:
+def trigger(task: Declared, payload: dict[str, Any]) -> Any:
     """A ChildRun."""
     asked = _ask("trigger", "task.trigger", task, payload)
     return asked.at_once(lambda answer: ChildRun(answer["runs"][0], task.id, asked.key))
 
 
-def trigger_and_wait(task: Task[Any], payload: dict[str, Any]) -> Any:
+def trigger_and_wait(task: Declared, payload: dict[str, Any]) -> Any:
     """The child's result."""
     asked = _ask("run", "task.trigger_and_wait", task, payload)
     return asked.then(lambda answer: _results(asked, answer)[0].result())
 
 
-def batch_trigger(task: Task[Any], items: Items) -> Any:
+def batch_trigger(task: Declared, items: Items) -> Any:
     """ChildRuns, in the order of the items."""
     asked = _ask_batch("batch_trigger", "task.batch_trigger", task, items)
     return asked.at_once(
@@ -89,7 +89,7 @@ def batch_trigger(task: Task[Any], items: Items) -> Any:
     )
 
 
-def batch_trigger_and_wait(task: Task[Any], items: Items) -> Any:
+def batch_trigger_and_wait(task: Declared, items: Items) -> Any:
     """ChildResults, in the order of the items."""
     asked = _ask_batch("batch", "task.batch_trigger_and_wait", task, items)
     return asked.then(lambda answer: _results(asked, answer))
@@ -100,14 +100,14 @@ def _results(asked: Asked, answer: dict[str, Any]) -> list[ChildResult]:
     return [ChildResult(store, asked.key, n, told) for n, told in enumerate(answer["children"])]
 
 
-def _ask(kind: str, word: str, task: Task[Any], payload: dict[str, Any]) -> Asked:
+def _ask(kind: str, word: str, task: Declared, payload: dict[str, Any]) -> Asked:
     key, detached, options = _options(task)
     body = trigger_body(payload, options)
     spec = {"payload": body.pop("payload"), "options": body, "detached": detached}
     return Asked(kind, key, word, task.id, spec)
 
 
-def _ask_batch(kind: str, word: str, task: Task[Any], items: Items) -> Asked:
+def _ask_batch(kind: str, word: str, task: Declared, items: Items) -> Asked:
     key, detached, options = _options(task)
     if "idempotency_key" in options:
         raise OptionError("idempotency_key: a batch in a run is made once in any case; give it to single items")
@@ -115,6 +115,6 @@ def _ask_batch(kind: str, word: str, task: Task[Any], items: Items) -> Asked:
     return Asked(kind, key, word, task.id, {"items": body["items"], "detached": detached})
 
 
-def _options(task: Task[Any]) -> tuple[str | None, bool, dict[str, Any]]:
-    options = dict(task._trigger_options)
+def _options(task: Declared) -> tuple[str | None, bool, dict[str, Any]]:
+    options = dict(task.trigger_options)
     return options.pop("key", None), bool(options.pop("detached", False)), options

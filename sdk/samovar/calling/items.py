@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
 
-from samovar.codec import plain
 from samovar.errors import OptionError
+from samovar.payloads.codec import plain
 
 #: Most items of one batch.
 MOST_ITEMS = 1000
@@ -43,6 +43,9 @@ class Item:
     def __repr__(self) -> str:
         return f"Item({', '.join([repr(self.payload), *(f'{n}={v!r}' for n, v in self.options.items())])})"
 
+
+#: A key and how long it has to be quiet; a third value is the longest that a run is put off.
+Debounce = Union[tuple[str, Union[float, str]], tuple[str, Union[float, str], Union[float, str]], dict[str, Any]]
 
 #: What a batch is made of.
 Items = Iterable[Union[Item, Mapping[str, Any]]]

@@ -324,7 +324,7 @@ def compile_type(annotation: Any) -> Shape:
             return MapShape(compile_type(arguments[1] if arguments else Any))
         if issubclass(base, enum.Enum):
             return ChoiceShape([(member.value, member) for member in base])
-        from samovar.shapes import class_shape
+        from samovar.payloads.shapes import class_shape
 
         shape = class_shape(base)
         if shape is not None:

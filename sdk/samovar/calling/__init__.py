@@ -1,0 +1,1 @@
+"""Calling Samovar from outside of a run: the clients, and what they send."""

@@ -1,0 +1,1 @@
+"""What is read out of a project's source when it is indexed."""

@@ -1,0 +1,1 @@
+"""Small values as text: durations, memory, tracebacks."""
