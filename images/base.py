@@ -7,9 +7,12 @@ import threading
 from dataclasses import dataclass
 
 from images import bootstrap, names
+from images.box import Box
 from images.config import ProjectTable
-from images.docker_builder import Box, Builder, Log, NotStarted
+from images.container import NotStarted
+from images.docker_builder import Builder
 from images.errors import BaseError
+from images.lines import Log
 from images.locks import hold
 from images.settings import DEFAULT_PYTHON, ImageSettings
 

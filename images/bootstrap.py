@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from images.docker_builder import Builder, Log
+from images.docker_builder import Builder
 from images.errors import BaseError
 from images.host import debian_mirror, host_network
+from images.lines import Log
 
 SUITE = "bookworm"
 #: The Python of that Debian.

@@ -17,8 +17,8 @@ from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_MANIFEST, IMAGE_SD
 from coordinator.wire import Problem
 from images import names
 from images.archive import ImageConfig, take_tree
+from images.box import Box, Outcome
 from images.config import Config
-from images.docker_builder import Box, Outcome
 from images.errors import IndexError_, InstallError
 from images.layers import HOME, Workshop
 from images.source import Layer, code_files, fingerprint

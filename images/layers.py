@@ -23,11 +23,13 @@ from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_SDK, TASK_UID
 from images import names
 from images.archive import ImageConfig, take_tree
 from images.base import Base
+from images.box import Box, Outcome
 from images.config import Config
-from images.docker_builder import Box, Builder, Log, Outcome
+from images.docker_builder import Builder
 from images.errors import InstallError
 from images.host import HostNetwork, host_network
 from images.install import APT_CAPABILITIES, apt_script, explain_apt, explain_pip, pip_script
+from images.lines import Log
 from images.requirements import Requirements
 from images.settings import ImageSettings
 from images.source import Layer

@@ -1,7 +1,7 @@
 """`make claim-race`: claims from many processes at once, and cancels that race with ends, in large numbers.
 
 Each part prints what it saw, and the exit code is 1 where a run was lost or taken twice, a limit was exceeded at
-any instant, or a run came to two ends. tests/conformance/test_claim_race.py runs the same in small.
+any instant, or a run came to two ends. tests/conformance/attempts/test_claim_race.py runs the same in small.
 
 A run's interval begins when its claim has been answered and ends before its end is reported, by the one clock of
 the host: two that overlap here overlapped in the database. Each claim also counts what runs before it commits.

@@ -13,8 +13,9 @@ from pathlib import Path
 import docker
 import pytest
 
+from images.box import Box
 from images.build import Built, build, clean, remove
-from images.docker_builder import Box, Builder
+from images.docker_builder import Builder
 from images.errors import BuildError
 from images.host import host_network
 from images.settings import ImageSettings

@@ -76,7 +76,7 @@ def test_docker_is_imported_by_two_files_only() -> None:
         for path in files(part)
         if any(module.split(".")[0] == "docker" for module in imports(path))
     }
-    assert found == {"runner/docker_engine.py", "images/docker_builder.py"}
+    assert found == {"runner/docker_engine.py", "images/docker_client.py"}
 
 
 @pytest.mark.parametrize("library", ["sqlalchemy", "psycopg", "sqlite3", "alembic"])

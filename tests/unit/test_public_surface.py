@@ -40,7 +40,8 @@ import sys
 import samovar
 early = sorted(name for name in sys.modules if name.startswith("samovar"))
 for name in samovar.__all__: getattr(samovar, name)
-import samovar.index, samovar.running.local, samovar.payloads.signature, samovar.harness.zygote, samovar.harness.process
+import samovar.index, samovar.running.local, samovar.payloads.signature
+import samovar.harness.zygote, samovar.harness.process
 outside = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"samovar", "__main__"}
 print(early, sorted(outside))
 """

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from coordinator.foundation.errors import Conflict, CoordinatorError, Invalid, NotFound
 from coordinator.sources import schedule_edits, schedules
 from coordinator.wire import ScheduleCreate, SchedulePatch
+from tests.conformance.sources.test_schedules import HOURLY, at, entry, fire_all, made
 from tests.conformance.store import Store
-from tests.conformance.test_schedules import HOURLY, at, entry, fire_all, made
 
 
 def create(store: Store, **given: Any) -> tuple[Any, bool]:

@@ -26,7 +26,7 @@ from coordinator.storage.tables import metadata
 from tests.conformance.databases import fresh_database
 from tests.conformance.store import Store, task_entry
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "coordinator" / "storage" / "migrations"
+MIGRATIONS = Path(__file__).resolve().parents[3] / "coordinator" / "storage" / "migrations"
 
 
 def shape(conn: Connection) -> dict[str, Any]:

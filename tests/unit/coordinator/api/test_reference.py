@@ -8,7 +8,7 @@ from pathlib import Path
 from coordinator.settings import Settings
 from tests.unit.coordinator.conftest import Api, ok
 
-TEXT = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "http.md").read_text("utf-8")
+TEXT = (Path(__file__).resolve().parents[4] / "docs" / "reference" / "http.md").read_text("utf-8")
 
 
 def test_every_request_is_documented(api: Api) -> None:
@@ -38,5 +38,5 @@ def test_every_setting_is_documented_in_the_words_of_its_help() -> None:
 
 
 def _fleet_sources() -> str:
-    folder = Path(__file__).resolve().parents[3] / "coordinator" / "api" / "fleet"
+    folder = Path(__file__).resolve().parents[4] / "coordinator" / "api" / "fleet"
     return "".join(path.read_text("utf-8") for path in sorted(folder.glob("*.py")))

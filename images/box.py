@@ -1,0 +1,38 @@
+"""What a container of a build is, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Box:
+    """What a container of a build is given. Memory is bytes; swap is never given on top of it."""
+
+    image: str
+    command: list[str]
+    labels: dict[str, str]
+    memory: int
+    pids: int
+    timeout: float
+    user: str = "65532:65532"
+    network: Literal["none", "bridge"] = "none"
+    capabilities: list[str] = field(default_factory=list)
+    read_only: bool = False
+    #: Directory in the container → mount options.
+    tmpfs: dict[str, str] = field(default_factory=dict)
+    #: Directory or file of the host, path in the container, whether it may be written.
+    binds: list[tuple[Path, str, bool]] = field(default_factory=list)
+    seccomp: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a container ended."""
+
+    exit_code: int
+    out_of_memory: bool
+    timed_out: bool
+    seconds: float
