@@ -26,6 +26,10 @@ class Box:
     #: Directory or file of the host, path in the container, whether it may be written.
     binds: list[tuple[Path, str, bool]] = field(default_factory=list)
     seccomp: str | None = None
+    directory: str = "/"
+    #: Not for a container that is committed: the image would have them too.
+    environment: dict[str, str] = field(default_factory=dict)
+    hostname: str | None = None
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,18 @@ TASK_OPTIONS = (
     "concurrency_key",
     "total_timeout",
     "on_failure",
+    "start",
+    "pids",
+    "scratch",
+    "machine",
 )
 
 _PROJECT = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _PYTHON = re.compile(r"3\.\d{1,2}")
 _APT = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9-]+)?(?:=[A-Za-z0-9.+:~-]+)?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_LONGEST_VARIABLE = 32 * 1024
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 
 
@@ -118,6 +124,8 @@ class Config:
 
     project: ProjectTable
     defaults: dict[str, Any] = field(default_factory=dict)
+    #: Plain variables of the environment, for the import of the modules and for runs.
+    env: dict[str, str] = field(default_factory=dict)
 
 
 def read_config(root: Path) -> Config:
@@ -142,10 +150,12 @@ def parse_config(text: str) -> Config:
         raise ConfigError(f"{CONFIG_NAME} is not valid TOML: {error}") from None
 
     problems: dict[str, str] = {}
-    for key in document.keys() - {"project", "defaults"}:
-        problems[key] = _unknown(key, ("project", "defaults"), "table")
+    for key in document.keys() - {"project", "defaults", "env"}:
+        problems[key] = _unknown(key, ("project", "defaults", "env"), "table")
     defaults = document.get("defaults", {})
     problems |= _check_defaults(defaults)
+    env, wrong = _read_env(document.get("env", {}))
+    problems |= wrong
 
     table = document.get("project")
     project: ProjectTable | None = None
@@ -159,7 +169,31 @@ def parse_config(text: str) -> Config:
     if problems or project is None:
         named = ", ".join(problems)
         raise ConfigError(f"{CONFIG_NAME} is not right: {named}", fields=problems)
-    return Config(project, dict(defaults))
+    return Config(project, dict(defaults), env)
+
+
+def _read_env(table: object) -> tuple[dict[str, str], dict[str, str]]:
+    """`[env]` as variables, and what is wrong with it."""
+    if not isinstance(table, dict):
+        return {}, {"env": 'a table of variables is wanted: [env] with NAME = "value"'}
+    found, problems = {}, {}
+    for name, value in table.items():
+        path = f"env.{name}"
+        if not _VARIABLE.fullmatch(name):
+            problems[path] = (
+                "no name of an environment variable: letters, digits and '_', not beginning with a digit"
+            )
+        elif name.startswith("SAMOVAR_"):
+            problems[path] = "names that begin with SAMOVAR_ are Samovar's own: take another"
+        elif isinstance(value, bool):
+            problems[path] = f'{str(value).lower()} could be written in many ways: put it in quotes, as in "1"'
+        elif not isinstance(value, (str, int, float)):
+            problems[path] = f"a {type(value).__name__} is no value of a variable: put it in quotes"
+        elif "\0" in str(value) or len(str(value)) > _LONGEST_VARIABLE:
+            problems[path] = f"the value is too long (at most {_LONGEST_VARIABLE} characters), or holds a NUL"
+        else:
+            found[name] = str(value)
+    return found, problems
 
 
 def _check_defaults(defaults: object) -> dict[str, str]:

@@ -116,7 +116,8 @@ def read_index(shop: Workshop, image: str) -> dict[str, Any]:
     """
     settings = shop.settings
     shop.log("reading the tasks")
-    scratch = f"rw,nosuid,nodev,size={settings.index_memory // 2},nr_inodes=50k,mode=1777"
+    # as the container of a run is: what works in one of them works in the other
+    scratch = f"rw,exec,nosuid,nodev,size={settings.index_memory // 2},nr_inodes=50k,mode=1777"
     box = Box(
         image=image,
         command=[_PYTHON, "-I", f"{IMAGE_SDK}/samovar/index.py", "--manifest", IMAGE_MANIFEST],
@@ -126,8 +127,11 @@ def read_index(shop: Workshop, image: str) -> dict[str, Any]:
         timeout=settings.index_timeout,
         user=_TASK_USER,
         read_only=True,
-        tmpfs={"/tmp": scratch, HOME: scratch},
+        tmpfs={"/tmp": scratch, HOME: scratch, "/dev/shm": scratch},
         seccomp=settings.seccomp,
+        directory=IMAGE_CODE,
+        environment={"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8", "SAMOVAR_CPUS": "1"},
+        hostname="task",
     )
     last = ""
     tail: list[str] = []
@@ -163,6 +167,9 @@ def _index(last: str, outcome: Outcome, tail: list[str], shop: Workshop) -> dict
     try:
         index = json.loads(last)
         if outcome.exit_code == 0 and isinstance(index, dict) and isinstance(index.get("tasks"), list):
+            notices = index.pop("notices", [])
+            for notice in notices if isinstance(notices, list) else []:
+                shop.log(f"notice: {notice!s:.4000}")
             return index
         problem = Problem.model_validate(index["error"])
     except (ValueError, TypeError, KeyError, ValidationError):
@@ -186,6 +193,7 @@ def sdk_root() -> Path:
 def manifest_of(config: Config) -> bytes:
     """The manifest that an image carries: what to import, and the options that tasks start from."""
     manifest = {"project": config.project.name, "modules": config.project.tasks, "defaults": config.defaults}
+    manifest["env"] = config.env
     return json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
 
 

@@ -215,6 +215,7 @@ class Builder:
                 for path, target, writable in box.binds
             },
             network_mode=box.network,
+            extra_hosts={box.hostname: "127.0.0.1"} if box.hostname is not None else None,
             ulimits=[
                 Ulimit(name="core", soft=0, hard=0),
                 Ulimit(name="nofile", soft=4096, hard=4096),
@@ -231,7 +232,9 @@ class Builder:
             command=box.command[1:],
             entrypoint=box.command[:1],
             user=box.user,
-            working_dir="/",
+            working_dir=box.directory,
+            environment=box.environment or None,
+            hostname=box.hostname,
             labels=box.labels,
             host_config=host,
             healthcheck={"test": ["NONE"]},

@@ -128,16 +128,20 @@ class BuildJob:
             # printed by the project's own process, it may be anything
             if not isinstance(task, dict) or not isinstance(task.get("id"), str) or "options" not in task:
                 raise _BadIndex(f"{task!r:.200} is no task with an id and options")
+            options = task["options"]
+            if isinstance(options, dict) and (problem := self._policy.size(options)) is not None:
+                fields.append(FieldProblem(path=f"{task['id']}.machine", message=problem))
+                continue
             try:
-                limits = TaskLimits.model_validate(task["options"])
+                limits = TaskLimits.model_validate(options)
             except ValidationError as error:
                 fields += [
                     FieldProblem(path=f"{task['id']}.{'.'.join(map(str, e['loc']))}", message=e["msg"])
                     for e in error.errors()
                 ]
                 continue
-            for problem in self._policy.problems(self.build.project, limits, host_memory(), host_cpus()):
-                fields.append(FieldProblem(path=f"{task['id']}.{problem.path}", message=problem.message))
+            for found in self._policy.problems(self.build.project, limits, host_memory(), host_cpus()):
+                fields.append(FieldProblem(path=f"{task['id']}.{found.path}", message=found.message))
         if not fields:
             return None
         return Problem(code="refused_by_policy", message="this host will not run these tasks", fields=fields)

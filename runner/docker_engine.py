@@ -19,7 +19,7 @@ from samovar import wire
 from runner import seccomp
 from runner.engine import ContainerState
 from runner.errors import EngineError, ImageMissing
-from runner.spec import HOME, MANAGED, OPEN_FILES, PIDS, RUNNER, ContainerSpec
+from runner.spec import HOME, HOSTNAME, MANAGED, OPEN_FILES, RUNNER, ContainerSpec
 
 log = structlog.get_logger()
 
@@ -28,7 +28,8 @@ _NO_TIMEOUT: Any = None
 _GONE = (404, 409, 304)
 #: The bridge for `network="open"`: containers on it reach out, not each other.
 _OPEN_NETWORK = "samovar-open"
-_TMPFS = "rw,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode}"
+#: exec: compiled programs and unpacked libraries start from scratch; noexec is no boundary (memfd).
+_TMPFS = "rw,exec,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode}"
 
 
 class DockerEngine:
@@ -49,7 +50,7 @@ class DockerEngine:
                 memswap_limit=spec.key.memory,
                 cpu_period=100_000,
                 cpu_quota=max(1_000, int(spec.key.cpu * 100_000)),
-                pids_limit=PIDS,
+                pids_limit=spec.key.pids,
                 ulimits=[
                     Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
                     Ulimit(name="core", soft=0, hard=0),
@@ -59,6 +60,8 @@ class DockerEngine:
                 security_opt=["no-new-privileges", f"seccomp={seccomp.profile()}"],
                 read_only=True,
                 network_mode=self._network(spec.key.network),
+                # on a network of its own the engine says where the host name is
+                extra_hosts=None if spec.key.network == "open" else {HOSTNAME: "127.0.0.1"},
                 # no shared /dev/shm or message queue file system; the tmpfs below takes the former's place
                 ipc_mode="none",
                 log_config=LogConfig(type="none"),
@@ -69,9 +72,9 @@ class DockerEngine:
             self._client.create_container(
                 image=spec.key.image,
                 name=spec.name,
-                hostname="task",
+                hostname=HOSTNAME,
                 user=f"{wire.TASK_UID}:{wire.TASK_UID}",
-                environment={"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8"},
+                environment=spec.key.environment,
                 labels=spec.labels,
                 host_config=host_config,
                 stdin_open=False,
@@ -129,8 +132,7 @@ class DockerEngine:
         self._client.close()
 
     def _tmpfs(self, spec: ContainerSpec) -> dict[str, str]:
-        size = spec.key.scratch
-        scratch = _TMPFS.format(size=size, inodes=16_384, mode="1777")
+        scratch = _TMPFS.format(size=spec.key.scratch, inodes=spec.key.inodes, mode="1777")
         home = f"{scratch},uid={wire.TASK_UID},gid={wire.TASK_UID}"
         return {"/tmp": scratch, HOME: home, "/dev/shm": scratch}
 

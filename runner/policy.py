@@ -11,7 +11,12 @@ from samovar import wire
 
 from coordinator.wire import Duration, FieldProblem, Memory, TaskLimits
 from runner.errors import Rejected, RunnerError
+from runner.machines import Machine, sized
 
+#: What a task may have at most where the policy says nothing: enough for any program, and no fork bomb of the host.
+MOST_PIDS = 4096
+#: What it gets without a word.
+USUAL_PIDS = 128
 #: Where nothing may be mounted: what the container itself needs.
 _TAKEN = ("/", "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/run", "/tmp", "/var")
 _OURS = (wire.IMAGE_CODE, "/opt/samovar", "/home", "/root", "/boot")
@@ -38,6 +43,8 @@ class Limits(_Strict):
     memory: Memory | None = None
     cpu: float | None = Field(default=None, gt=0)
     timeout: Duration | None = None
+    pids: int | None = Field(default=None, ge=16)
+    scratch: Memory | None = None
 
 
 class Policy(_Strict):
@@ -46,6 +53,7 @@ class Policy(_Strict):
     mounts: dict[str, Mount] = Field(default_factory=dict)
     network: Network = Network()
     limits: Limits = Limits()
+    machines: dict[str, Machine] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | None) -> Policy:
@@ -72,6 +80,19 @@ class Policy(_Strict):
         """The most memory one task may ask for, where the host gives `host` bytes in all."""
         return min(host, self.limits.memory or host)
 
+    def size(self, options: dict[str, Any]) -> str | None:
+        """Puts the memory and cpu of a named machine into a task's options; what is wrong with its name, if so."""
+        return sized(options, self.machines)
+
+    def pids(self, limits: TaskLimits) -> int:
+        """How many processes and threads a task's container gets."""
+        return limits.pids or min(USUAL_PIDS, self.limits.pids or USUAL_PIDS)
+
+    def scratch(self, limits: TaskLimits) -> int:
+        """Bytes of each scratch file system: half of the memory where the task doesn't say."""
+        usual = max(16 * 1024**2, limits.memory // 2)
+        return limits.scratch or min(usual, self.limits.scratch or usual)
+
     def problems(self, project: str, limits: TaskLimits, host_memory: int, host_cpus: int) -> list[FieldProblem]:
         """Why this host will not run a task with `limits`: empty where it will."""
         found: list[FieldProblem] = []
@@ -90,6 +111,16 @@ class Policy(_Strict):
         longest = self.limits.timeout
         if longest is not None and limits.timeout > longest:
             refuse("timeout", f"{limits.timeout:g} s is longer than the policy's {longest:g} s")
+        most_pids = self.limits.pids or MOST_PIDS
+        if limits.pids is not None and limits.pids > most_pids:
+            refuse("pids", f"{limits.pids} is more than a task may have here; ask for at most {most_pids}")
+        scratch, largest = limits.scratch or 0, self.limits.scratch
+        if scratch > limits.memory:
+            has = f"the task's memory, {_mib(limits.memory)}, out of which it comes"
+            refuse("scratch", f"{_mib(scratch)} is more than {has}")
+        if largest is not None and scratch > largest:
+            what = f"{_mib(scratch)} is more than a task may have here"
+            refuse("scratch", f"{what}; ask for at most {_mib(largest)}")
         self._network(limits.network, refuse)
         if limits.trust != "project":
             refuse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 
 from coordinator.wire import Assignment, TaskLimits
@@ -15,7 +16,7 @@ PROJECT = "samovar.project"
 KEY = "samovar.key"
 
 HOME = "/home/task"
-PIDS = 128
+HOSTNAME = "task"
 OPEN_FILES = 4096
 
 
@@ -31,6 +32,10 @@ class ContainerKey:
     #: (host path, target, read-only)
     mounts: tuple[tuple[str, str, bool], ...]
     trust: str
+    #: Processes and threads.
+    pids: int
+    #: Bytes that /tmp, the home folder and /dev/shm may each hold; the pages count against the memory.
+    scratch: int
 
     @classmethod
     def of(cls, assignment: Assignment, policy: Policy, memory: int, cpus: int) -> ContainerKey:
@@ -46,6 +51,8 @@ class ContainerKey:
             network=limits.network,
             mounts=tuple((str(path), target, read_only) for path, target, read_only in mounts),
             trust=limits.trust,
+            pids=policy.pids(limits),
+            scratch=policy.scratch(limits),
         )
 
     @property
@@ -54,9 +61,14 @@ class ContainerKey:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
-    def scratch(self) -> int:
-        """Bytes that /tmp may hold; the pages count against the container's memory."""
-        return max(16 * 1024**2, self.memory // 2)
+    def inodes(self) -> int:
+        """Files and folders of each scratch file system: a tmpfs without such a limit takes any number."""
+        return max(16_384, self.scratch // 8192)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the container's processes begin with. SAMOVAR_CPUS: whole processors, for libraries that ask."""
+        return {"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8", "SAMOVAR_CPUS": str(max(1, math.ceil(self.cpu)))}
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,7 @@ class Container:
                 "tags": a.tags,
                 "trace_id": a.trace_id,
             },
+            "start": a.limits.start,
             "payload": a.payload,
             "checkpoints": [c.model_dump() for c in a.checkpoints],
             "checkpoints_complete": a.checkpoints_complete,

@@ -105,6 +105,12 @@ class TaskOptions(BaseModel):
     on_event: list[EventOptions] = Field(default_factory=list, max_length=50)
     total_timeout: float | None = Field(None, gt=0)
     on_failure: str | None = None
+    start: Literal["auto", "fork", "fresh"] = "auto"
+    pids: int | None = Field(None, ge=16, le=32_768)
+    #: Bytes of each scratch file system; None: half of the memory.
+    scratch: int | None = Field(None, ge=1024**2, le=MAX_MEMORY)
+    #: The size that memory and cpu come from, by its name on the host that built the deployment.
+    machine: str | None = Field(None, max_length=64)
 
 
 class IndexedTask(BaseModel):

@@ -25,6 +25,11 @@ class TaskLimits(BaseModel):
     network: str | list[str] = "none"
     mounts: dict[str, str] = Field(default_factory=dict)
     trust: str = "project"
+    start: Literal["auto", "fork", "fresh"] = "auto"
+    #: Processes and threads; None: the host's number.
+    pids: int | None = None
+    #: Bytes of each scratch file system; None: half of the memory.
+    scratch: int | None = None
 
 
 class StoredValue(BaseModel):

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from samovar.calling.items import Item
     from samovar.declare.cron import Cron
     from samovar.declare.events import Event
-    from samovar.declare.options import Retry
     from samovar.declare.queues import Queue
+    from samovar.declare.retry import Retry
     from samovar.declare.webhooks import Webhook
     from samovar.errors import (
         Abort,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from samovar.running.checkpoints import checkpoint
+    from samovar.running.exits import on_exit
     from samovar.running.run import CurrentRun, current_run
     from samovar.running.waits import wait
     from samovar.tasks import Task, task
@@ -81,6 +82,7 @@ __all__ = [
     "Webhook",
     "checkpoint",
     "current_run",
+    "on_exit",
     "task",
     "wait",
 ]
@@ -94,12 +96,13 @@ _HOMES = {
     "Event": "declare.events",
     "Item": "calling.items",
     "Queue": "declare.queues",
-    "Retry": "declare.options",
+    "Retry": "declare.retry",
     "RunHandle": "calling.client",
     "Task": "tasks",
     "Webhook": "declare.webhooks",
     "checkpoint": "running.checkpoints",
     "current_run": "running.run",
+    "on_exit": "running.exits",
     "task": "tasks",
     "wait": "running.waits",
 }

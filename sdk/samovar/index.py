@@ -4,9 +4,9 @@ Run inside the built image, never on the host, because it imports the project's 
 
     python -I /opt/samovar/sdk/samovar/index.py --manifest /opt/samovar/manifest.json
 
-The last line of stdout is one JSON document: the index, with exit code 0, or `{"error": {"code", "message",
-"fields"}}`, with exit code 1. What the modules print goes to stderr. Codes: `manifest`, `missing_module`,
-`syntax_error`, `import_error`, `no_tasks`, `duplicate_task`, `bad_option`.
+The last line of stdout is one JSON document: the index (with `notices` for whoever deploys), exit code 0, or
+`{"error": {"code", "message", "fields"}}`, with exit code 1. What the modules print goes to stderr. Codes:
+`manifest`, `missing_module`, `syntax_error`, `import_error`, `no_tasks`, `duplicate_task`, `bad_option`.
 """
 
 from __future__ import annotations
@@ -20,64 +20,11 @@ if not __package__ and __name__ == "__main__":  # run by its path: isolated mode
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from samovar import wire
+from samovar.environment.modules import CannotIndex, Field, import_modules, read_manifest
 from samovar.errors import OptionError
 
-Field = dict[str, str]
-
-
-class CannotIndex(Exception):
-    """The index can't be made; `problem` is what a person has to put right."""
-
-    def __init__(self, code: str, message: str, fields: list[Field] | None = None) -> None:
-        super().__init__(message)
-        self.problem = {"code": code, "message": message, "fields": fields or []}
-
-
-def read_manifest(path: str) -> dict[str, Any]:
-    """`{"project", "modules", "defaults"}` of an image. Raises CannotIndex."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
-        modules = manifest["modules"]
-        if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
-            raise TypeError("modules is a list of names")
-        return {"project": manifest["project"], "modules": modules, "defaults": manifest.get("defaults") or {}}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CannotIndex("manifest", f"{path} can't be read: {error!r}") from None
-
-
-def import_modules(modules: list[str]) -> None:
-    """Import the project's modules. Raises CannotIndex saying which failed, and where."""
-    from importlib import import_module
-
-    from samovar.values.tracebacks import format_exception
-
-    for module in modules:
-        try:
-            import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name and (module == error.name or module.startswith(error.name + ".")):
-                message = (
-                    f"there is no module {module!r}: check tasks in samovar.toml, and that the file is deployed"
-                )
-                raise CannotIndex(
-                    "missing_module", message, [{"path": "project.tasks", "message": message}]
-                ) from None
-            raise CannotIndex(
-                "import_error",
-                f"importing {module!r} failed: there is no module {error.name!r}; add it to the project's "
-                f"requirements\n\n{format_exception(error)}",
-            ) from None
-        except SyntaxError as error:
-            place = f"{error.filename}:{error.lineno}"
-            text = (error.text or "").rstrip()
-            message = f"{place}: {type(error).__name__}: {error.msg}\n    {text.strip()}"
-            raise CannotIndex("syntax_error", message, [{"path": place, "message": error.msg}]) from None
-        except OptionError as error:
-            raise CannotIndex("bad_option", str(error)) from None
-        except (Exception, SystemExit) as error:
-            message = f"importing {module!r} failed: {type(error).__name__}: {error}\n\n{format_exception(error)}"
-            raise CannotIndex("import_error", message) from None
+#: Says to a second try which secrets have placeholders.
+_PLACEHOLDERS = "SAMOVAR_PLACEHOLDERS"
 
 
 def build_index(manifest: dict[str, Any], code: str = wire.IMAGE_CODE) -> dict[str, Any]:
@@ -117,7 +64,11 @@ def build_index(manifest: dict[str, Any], code: str = wire.IMAGE_CODE) -> dict[s
         except OptionError as error:
             problems.append({"path": id, "message": f"{error} ({task.place})"})
             continue
-        options = resolve(task.options, defaults)
+        try:
+            options = resolve(task.options, defaults)
+        except OptionError as error:
+            problems.append({"path": id, "message": f"{error} ({task.place})"})
+            continue
         if options["queue"] is not None:
             options["queue"] = declared[options["queue"]["name"]]
         if (problem := _bad_key(options["concurrency_key"], schema)) is not None:
@@ -208,10 +159,7 @@ def main(arguments: list[str]) -> int:
     os.dup2(2, 1)
     try:
         given = _arguments(arguments)
-        manifest = read_manifest(given["--manifest"])
-        sys.path.insert(0, given["--code"])
-        import_modules(manifest["modules"])
-        document = build_index(manifest, given["--code"])
+        document = _read(given["--manifest"], given["--code"], real, arguments)
         line = json.dumps(document, ensure_ascii=True, allow_nan=False)
     except CannotIndex as error:
         document = {"error": error.problem}
@@ -221,6 +169,73 @@ def main(arguments: list[str]) -> int:
     while data:
         data = data[os.write(real, data) :]
     return 1 if "error" in document else 0
+
+
+def _read(path: str, code: str, real: int, arguments: list[str]) -> dict[str, Any]:
+    """The index, with what is worth a word to whoever deploys. Raises CannotIndex."""
+    from samovar.environment import forking, generators, interpreter, variables
+
+    manifest = read_manifest(path)
+    before = forking.descriptors()
+    interpreter.prepare(code, manifest)
+    with generators.watching(), variables.watching() as reads:
+        try:
+            import_modules(manifest["modules"])
+        except CannotIndex as error:
+            _try_with_placeholders(error, reads, code, manifest, real, arguments)
+    document = build_index(manifest, code)
+    document["notices"] = notices(document["tasks"], reads, before, code)
+    return document
+
+
+def notices(tasks: list[dict[str, Any]], reads: Any, before: set[int], code: str) -> list[str]:
+    """What the modules have made at import that decides how runs start, and what to do about it."""
+    from samovar.environment import forking, generators, starts
+
+    found = [starts.generator_notice(stuck) for stuck in generators.find()]
+    secrets = {name for task in tasks for name in task["options"]["secrets"]}
+    culprits = [*forking.culprits(before, code), *reads.of(secrets)]
+    concerned = [task["id"] for task in tasks if task["options"]["start"] == "auto"]
+    if culprits and concerned:
+        found.append(starts.fresh_notice(culprits))
+    return found
+
+
+def _try_with_placeholders(
+    error: CannotIndex, reads: Any, code: str, manifest: dict[str, Any], real: int, arguments: list[str]
+) -> None:
+    """Begins again with something in the place of each secret, where that may be why the import failed.
+
+    Raises CannotIndex where it is not, or was done.
+    """
+    from samovar.environment import variables
+
+    names = variables.secret_names(code) | set(manifest["defaults"].get("secrets") or [])
+    unset = {name for name in names if name not in os.environ}
+    wanted = unset if reads.all else unset & reads.missing
+    if wanted and _PLACEHOLDERS not in os.environ:
+        os.environ.update({name: variables.placeholder(name) for name in unset})
+        os.environ[_PLACEHOLDERS] = ",".join(sorted(unset))
+        sys.stderr.flush()
+        os.dup2(real, 1)
+        os.execv(sys.executable, [sys.executable, "-I", os.path.abspath(__file__), *arguments])
+    missing = error.cause.args[0] if isinstance(error.cause, KeyError) and error.cause.args else None
+    if missing in reads.missing:
+        message = (
+            f"os.environ has no {missing!r}, which a module reads when it is imported: give it in samovar.toml, "
+            f'[env] {missing} = "..."; or, where it is a secret, name it in @task(secrets=[{missing!r}]), and read '
+            "it inside of the task"
+        )
+        raise CannotIndex("import_error", f"{message}\n\n{error}", cause=error.cause)
+    if _PLACEHOLDERS in os.environ:
+        names_text = os.environ[_PLACEHOLDERS].replace(",", ", ")
+        raise CannotIndex(
+            "import_error",
+            f"{error}\n\nWhile the tasks are read, text such as {variables.placeholder('NAME')!r} stands for the "
+            f"secrets ({names_text}): read them inside of tasks where that won't do",
+            cause=error.cause,
+        )
+    raise error
 
 
 if __name__ == "__main__":

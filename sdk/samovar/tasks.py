@@ -7,8 +7,9 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, overload
 
-from samovar.declare.options import ExceptionTypes, Retry, check
+from samovar.declare.options import check
 from samovar.declare.registry import registry
+from samovar.declare.retry import ExceptionTypes, Retry
 from samovar.errors import OptionError
 
 if TYPE_CHECKING:
@@ -216,6 +217,10 @@ def task(
     concurrency_key: str | None = None,
     total_timeout: float | str | None = None,
     on_failure: str | Task[Any] | None = None,
+    start: str | None = None,
+    pids: int | None = None,
+    scratch: int | str | None = None,
+    machine: str | None = None,
 ) -> Callable[[Callable[..., R]], Task[R]]: ...
 
 
@@ -233,6 +238,12 @@ def task(function: Any = None, /, *, id: str | None = None, **options: Any) -> A
                   waits and time in line; default: none
         ttl       how long a run may wait to begin before it expires; default: for ever
         priority  seconds of head start before other runs; default 0
+        machine   a size by name, such as "small": its memory and cpu, where these are not given
+        start     "auto" (default): a run is forked from a process that has imported the project, where all that the
+                  modules have made survives that, else it starts a Python of its own; or "fork", or "fresh"
+        pids      how many processes and threads its container may have; default 128
+        scratch   "512m" or bytes that /tmp, the home folder and /dev/shm may each hold, out of the memory; default:
+                  half of it
         warm      whether a container is kept for the next run; default True
         network   "none" (default), "public", "open", or ["host:port", ...]
         secrets   names of the project's secrets to put into the environment

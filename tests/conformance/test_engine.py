@@ -19,6 +19,8 @@ from runner.spec import ContainerKey, ContainerSpec
 from tests.fakes import FakeEngine
 from tests.waiting import eventually
 
+MIB = 1024**2
+
 
 @dataclass
 class Bench:
@@ -31,7 +33,7 @@ class Bench:
 
     def spec(self, image: str | None = None, runner: str | None = None) -> ContainerSpec:
         key = ContainerKey(
-            "tests", image or self.image, 64 * 1024**2, 0.5, network="none", mounts=(), trust="project"
+            "tests", image or self.image, 64 * MIB, 0.5, "none", (), trust="project", pids=128, scratch=32 * MIB
         )
         return ContainerSpec(f"samovar-test-{uuid.uuid4().hex[:12]}", runner or self.runner, key, str(self.sockets))
 
@@ -162,7 +164,7 @@ def test_the_hardening_is_what_docker_says(bench: Bench) -> None:
     assert not host["Privileged"]
     assert host["ReadonlyRootfs"]
     assert host["NetworkMode"] == "none"
-    assert host["Memory"] == host["MemorySwap"] == 64 * 1024**2
+    assert host["Memory"] == host["MemorySwap"] == 64 * MIB
     assert host["PidsLimit"] == 128
     assert host["IpcMode"] == "none"
     assert host["LogConfig"]["Type"] == "none"

@@ -9,153 +9,26 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
+from samovar.declare.numbers import duration, is_int, is_number, memory
 from samovar.declare.queues import Queue, check_name
+from samovar.declare.retry import Retry
 from samovar.errors import OptionError
-from samovar.values.units import format_memory, parse_duration, parse_memory
+from samovar.values.units import format_memory, parse_memory
 
-#: The smallest memory a task may ask for: below it Python itself does not start reliably.
-SMALLEST_MEMORY = 32 * 1024**2
+#: Process 1, the process that holds the modules, the run, and a few that it starts.
+FEWEST_PIDS = 16
+SMALLEST_SCRATCH = 1024**2
 
 #: Top directories of a container that no mount may hide.
 _SYSTEM = frozenset(
     ["app", "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "root", "run", "sbin", "sys", "usr"]
 )
 
-ExceptionTypes = tuple[type[BaseException], ...]
-
 _HOST_PORT = re.compile(r"[A-Za-z0-9_.-]+:\d{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 #: A field of the payload: names joined by dots.
 _PATH = re.compile(r"[^.\s]+(?:\.[^.\s]+)*")
 _SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-
-
-class Retry:
-    """When a failed attempt is followed by another, and after what delay.
-
-    The delay before attempt n+1 is `min_delay * factor ** (n - 1)`, at most `max_delay`, with full jitter
-    where `jitter` is on. `retry_on`: only these exceptions are retried; `give_up_on`: these never are.
-    `oom_memory`: memory of the next attempt after one that ran out of memory. Raises OptionError.
-    """
-
-    __slots__ = (
-        "factor",
-        "give_up_on",
-        "jitter",
-        "max_attempts",
-        "max_delay",
-        "min_delay",
-        "oom_memory",
-        "retry_on",
-    )
-
-    def __init__(
-        self,
-        max_attempts: int = 3,
-        factor: float = 2.0,
-        min_delay: float | str = 1.0,
-        max_delay: float | str = 60.0,
-        jitter: bool = True,
-        retry_on: type[BaseException] | ExceptionTypes | None = None,
-        give_up_on: type[BaseException] | ExceptionTypes = (),
-        oom_memory: int | str | None = None,
-    ) -> None:
-        if not _is_int(max_attempts) or not 1 <= max_attempts <= 1000:
-            raise OptionError(f"Retry(max_attempts={max_attempts!r}): give a whole number from 1 to 1000")
-        if not _is_number(factor) or not 1 <= factor <= 100:
-            raise OptionError(f"Retry(factor={factor!r}): give a number from 1 to 100")
-        self.max_attempts = max_attempts
-        self.factor = float(factor)
-        self.min_delay = _duration("Retry(min_delay", min_delay, 0, 30 * 86400)
-        self.max_delay = _duration("Retry(max_delay", max_delay, 0, 30 * 86400)
-        if self.max_delay < self.min_delay:
-            raise OptionError(
-                f"Retry(max_delay={max_delay!r}) is shorter than min_delay={min_delay!r}: raise max_delay"
-            )
-        if not isinstance(jitter, bool):
-            raise OptionError(f"Retry(jitter={jitter!r}): give True or False")
-        self.jitter = jitter
-        self.retry_on = None if retry_on is None else _exceptions("retry_on", retry_on)
-        self.give_up_on = _exceptions("give_up_on", give_up_on)
-        self.oom_memory = None if oom_memory is None else _memory("Retry(oom_memory", oom_memory)
-
-    def __repr__(self) -> str:
-        return f"Retry({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
-
-    def describe(self) -> dict[str, Any]:
-        """What the coordinator applies, as it stands in the index."""
-        return {
-            "max_attempts": self.max_attempts,
-            "factor": self.factor,
-            "min_delay": self.min_delay,
-            "max_delay": self.max_delay,
-            "jitter": self.jitter,
-            "oom_memory": self.oom_memory,
-        }
-
-    def verdict(self, error: BaseException) -> dict[str, Any]:
-        """`{"allowed", "after"}`: what `error` says about trying again; the coordinator counts the attempts."""
-        return verdict(error, self)
-
-
-def verdict(error: BaseException, retry: Retry | None = None) -> dict[str, Any]:
-    """What `error` says about trying again under `retry`: `{"allowed": bool, "after": seconds or None}`."""
-    from samovar.errors import Abort, RetryAfter, SamovarError
-
-    if isinstance(error, Abort):
-        return {"allowed": False, "after": None}
-    if isinstance(error, RetryAfter):
-        return {"allowed": True, "after": error.delay}
-    if retry is not None:
-        if isinstance(error, retry.give_up_on):
-            return {"allowed": False, "after": None}
-        if retry.retry_on is not None:
-            return {"allowed": isinstance(error, retry.retry_on), "after": None}
-    allowed = error.retryable if isinstance(error, SamovarError) else True
-    return {"allowed": allowed, "after": None}
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
-
-
-def _exceptions(name: str, value: object) -> ExceptionTypes:
-    kinds = value if isinstance(value, tuple) else (value,)
-    for kind in kinds:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise OptionError(
-                f"Retry({name}=...): {kind!r} is not an exception class; give a tuple such as (TimeoutError,)"
-            )
-    return kinds
-
-
-def _duration(name: str, value: object, least: float, most: float) -> float:
-    close = ")" if "(" in name else ""
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise OptionError(f"{name}={value!r}{close}: {error}") from None
-    if not least <= seconds <= most:
-        raise OptionError(f"{name}={value!r}{close}: give a duration from {least:g} s to {most:g} s")
-    return seconds
-
-
-def _memory(name: str, value: object) -> int:
-    close = ")" if "(" in name else ""
-    try:
-        count = parse_memory(value)
-    except ValueError as error:
-        raise OptionError(f"{name}={value!r}{close}: {error}") from None
-    if count < SMALLEST_MEMORY:
-        raise OptionError(
-            f"{name}={value!r}{close} is {format_memory(count)}, less than the least a task may ask for: "
-            f'give "{SMALLEST_MEMORY // 1024**2}m" or more'
-        )
-    return count
 
 
 def _retry(value: object) -> dict[str, Any]:
@@ -171,13 +44,13 @@ def _retry(value: object) -> dict[str, Any]:
 
 
 def _cpu(value: object) -> float:
-    if isinstance(value, (int, float)) and _is_number(value) and 0.01 <= value <= 1024:
+    if isinstance(value, (int, float)) and is_number(value) and 0.01 <= value <= 1024:
         return float(value)
     raise OptionError(f"cpu={value!r}: give a number of CPUs from 0.01 to 1024, such as 0.5 or 2")
 
 
 def _priority(value: object) -> int:
-    if isinstance(value, int) and _is_int(value) and abs(value) <= 10**9:
+    if isinstance(value, int) and is_int(value) and abs(value) <= 10**9:
         return value
     raise OptionError(f"priority={value!r}: give a whole number from -1000000000 to 1000000000")
 
@@ -291,12 +164,45 @@ def _concurrency_key(value: object) -> str:
     )
 
 
+def _start(value: object) -> str:
+    if isinstance(value, str) and value in ("auto", "fork", "fresh"):
+        return value
+    raise OptionError(
+        f'start={value!r}: give "auto", "fork" (a run is forked from a process that has imported the project) or '
+        '"fresh" (each run starts a Python of its own and imports the project anew)'
+    )
+
+
+def _pids(value: object) -> int:
+    if isinstance(value, int) and is_int(value) and FEWEST_PIDS <= value <= 32_768:
+        return value
+    raise OptionError(
+        f"pids={value!r}: give how many processes and threads the container may have, from {FEWEST_PIDS} to 32768"
+    )
+
+
+def _scratch(value: object) -> int:
+    try:
+        count = parse_memory(value)
+    except ValueError as error:
+        raise OptionError(f"scratch={value!r}: {error}") from None
+    if count < SMALLEST_SCRATCH:
+        raise OptionError(f'scratch={value!r} is {format_memory(count)}: give "1m" or more')
+    return count
+
+
+def _machine(value: object) -> str:
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    raise OptionError(f'machine={value!r}: give the name of a size, such as "small"')
+
+
 def _ttl(value: object) -> float | None:
-    return None if value is None else _duration("ttl", value, 0.001, 365 * 86400)
+    return None if value is None else duration("ttl", value, 0.001, 365 * 86400)
 
 
 def _total(value: object) -> float:
-    return _duration("total_timeout", value, 0.1, 365 * 86400)
+    return duration("total_timeout", value, 0.1, 365 * 86400)
 
 
 def _on_failure(value: object) -> str:
@@ -309,9 +215,9 @@ def _on_failure(value: object) -> str:
 #: Every option a task may have besides `id`, and how its value is checked and resolved.
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "retry": _retry,
-    "memory": lambda value: _memory("memory", value),
+    "memory": lambda value: memory("memory", value),
     "cpu": _cpu,
-    "timeout": lambda value: _duration("timeout", value, 0.1, 30 * 86400),
+    "timeout": lambda value: duration("timeout", value, 0.1, 30 * 86400),
     "ttl": _ttl,
     "priority": _priority,
     "warm": _boolean,
@@ -326,6 +232,10 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "concurrency_key": _concurrency_key,
     "total_timeout": _total,
     "on_failure": _on_failure,
+    "start": _start,
+    "pids": _pids,
+    "scratch": _scratch,
+    "machine": _machine,
 }
 
 DEFAULTS: dict[str, Any] = {
@@ -347,6 +257,10 @@ DEFAULTS: dict[str, Any] = {
     "concurrency_key": None,
     "total_timeout": None,
     "on_failure": None,
+    "start": "auto",
+    "pids": None,
+    "scratch": None,
+    "machine": None,
 }
 
 
@@ -361,8 +275,23 @@ def check(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve(own: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """All options of a task: its own, else the project's defaults, else the built-in ones."""
-    return {**DEFAULTS, **defaults, **own}
+    """All options of a task: its own, else the project's defaults, else the built-in ones.
+
+    `machine` says what it decides, `{"name", "sets"}`: the operator's name for a size gives way to memory and cpu
+    that stand beside it. Raises OptionError where two options don't go together.
+    """
+    options = {**DEFAULTS, **defaults, **own}
+    if options["machine"] is not None:
+        beside = own if "machine" in own else {**defaults, **own}
+        sets = [name for name in ("memory", "cpu") if name not in beside]
+        options["machine"] = {"name": options["machine"], "sets": sets}
+    memory_known = options["machine"] is None or "memory" not in options["machine"]["sets"]
+    if memory_known and options["scratch"] is not None and options["scratch"] > options["memory"]:
+        raise OptionError(
+            f"scratch={format_memory(options['scratch'])} is more than memory={format_memory(options['memory'])}, "
+            "out of which it comes: give less, or more memory"
+        )
+    return options
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 if TYPE_CHECKING:
-    from samovar.declare.options import Retry
+    from samovar.declare.retry import Retry
     from samovar.payloads.signature import Signature
 
 

@@ -23,6 +23,8 @@ _READ = 256 * 1024
 _MOST_REQUESTS = 64
 _MOST_BYTES = 2 * wire.MAX_LINE
 _LONGEST_EXTENSION = 30 * 86400
+#: Seconds after its last word that the run's process has: what it gives its own end (`ending.SECONDS`), and some.
+ENDING = 3.0
 
 
 class Attempt:
@@ -31,6 +33,9 @@ class Attempt:
     def __init__(self, assignment: Message, link: Link, selector: selectors.BaseSelector) -> None:
         self.id: str = assignment["attempt"]
         self.assignment = assignment
+        start = assignment.get("start")
+        #: How the run is to begin: "auto", "fork" or "fresh".
+        self.start: str = start if start in ("fork", "fresh") else "auto"
         self.book = LogBook()
         self.pid: int | None = None
         #: Wait status and peak resident bytes of the run's process, once it has ended.
@@ -272,6 +277,8 @@ class Attempt:
             error = wire.error_body("NotSerializable", f"result: {problem}")
             message = {"type": wire.ERROR, "error": error, "retry": {"allowed": False, "after": None}}
         self.last_word = message
+        if self.kill_at is None:
+            self.kill_at = time.monotonic() + ENDING
         self.word_before_cancel = self.cancel is None and message.get("type") in (wire.ERROR, wire.SUSPEND)
 
     def _hear_log(self, message: Message) -> None:

@@ -77,13 +77,50 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def wipe(folders: list[str]) -> int:
-    """Empty these folders; how many entries could not be removed."""
-    return sum(_empty(folder) for folder in folders)
+#: Of what the imports have made in a scratch folder, by its path below it: what tells that it is as it was.
+Kept = dict[str, tuple[int, ...]]
+#: More than this is not remembered, and so not kept.
+_MOST_KEPT = 10_000
 
 
-def _empty(folder: str) -> int:
-    """Empty one folder, whatever permissions, depth and names a run has left in it.
+def kept(folders: list[str]) -> dict[str, Kept]:
+    """What is in the scratch folders before any run: the modules made it, and may come back to it in each run."""
+    return {folder: found for folder in folders if (found := _look(folder))}
+
+
+def _look(folder: str) -> Kept:
+    found: Kept = {}
+    for path, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            full = os.path.join(path, name)
+            with suppress(OSError):
+                entry = os.lstat(full)
+                size = 0 if stat.S_ISDIR(entry.st_mode) else entry.st_size
+                found[os.path.relpath(full, folder)] = (entry.st_ino, entry.st_mode, size, entry.st_mtime_ns)
+        if len(found) > _MOST_KEPT:
+            return {}
+    return found
+
+
+def wipe(folders: list[str], made: dict[str, Kept] | None = None) -> int:
+    """Empty these folders but for what was `made` at import; how many entries are not as they should be.
+
+    What a run has changed of the latter counts: the next one would find it.
+    """
+    wrong = 0
+    for folder in folders:
+        before = (made or {}).get(folder)
+        if before is None:
+            wrong += _empty(folder, set())
+            continue
+        wrong += _empty(folder, {path.partition("/")[0] for path in before})
+        now = _look(folder)
+        wrong += sum(1 for path in {*before, *now} if before.get(path) != now.get(path))
+    return wrong
+
+
+def _empty(folder: str, spared: set[str]) -> int:
+    """Empty one folder but for some entries, whatever permissions, depth and names a run has left in it.
 
     A folder inside is emptied by moving its own folders up beside it, so that depth costs neither
     recursion nor descriptors nor a path too long for the kernel.
@@ -102,7 +139,7 @@ def _empty(folder: str) -> int:
                 if name.startswith("user."):
                     os.removexattr(top, name)
         while True:
-            names = [name for name in os.listdir(top) if name not in failed]
+            names = [name for name in os.listdir(top) if name not in failed and name not in spared]
             if not names:
                 return len(failed)
             for name in names:

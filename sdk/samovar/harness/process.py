@@ -1,8 +1,7 @@
 """The process of one run: forked from the zygote, runs one task once, reports, and exits.
 
-It ends by `os._exit` right after its last word: atexit hooks and threads that a task leaves behind do not
-run on. SIGTERM (a cancel, a timeout) raises `Canceled` in the main thread, so that `finally` blocks run in the
-grace time.
+After its last word, what wants to be done at the end of a process has a little time (see ending.py). SIGTERM (a
+cancel, a timeout) raises `Canceled` in the main thread, so that `finally` blocks run in the grace time.
 """
 
 from __future__ import annotations
@@ -12,22 +11,33 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
-from typing import Any, NoReturn
+import time
+from collections.abc import Sequence
+from typing import Any, Callable, NoReturn
 
 from samovar import wire
 from samovar.errors import Canceled, InvalidPayload, Suspend
-from samovar.harness import kernel
+from samovar.harness import ending, kernel
 from samovar.harness.logs import LEVELS, cut
-from samovar.harness.settings import Settings
 from samovar.harness.store import WireStore
 
 _store: WireStore | None = None
 
 
-def main(settings: Settings, connection: int, out: int, err: int) -> NoReturn:
-    """Become the run's process, run the task that process 1 names, and exit."""
+def main(
+    descriptors: Sequence[int],
+    load: Callable[[], None] | None = None,
+    notice: str | None = None,
+) -> NoReturn:
+    """Become the run's process, run the task that process 1 names, and exit.
+
+    `descriptors`: the socket to process 1, stdout, stderr. `load` imports the project, in a process that is no
+    fork; `notice` is a line for the log.
+    """
     global _store
+    connection, out, err = descriptors
+    if load is None:
+        ending.forget_imports()
     os.setsid()
     kernel.die_with_parent(signal.SIGKILL)
     kernel.set_dumpable(True)  # before oom_score_adj: /proc belongs to root in a process that is not dumpable
@@ -35,6 +45,7 @@ def main(settings: Settings, connection: int, out: int, err: int) -> NoReturn:
     for source, target in ((out, 1), (err, 2)):
         os.dup2(source, target)
         os.close(source)
+    os.set_inheritable(connection, False)
     store = _store = WireStore(socket.socket(fileno=connection))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_terminate)
@@ -42,7 +53,9 @@ def main(settings: Settings, connection: int, out: int, err: int) -> NoReturn:
     suspended = False
     try:
         assignment = store.receive()
-        _prepare(settings, assignment)
+        if notice:
+            _say(notice, "info")
+        _prepare(assignment, load)
         task = _find_task(assignment["run"]["task"])
         last_word = {"type": wire.RESULT, "value": _execute(task, assignment, store)}
     except BaseException as error:
@@ -52,25 +65,30 @@ def main(settings: Settings, connection: int, out: int, err: int) -> NoReturn:
     if not store.owned:
         os._exit(0 if last_word["type"] == wire.RESULT else 1)  # a fork of the task that ran on to here
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _flush()
     try:
         store.send(last_word)
-    except OSError:
-        os._exit(1)  # process 1 is gone
+        ending.end(_say)
+    except BaseException:  # process 1 is gone, or the end itself failed: the last word has been said, or can't be
+        os._exit(1)
     os._exit(0)
 
 
-def _prepare(settings: Settings, assignment: wire.Message) -> None:
-    """What must differ from run to run: environment, random numbers, the working folder."""
+def _prepare(assignment: wire.Message, load: Callable[[], None] | None) -> None:
+    """What must differ from run to run: variables, random numbers."""
     os.environ.update(assignment.get("environment") or {})
-    numpy_random = sys.modules.get("numpy.random")  # Python's own random is reseeded by the fork
-    if numpy_random is not None:
-        numpy_random.seed()
-    home = os.environ.get("HOME", "")
-    for folder in (home if home != "/" else "", *settings.scratch, "/tmp"):
-        if folder and os.access(folder, os.W_OK | os.X_OK):
-            os.chdir(folder)
-            return
+    if load is not None:
+        load()
+        return
+    from samovar.environment import generators
+
+    generators.reseed()
+
+
+def _say(text: str, level: str = "warning") -> None:
+    """A line of the run's log that is Samovar's own."""
+    if _store is not None:
+        line = {"at": time.time(), "level": level, "logger": "samovar", "message": cut(text)}
+        _store.send({"type": wire.LOG, "lines": [line]})
 
 
 def _find_task(id: str) -> Any:
@@ -162,27 +180,26 @@ def _on_terminate(number: int, frame: Any) -> None:
 
 def _describe(error: BaseException, task: Any) -> wire.Message:
     """An `error` message: what happened, where, and whether trying again may help."""
-    from samovar.declare.options import verdict
+    from samovar.declare.retry import verdict
+    from samovar.environment.modules import CannotIndex
     from samovar.values import tracebacks
+    from samovar.values.hints import with_hint
 
     reason = wire.REASON_REJECTED if isinstance(error, InvalidPayload) else wire.REASON_EXCEPTION
-    message = tracebacks.describe(error)
+    message = with_hint(error)
     if isinstance(error, SystemExit):
         message = (
             f"the task called sys.exit({'' if error.code is None else repr(error.code)}) before it returned; "
             "return a value to complete, or raise samovar.Abort to fail without a retry"
         )
+    if isinstance(error, CannotIndex):  # in an interpreter of its own, which imports the project itself
+        text = str(error)
+        body = wire.error_body("ImportError", text.partition("\n\n")[0], traceback=text)
+        return {"type": wire.ERROR, "error": body, "retry": {"allowed": False, "after": None}}
     body = wire.error_body(
         type(error).__qualname__, message, reason=reason, traceback=tracebacks.format_exception(error)
     )
     return {"type": wire.ERROR, "error": body, "retry": verdict(error, getattr(task, "retry", None))}
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # the task may have closed or replaced it
-            stream.flush()
-    logging.shutdown()
 
 
 class RunHandler(logging.Handler):

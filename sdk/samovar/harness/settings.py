@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from samovar import wire
 
@@ -37,3 +38,15 @@ class Settings:
                 self.scratch.append(home)
         else:
             self.scratch = []
+
+    def describe(self) -> dict[str, Any]:
+        """For a process that is started by this one."""
+        return dict(vars(self))
+
+    @classmethod
+    def described(cls, given: Mapping[str, Any]) -> Settings:
+        """The settings that `describe` has told."""
+        made = cls.__new__(cls)
+        names = ("socket", "code", "manifest", "disconnect_limit", "is_first", "scratch")
+        vars(made).update({name: given[name] for name in names})
+        return made

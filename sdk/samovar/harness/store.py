@@ -15,7 +15,7 @@ _READ = 256 * 1024
 
 
 class WireStore:
-    """The Store (see samovar.context) of a run in a container. Any thread may call it."""
+    """The Store (see samovar.running.run) of a run in a container. Any thread may call it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection

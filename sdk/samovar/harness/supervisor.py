@@ -53,6 +53,7 @@ class Supervisor:
         self._import_bytes = 0
         self._splitters: dict[str, LineSplitter] = {}
         self._standing: tuple[object, ...] = ()
+        self._kept: dict[str, cleanup.Kept] = {}
 
     # ------------------------------------------------------------ start
 
@@ -119,6 +120,12 @@ class Supervisor:
     def _advance(self, attempt: Attempt) -> None:
         if attempt.kill_at is not None and time.monotonic() >= attempt.kill_at:
             attempt.kill_at = None
+            if attempt.cancel is None:
+                attempt.book.add(
+                    "samovar",
+                    "warning",
+                    "the run's process did not end by itself, and was ended; its result is kept",
+                )
             self._processes().kill()
         over = (
             attempt.status is not None or self.zygote_died is not None or (attempt.cancel and not attempt.launched)
@@ -201,7 +208,7 @@ class Supervisor:
         self.link.request({"type": wire.STARTED, "attempt": attempt.id})
         descriptors = attempt.open()
         with suppress(OSError):  # where the zygote is dead its end is about to be noted
-            socket.send_fds(self._control, [b"run"], descriptors)
+            socket.send_fds(self._control, [attempt.start.encode()], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -241,6 +248,7 @@ class Supervisor:
         self.import_error = None if error is None else clean_error(error)
         memory = kernel.resident_memory(os.getpid(), self.zygote)
         self._standing = self._stand()
+        self._kept = cleanup.kept(self.settings.scratch)
         self.link.request({"type": wire.READY, "error": self.import_error, "memory": memory})
         if self.attempt is not None and not self.attempt.concluded:
             self._launch(self.attempt)
@@ -287,7 +295,7 @@ class Supervisor:
         attempt.drain()
         attempt.kill_at = None
         attempt.concluded = True
-        stuck = cleanup.wipe(self.settings.scratch)
+        stuck = cleanup.wipe(self.settings.scratch, self._kept)
         oom_kills = kernel.count_oom_kills() - self._oom_before
         if oom_kills and self.settings.is_first:
             attempt.peak = max(attempt.peak, kernel.highest_memory())

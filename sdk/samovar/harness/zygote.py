@@ -18,10 +18,24 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from samovar.harness import kernel
+from samovar.environment.starts import AUTO, FORK, FRESH, fresh_notice
+from samovar.environment.variables import Reads
+from samovar.harness import fresh, kernel, spawner
 from samovar.harness.settings import Settings
 
 _LONGEST_ERROR = 16 * 1024
+
+
+class Starts:
+    """How the runs of this container begin: `notice` says why not by a fork; `forks` whether a fork is possible."""
+
+    def __init__(self, notice: str | None = None, forks: bool = True) -> None:
+        self.notice = notice
+        self.forks = forks
+
+    def fresh(self, asked: str) -> bool:
+        """Whether a run begins in an interpreter of its own, for what its task says."""
+        return not self.forks or asked == FRESH or (asked != FORK and self.notice is not None)
 
 
 def main(settings: Settings, control: socket.socket, out: int, err: int) -> None:
@@ -30,28 +44,42 @@ def main(settings: Settings, control: socket.socket, out: int, err: int) -> None
     _take_output(out, err)
     _close_others(control.fileno())
     faulthandler.enable(2)  # a segmentation fault leaves its Python stack in the log, in runs as well
-    _say(control, {"ready": _import(settings)})
+    before = dict(os.environ)
+    error, starts = _import(settings)
+    _say(control, {"ready": error})
+    if error is None and starts.notice is not None and not starts.forks:
+        os.environ.clear()
+        os.environ.update(before)
+        spawner.become(settings, control, starts.notice)
     gc.collect()
     gc.freeze()  # what is here now is shared with every run; the collector need not touch its pages
+    serve(control, settings, starts)
+
+
+def serve(control: socket.socket, settings: Settings, starts: Starts) -> None:
+    """Start runs, one after another, until process 1 is gone."""
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 64, 3, socket.MSG_CMSG_CLOEXEC)
         if not data:
             return
-        _run(control, descriptors, settings)
+        _run(control, descriptors, settings, starts, data.decode())
 
 
-def _run(control: socket.socket, descriptors: list[int], settings: Settings) -> None:
+def _run(control: socket.socket, descriptors: list[int], settings: Settings, starts: Starts, asked: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            control.close()
-            from samovar.harness import process
+    if starts.fresh(asked):
+        pid = fresh.spawn(settings, descriptors, starts.notice if asked == AUTO else None)
+    else:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                control.close()
+                from samovar.harness import process
 
-            process.main(settings, *descriptors)
-        finally:
-            os._exit(70)  # process.main does not return
+                process.main(descriptors)
+            finally:
+                os._exit(70)  # process.main does not return
     for descriptor in descriptors:
         os.close(descriptor)
     _say(control, {"forked": pid})
@@ -105,22 +133,35 @@ def _close_others(keep: int) -> None:
                 os.close(int(name))
 
 
-def _import(settings: Settings) -> dict[str, Any] | None:
-    """Import the project's modules; the error, in the wire's shape, where they can't be."""
+def _import(settings: Settings) -> tuple[dict[str, Any] | None, Starts]:
+    """Import the project's modules; the error, in the wire's shape, where they can't be; and how runs begin."""
     import site
 
+    from samovar.environment import forking, generators, interpreter, variables
+    from samovar.environment.modules import CannotIndex, import_modules, read_manifest
     from samovar.harness import process
-    from samovar.index import CannotIndex, import_modules, read_manifest
 
     if sys.flags.no_site:
         site.main()  # only here: what .pth files and sitecustomize do has no place in process 1
     process.capture_logging()
-    error = None
+    error, starts = None, Starts()
     try:
-        modules = read_manifest(settings.manifest)["modules"]
-        sys.path.insert(0, settings.code)
-        import_modules(modules)
-        _prepare_runs()
+        manifest = read_manifest(settings.manifest)
+        known = forking.descriptors()
+        interpreter.prepare(settings.code, manifest)
+        with generators.watching(), variables.watching() as reads:
+            try:
+                import_modules(manifest["modules"])
+            except CannotIndex:
+                secrets = variables.secret_names(settings.code)
+                if not (secrets and (reads.all or secrets & reads.missing)):
+                    raise
+                # with its secrets, which only a run has, the import may work as it did with placeholders
+                starts = Starts(fresh_notice(reads.of(secrets)), forks=False)
+        if starts.notice is None:
+            generators.find()
+            starts = _decide(forking.culprits(known, settings.code), reads)
+            _prepare_runs()
     except CannotIndex as failure:
         text = str(failure)
         error = {"type": "ImportError", "message": text.split("\n\n")[0], "traceback": text, "reason": "exception"}
@@ -130,4 +171,16 @@ def _import(settings: Settings) -> dict[str, Any] | None:
     sys.stdout.flush()
     sys.stderr.flush()
     kernel.set_dumpable(False)
-    return error and {name: value[-_LONGEST_ERROR:] for name, value in error.items()}
+    return error and {name: value[-_LONGEST_ERROR:] for name, value in error.items()}, starts
+
+
+def _decide(culprits: list[str], reads: Reads) -> Starts:
+    """How runs begin, by what the imports have made."""
+    from samovar.declare.registry import registry
+
+    options = [task.options for tasks in registry.values() for task in tasks]
+    secrets = {name for given in options for name in given.get("secrets") or ()}
+    culprits = [*culprits, *reads.of(secrets)]
+    if not culprits:
+        return Starts()
+    return Starts(fresh_notice(culprits), forks=any(given.get("start") == FORK for given in options))

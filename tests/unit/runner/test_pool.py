@@ -54,7 +54,7 @@ class World:
         )  # fmt: skip
 
     async def acquire(self, task: str = "t", memory: int = 100 * MIB, image: str = IMAGE) -> Container:
-        key = ContainerKey("p", image, memory, 1.0, "none", (), "project")
+        key = ContainerKey("p", image, memory, 1.0, "none", (), "project", 128, 16 * MIB)
         container = await self.pool.acquire(self.assignment(task, memory), key)
         ready = SidecarEvent(seq=1, container=container.name, kind="ready", memory=20 * MIB)
         container.tell(ready)
@@ -264,7 +264,7 @@ def test_caps_send_the_surplus_away() -> None:
 def test_the_short_way_takes_what_is_idle_but_not_past_a_run_that_waits() -> None:
     async def story() -> None:
         async with world(FakeEngine(), memory=200 * MIB) as w:
-            key = ContainerKey("p", IMAGE, 100 * MIB, 1.0, "none", (), "project")
+            key = ContainerKey("p", IMAGE, 100 * MIB, 1.0, "none", (), "project", 128, 16 * MIB)
             assert w.pool.take(w.assignment(), key) is None
             first, second = await w.acquire(), await w.acquire()
             await w.pool.release(first, clean=True, memory=20 * MIB)

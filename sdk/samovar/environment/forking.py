@@ -1,0 +1,156 @@
+"""What a process has made that a fork of it would not have, or would share: read from itself after the imports.
+
+A run that is forked has copies of everything in memory, but no thread but its own, and connections, files and
+shared memory in common with every run after it. Where there is something of that, runs start in interpreters of
+their own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+#: Native libraries that start threads of their own, by what their files are called.
+_POOLS = ("gomp", "iomp", "omp", "mkl", "tbb", "openblas", "arrow", "grpc", "ray", "torch", "tensorflow", "polars")
+#: This one ends its threads before a fork and starts new ones when it needs them.
+_FORK_SAFE = {"openblas"}
+_NATIVE = re.compile(r"/(?:lib|_)?([A-Za-z]+)[^/]*\.so[^/]*$")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+
+
+def descriptors() -> set[int]:
+    """The open descriptors of this process, to be told apart from those that come later."""
+    found = {int(name) for name in os.listdir("/proc/self/fd")}
+    return {number for number in found if _target(number) is not None}
+
+
+def culprits(known: set[int], code: str) -> list[str]:
+    """What would not survive a fork, in words; `known` were open before, `code` is the project's folder."""
+    return [*_threads(), *_native_threads(), *_children(), *_open(known), *_shared(), *_process_ids(code)]
+
+
+def _threads() -> list[str]:
+    found = []
+    for thread in threading.enumerate():
+        if thread is threading.main_thread():
+            continue
+        made_of: Any = getattr(thread, "_target", None) or type(thread)
+        where = f"{getattr(made_of, '__module__', '?')}.{getattr(made_of, '__qualname__', '?')}"
+        found.append(f"the thread {thread.name!r} ({where})")
+    return found
+
+
+def _native_threads() -> list[str]:
+    python = {thread.native_id for thread in threading.enumerate()}
+    extra = [name for name in os.listdir("/proc/self/task") if int(name) not in python]
+    if not extra:
+        return []
+    loaded = {match[1].lower() for line in _maps() if (match := _NATIVE.search(line))}
+    pools = sorted({pool for pool in _POOLS if any(pool in name for name in loaded)})
+    if pools and set(pools) <= _FORK_SAFE:
+        return []
+    whose = f" (loaded are {', '.join(pools)})" if pools else ""
+    return [f"{len(extra)} threads of a native library{whose}"]
+
+
+def _children() -> list[str]:
+    found = []
+    for task in os.listdir("/proc/self/task"):
+        for pid in _read(f"/proc/self/task/{task}/children").split():
+            command = _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+            found.append(f"the process {pid} ({command[:80]})")
+    return found
+
+
+def _open(known: set[int]) -> list[str]:
+    mapped = {line.split(None, 5)[-1] for line in _maps() if line.count(" ") > 4}
+    found = []
+    for number in sorted(descriptors() - known):
+        target = _target(number)
+        if target is None or target.startswith(_DEVICES):
+            continue
+        if target.startswith("socket:"):
+            found.append(_socket(number))
+        elif target.startswith(("pipe:", "anon_inode:")):
+            kind = target.removeprefix("anon_inode:").strip("[]").partition(":")[0]
+            found.append({"pipe": "a pipe", "eventpoll": "an event loop"}.get(kind, f"an {kind}"))
+        elif _is_shared_file(number, target, mapped):
+            found.append(f"the open file {target}")
+    return list(dict.fromkeys(found))
+
+
+def _is_shared_file(number: int, target: str, mapped: set[str]) -> bool:
+    """Whether runs would share the place in the file, or what they write to it."""
+    try:
+        mode = os.fstat(number).st_mode
+    except OSError:
+        return False
+    if stat.S_ISDIR(mode):
+        return False
+    flags = re.search(r"flags:\s*(\d+)", _read(f"/proc/self/fdinfo/{number}"))
+    reads_only = flags is not None and int(flags[1], 8) & os.O_ACCMODE == os.O_RDONLY
+    return not (reads_only and target in mapped)  # a mapped file is read without a place in it
+
+
+def _socket(number: int) -> str:
+    with suppress(OSError), socket.socket(fileno=os.dup(number)) as one:
+        with suppress(OSError):
+            peer = one.getpeername()
+            return f"a connection to {_address(peer)}" if peer else "a pair of sockets"
+        with suppress(OSError):
+            if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return f"a listener at {_address(one.getsockname())}"
+    return "a socket"
+
+
+def _address(address: Any) -> str:
+    return ":".join(map(str, address[:2])) if isinstance(address, tuple) else repr(address)
+
+
+def _shared() -> list[str]:
+    found = []
+    for line in _maps():
+        words = line.split(None, 5)
+        if len(words) > 1 and words[1].endswith("s") and "w" in words[1]:
+            path = words[5] if len(words) > 5 else "without a name"
+            found.append(f"memory that processes share ({path.removesuffix(' (deleted)')})")
+    return list(dict.fromkeys(found))
+
+
+def _process_ids(code: str) -> list[str]:
+    """Variables of the project's modules that hold this process's id under a name that says so."""
+    found = []
+    inside = os.path.join(os.path.realpath(code), "")
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if not isinstance(path, str) or not os.path.realpath(path).startswith(inside):
+            continue
+        for variable, value in list(vars(module).items()):
+            if type(value) is int and value == os.getpid() and "pid" in variable.lower():
+                found.append(f"the process id in {name}.{variable}")
+    return found
+
+
+def _target(number: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        return None
+
+
+def _maps() -> list[str]:
+    return _read("/proc/self/maps").splitlines()
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

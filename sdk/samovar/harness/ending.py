@@ -1,0 +1,133 @@
+"""The end of a run's process, after its last word: what still wants to be done gets a little time, and no say.
+
+The result is with process 1 by now. What raises here is a line of the log; what doesn't end is left where it is,
+and named. Process 1 ends the process where not even that works (a handler that is stuck in C, say).
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import signal
+import sys
+import threading
+import time
+import weakref
+from contextlib import suppress
+from typing import Any, Callable
+
+from samovar.values import tracebacks
+
+#: Seconds for all of it, and for the threads that are waited for first.
+SECONDS = 2.0
+_FOR_THREADS = 1.0
+
+
+class _Late(BaseException):
+    """The time is over."""
+
+
+def forget_imports() -> None:
+    """In a fork: what was to be done at the end of the process that it comes from is not this one's to do.
+
+    A hook of an import would take away what the next run needs as well, such as a temporary folder.
+    """
+    atexit._clear()
+    for info in list(weakref.finalize._registry.values()):  # type: ignore[attr-defined]
+        info.atexit = False
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+
+
+def end(say: Callable[[str], None]) -> None:
+    """Does what is left to be done; `say` adds a line to the run's log."""
+    signal.signal(signal.SIGALRM, _on_alarm)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    sys.unraisablehook = _on_unraisable
+    deadline = time.monotonic() + SECONDS
+    steps = _Steps(say, deadline)
+    exits = sys.modules.get("samovar.running.exits")
+    for function in exits.take() if exits is not None else ():
+        steps.do(f"the function {_name(function)}, given to on_exit", function)
+    if threading.active_count() > 1 or "concurrent.futures.thread" in sys.modules:
+        steps.do(_threads, threading._shutdown, seconds=_FOR_THREADS)  # type: ignore[attr-defined]
+    if atexit._ncallbacks():
+        steps.do("a function that atexit was given", atexit._run_exitfuncs)
+    processes = sys.modules.get("multiprocessing.util")
+    if processes is not None:
+        steps.do("the end of multiprocessing", processes._exit_function)
+    for reference in reversed(logging._handlerList[:]):  # type: ignore[attr-defined]
+        handler = reference()
+        if handler is not None:
+            steps.do(f"the log handler {handler!r:.200}", functools.partial(_close, handler))
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
+        steps.do(f"sys.{name}", functools.partial(_flush, stream))
+    steps.over()
+
+
+#: Whether the alarm has rung in this step: what it raises may be caught on its way, as `atexit` does.
+_rang: list[bool] = []
+
+
+class _Steps:
+    """One after another, until the time is over."""
+
+    def __init__(self, say: Callable[[str], None], deadline: float) -> None:
+        self._say, self._deadline = say, deadline
+        self._late: list[str] = []
+
+    def do(self, what: str | Callable[[], str], step: Callable[[], Any], seconds: float | None = None) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            return
+        _rang.clear()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, min(left, seconds or left), 0.05)
+            try:
+                step()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except _Late:
+            pass
+        except BaseException as error:
+            name = what if isinstance(what, str) else what()
+            self._say(f"{name} failed at the end of the run:\n{tracebacks.format_exception(error)}")
+        if _rang:
+            self._late.append(what if isinstance(what, str) else what())
+
+    def over(self) -> None:
+        if self._late:
+            self._say(
+                f"at the end of the run, {'; '.join(self._late)} took longer than the time there is for it "
+                f"({SECONDS:g} s for all); the result is kept, and what was under way is not waited for"
+            )
+
+
+def _on_alarm(number: int, frame: Any) -> None:
+    _rang.append(True)
+    raise _Late
+
+
+def _on_unraisable(unraisable: Any) -> None:
+    if not isinstance(unraisable.exc_value, _Late):
+        sys.__unraisablehook__(unraisable)
+
+
+def _threads() -> str:
+    left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    return f"the thread{'s' if len(left) > 1 else ''} {', '.join(map(repr, left[:5])) or 'of a pool'}"
+
+
+def _close(handler: logging.Handler) -> None:
+    handler.flush()
+    handler.close()
+
+
+def _flush(stream: Any) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # the task may have closed or replaced it
+        stream.flush()
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", None) or repr(function)[:200])

@@ -1,0 +1,50 @@
+"""A run in an interpreter of its own: a plain Python, which imports the project and runs one task.
+
+Where the project's modules make what a fork would not have (see samovar/environment/forking.py), or the task says
+start="fresh". Nothing of process 1's isolation is left in it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+from typing import Any
+
+from samovar.harness.settings import Settings
+
+_SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# by the SDK's own folder, whatever the project has put on its path: then as any `python -c` there
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from samovar.harness import fresh; sys.path.remove(sys.argv[1]); "
+    "fresh.main(sys.argv[2])"
+)
+
+
+def spawn(settings: Settings, descriptors: list[int], notice: str | None) -> int:
+    """Starts the process of a run; its pid. `descriptors`: socket, stdout, stderr."""
+    given = {**settings.describe(), "descriptors": descriptors, "notice": notice}
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, True)
+    arguments = [sys.executable, "-c", _PROGRAM, _SDK, json.dumps(given)]
+    return os.posix_spawn(sys.executable, arguments, dict(os.environ))
+
+
+def main(given: str) -> None:
+    """Runs one task, and exits."""
+    from samovar.environment import interpreter
+    from samovar.environment.modules import import_modules, read_manifest
+    from samovar.harness import process
+
+    described: dict[str, Any] = json.loads(given)
+    settings = Settings.described(described)
+
+    def load() -> None:
+        faulthandler.enable(2)
+        process.capture_logging()
+        manifest = read_manifest(settings.manifest)
+        interpreter.prepare(settings.code, manifest)
+        import_modules(manifest["modules"])
+
+    process.main(described["descriptors"], load, described["notice"])

@@ -1,0 +1,259 @@
+"""How a run begins: forked where that is safe, in an interpreter of its own where it is not, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from samovar import wire
+
+from tests.unit.harness.listener import Container
+
+Make = Callable[..., Container]
+
+#: A line at import in a file tells how often that was.
+HEAD = """
+import os
+from samovar import task
+"""
+
+
+def results(one: Container, task: str, runs: int = 2, **fields: object) -> list[object]:
+    return [one.run(task, f"a{number}", **fields)["result"] for number in range(1, runs + 1)]
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        (
+            "import threading\nstop = threading.Event()\n"
+            "threading.Thread(target=stop.wait, name='beat', daemon=True).start()",
+            "the thread 'beat'",
+        ),
+        ("import socket\none, other = socket.socketpair()", "a pair of sockets"),
+        ("import socket\nlistener = socket.create_server(('127.0.0.1', 0))", "a listener at 127.0.0.1"),
+        ("import asyncio\nloop = asyncio.new_event_loop()", "an event loop"),
+        ("import os\nends = os.pipe()", "a pipe"),
+        ("import tempfile\nfile = tempfile.TemporaryFile()", "the open file"),
+        (
+            "import sqlite3, tempfile\ndb = sqlite3.connect(tempfile.mktemp())\ndb.execute('create table t(x)')",
+            "the open",
+        ),
+        ("import multiprocessing\nlock = multiprocessing.Lock()", "memory that processes share"),
+        ("import mmap\nshared = mmap.mmap(-1, 4096)", "memory that processes share"),
+        ("import os\nPID = os.getpid()", "the process id in job.PID"),
+        ("import subprocess\nchild = subprocess.Popen(['sleep', '600'])", "the process"),
+        (
+            "from concurrent.futures import ThreadPoolExecutor\n"
+            "pool = ThreadPoolExecutor(1)\npool.submit(int).result()",
+            "the thread 'ThreadPoolExecutor",
+        ),
+    ],
+)
+def test_what_a_fork_would_break_starts_each_run_in_an_interpreter_of_its_own(
+    container: Make, made: str, named: str
+) -> None:
+    one = container(
+        f"""
+{made}
+import os
+from samovar import task
+here = os.getpid()
+@task
+def own() -> bool:
+    return here == os.getpid()
+"""
+    )
+    assert results(one, "own") == [True, True]
+    for attempt in ("a1", "a2"):
+        notices = [line for line in one.sidecar.lines(attempt) if line["logger"] == "samovar"]
+        assert len(notices) == 1, notices
+        assert named in notices[0]["message"]
+        assert "start=" in notices[0]["message"]
+        assert notices[0]["level"] == "info"
+
+
+def test_a_plain_project_is_forked(container: Make) -> None:
+    one = container(f"{HEAD}\nhere = os.getpid()\n@task\ndef own() -> bool:\n    return here == os.getpid()")
+    assert results(one, "own") == [False, False]
+    assert one.messages() == []
+
+
+def test_a_logger_of_threads_works_where_each_run_has_its_own(container: Make) -> None:
+    one = container(
+        """
+        import logging, logging.handlers, queue
+        from samovar import task
+        records = queue.SimpleQueue()
+        listener = logging.handlers.QueueListener(records, logging.StreamHandler())
+        listener.start()
+        logging.getLogger("job").addHandler(logging.handlers.QueueHandler(records))
+        @task
+        def speak() -> None:
+            logging.getLogger("job").warning("said in a thread")
+            listener.stop()
+        """
+    )
+    for attempt in ("a1", "a2"):
+        assert one.run("speak", attempt)["outcome"] == wire.COMPLETED
+        assert any("said in a thread" in text for text in one.messages(attempt, "stderr"))
+
+
+@pytest.mark.parametrize(("start", "own"), [("fork", False), ("fresh", True), ("auto", True)])
+def test_the_author_decides_where_he_knows_better(container: Make, start: str, own: bool) -> None:
+    one = container(
+        f"""
+import os, threading
+from samovar import task
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+here = os.getpid()
+@task(start={start!r})
+def own() -> bool:
+    return here == os.getpid()
+"""
+    )
+    assert results(one, "own", start=start) == [own, own]
+    assert bool([text for text in one.messages("a1") if "importing the project" in text]) == (start == "auto")
+
+
+def test_tasks_of_one_project_start_each_in_its_way(container: Make) -> None:
+    one = container(
+        """
+        import os, threading
+        from samovar import task
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        here = os.getpid()
+        @task(start="fork")
+        def forked() -> bool:
+            return here == os.getpid()
+        @task
+        def own() -> bool:
+            return here == os.getpid()
+        """
+    )
+    assert one.run("forked", "a1", start="fork")["result"] is False
+    assert one.run("own", "a2", start="auto")["result"] is True
+    assert one.run("forked", "a3", start="fork")["result"] is False
+
+
+def test_a_fresh_run_says_what_its_import_says(container: Make) -> None:
+    one = container(f"{HEAD}\nprint('imported')\n@task(start='fresh')\ndef f() -> None:\n    print('ran')")
+    for attempt in ("a2", "a3"):
+        one.run("f", attempt, start="fresh")
+        assert one.messages(attempt, "stdout")[-2:] == ["imported", "ran"]
+
+
+def test_a_fresh_run_that_cannot_import_says_so(container: Make, tmp_path: Path) -> None:
+    mark = tmp_path / "once"
+    one = container(
+        f"""
+import os, threading
+from samovar import task
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+if os.path.exists({str(mark)!r}):
+    raise RuntimeError("the second time")
+open({str(mark)!r}, "w").close()
+@task
+def f() -> None: ...
+"""
+    )
+    finish = one.run("f")
+    assert (finish["outcome"], finish["error"]["type"]) == (wire.FAILED, "ImportError")
+    assert "the second time" in finish["error"]["message"]
+    assert "job.py" in finish["error"]["traceback"]
+
+
+GENERATORS = """
+import random
+from samovar import task
+{made}
+@task
+def draw() -> float:
+    return float(draw_one())
+"""
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "generator = random.Random()\ndraw_one = generator.random",
+        "class Dice:\n    generator = random.Random()\ndraw_one = Dice.generator.random",
+        "boxes = [{'one': random.Random()}]\ndef draw_one(): return boxes[0]['one'].random()",
+        "draw_one = random.random",
+        "import numpy\ndraw_one = numpy.random.default_rng().random",
+        "import numpy\ndraw_one = numpy.random.RandomState().random_sample",
+        "import numpy\ndraw_one = numpy.random.random",
+        "import numpy\ndraw_one = numpy.random.Generator(numpy.random.PCG64()).random",
+    ],
+)
+def test_generators_without_a_seed_draw_other_numbers_in_each_run(container: Make, made: str) -> None:
+    one = container(GENERATORS.format(made=made))
+    drawn = results(one, "draw", 3)
+    assert len(set(map(str, drawn))) == 3
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "generator = random.Random(42)\ndraw_one = generator.random",
+        "random.seed(42)\ndraw_one = random.random",
+        "import numpy\ndraw_one = numpy.random.default_rng(42).random",
+        "import numpy\ndraw_one = numpy.random.RandomState(42).random_sample",
+        "import numpy\nnumpy.random.seed(42)\ndraw_one = numpy.random.random",
+    ],
+)
+def test_generators_with_a_seed_keep_to_it(container: Make, made: str) -> None:
+    one = container(GENERATORS.format(made=made))
+    assert len(set(map(str, results(one, "draw", 3)))) == 1
+
+
+def test_what_an_import_leaves_in_scratch_is_there_in_every_run(container: Make) -> None:
+    one = container(
+        """
+        import os, tempfile
+        from samovar import task
+        folder = tempfile.TemporaryDirectory(dir=os.environ["HOME"])
+        with open(os.path.join(folder.name, "model"), "w") as file:
+            file.write("weights")
+        @task
+        def read() -> str:
+            open(os.path.join(os.environ["HOME"], "own"), "w").close()
+            return open(os.path.join(folder.name, "model")).read()
+        @task
+        def spoil() -> None:
+            open(os.path.join(folder.name, "model"), "a").write("more")
+        """
+    )
+    for attempt in ("a1", "a2"):
+        finish = one.run("read", attempt)
+        assert finish["result"] == "weights"
+        assert finish["container"]["clean"] is True, finish
+    assert not (one.scratch / "own").exists()
+    assert one.run("spoil", "a3")["container"]["clean"] is False
+
+
+SECRET = """
+import os
+from samovar import task
+KEY = {read}
+@task(secrets=["API_KEY"])
+def key() -> str:
+    return KEY
+"""
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "os.environ['API_KEY']",
+        "os.environ.get('API_KEY')",
+        "os.getenv('API_KEY')",
+        "dict(os.environ).get('API_KEY')",
+    ],
+)
+def test_a_secret_that_a_module_reads_is_there_when_it_is_imported(container: Make, read: str) -> None:
+    one = container(SECRET.format(read=read))
+    for attempt, value in (("a1", "first"), ("a2", "second")):
+        assert one.run("key", attempt, environment={"API_KEY": value})["result"] == value
+    assert "API_KEY" in one.messages("a1")[0] or "all variables" in one.messages("a1")[0]
