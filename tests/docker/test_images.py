@@ -112,7 +112,7 @@ def test_a_project_without_dependencies_becomes_an_image_and_an_index(project: P
     assert image.labels["samovar.project"] == project.name
     assert image.labels["samovar.kind"] == "deployment"
     manifest = json.loads(project.run(built.image, "/bin/cat", "/opt/samovar/manifest.json"))
-    assert manifest == {"project": project.name, "modules": ["tasks"], "defaults": {}}
+    assert manifest == {"project": project.name, "modules": ["tasks"], "defaults": {}, "env": {}}
     paths = project.names(built.image)
     assert "app/__pycache__/tasks.cpython-311.pyc" in paths
     assert any(p.startswith("opt/samovar/sdk/samovar/__pycache__/wire.") for p in paths)

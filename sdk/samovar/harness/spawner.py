@@ -1,7 +1,7 @@
-"""What the zygote becomes where no run may be forked from it: a process without the project, which starts others.
+"""Starting runs, one after another; and what the zygote becomes where none may be forked from it.
 
-It keeps the zygote's process id and its socket to process 1, and gives back the memory of the imports, with
-whatever threads and connections they had made.
+A process without the project, which keeps the zygote's process id and its socket to process 1, and gives back the
+memory of the imports, with whatever threads and connections they had made.
 """
 
 from __future__ import annotations
@@ -12,15 +12,28 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from samovar.harness import kernel
+from samovar.environment.starts import AUTO, FORK, FRESH
+from samovar.harness import fresh, kernel
 from samovar.harness.settings import Settings
 
 _SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); from samovar.harness import spawner; spawner.main(sys.argv[2])"
 )
+
+
+class Starts:
+    """How the runs of this container begin: `notice` says why not by a fork; `forks` whether a fork is possible."""
+
+    def __init__(self, notice: str | None = None, forks: bool = True) -> None:
+        self.notice = notice
+        self.forks = forks
+
+    def fresh(self, asked: str) -> bool:
+        """Whether a run begins in an interpreter of its own, for what its task says."""
+        return not self.forks or asked == FRESH or (asked != FORK and self.notice is not None)
 
 
 def become(settings: Settings, control: socket.socket, notice: str) -> NoReturn:
@@ -33,8 +46,6 @@ def become(settings: Settings, control: socket.socket, notice: str) -> NoReturn:
 
 def main(given: str) -> None:
     """Start runs until process 1 is gone."""
-    from samovar.harness import zygote
-
     kernel.set_dumpable(False)
     kernel.die_with_parent(signal.SIGKILL)
     described = json.loads(given)
@@ -43,4 +54,43 @@ def main(given: str) -> None:
     for pid in kernel.descendants(os.getpid()):  # what the modules have started
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    zygote.serve(control, Settings.described(described), zygote.Starts(described["notice"], forks=False))
+    serve(control, Settings.described(described), Starts(described["notice"], forks=False))
+
+
+def serve(control: socket.socket, settings: Settings, starts: Starts) -> None:
+    """Start runs, one after another, until process 1 is gone."""
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(control, 64, 3, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            return
+        _run(control, descriptors, settings, starts, data.decode())
+
+
+def _run(control: socket.socket, descriptors: list[int], settings: Settings, starts: Starts, asked: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if starts.fresh(asked):
+        pid = fresh.spawn(settings, descriptors, starts.notice if asked == AUTO else None)
+    else:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                control.close()
+                from samovar.harness import process
+
+                process.main(descriptors)
+            finally:
+                os._exit(70)  # process.main does not return
+    for descriptor in descriptors:
+        os.close(descriptor)
+    say(control, {"forked": pid})
+    _, status, usage = os.wait4(pid, 0)
+    say(control, {"exited": status, "peak": usage.ru_maxrss * 1024})
+
+
+def say(control: socket.socket, message: dict[str, Any]) -> None:
+    """To process 1."""
+    try:
+        control.send(json.dumps(message).encode())
+    except OSError:
+        os._exit(0)  # process 1 is gone

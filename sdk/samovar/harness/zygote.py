@@ -10,7 +10,6 @@ from __future__ import annotations
 import faulthandler
 import gc
 import io
-import json
 import os
 import signal
 import socket
@@ -18,24 +17,12 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from samovar.environment.starts import AUTO, FORK, FRESH, fresh_notice
+from samovar.environment.starts import FORK, fresh_notice
 from samovar.environment.variables import Reads
-from samovar.harness import fresh, kernel, spawner
+from samovar.harness import kernel, spawner
 from samovar.harness.settings import Settings
 
 _LONGEST_ERROR = 16 * 1024
-
-
-class Starts:
-    """How the runs of this container begin: `notice` says why not by a fork; `forks` whether a fork is possible."""
-
-    def __init__(self, notice: str | None = None, forks: bool = True) -> None:
-        self.notice = notice
-        self.forks = forks
-
-    def fresh(self, asked: str) -> bool:
-        """Whether a run begins in an interpreter of its own, for what its task says."""
-        return not self.forks or asked == FRESH or (asked != FORK and self.notice is not None)
 
 
 def main(settings: Settings, control: socket.socket, out: int, err: int) -> None:
@@ -46,45 +33,14 @@ def main(settings: Settings, control: socket.socket, out: int, err: int) -> None
     faulthandler.enable(2)  # a segmentation fault leaves its Python stack in the log, in runs as well
     before = dict(os.environ)
     error, starts = _import(settings)
-    _say(control, {"ready": error})
+    spawner.say(control, {"ready": error})
     if error is None and starts.notice is not None and not starts.forks:
         os.environ.clear()
         os.environ.update(before)
         spawner.become(settings, control, starts.notice)
     gc.collect()
     gc.freeze()  # what is here now is shared with every run; the collector need not touch its pages
-    serve(control, settings, starts)
-
-
-def serve(control: socket.socket, settings: Settings, starts: Starts) -> None:
-    """Start runs, one after another, until process 1 is gone."""
-    while True:
-        data, descriptors, _, _ = socket.recv_fds(control, 64, 3, socket.MSG_CMSG_CLOEXEC)
-        if not data:
-            return
-        _run(control, descriptors, settings, starts, data.decode())
-
-
-def _run(control: socket.socket, descriptors: list[int], settings: Settings, starts: Starts, asked: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if starts.fresh(asked):
-        pid = fresh.spawn(settings, descriptors, starts.notice if asked == AUTO else None)
-    else:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                control.close()
-                from samovar.harness import process
-
-                process.main(descriptors)
-            finally:
-                os._exit(70)  # process.main does not return
-    for descriptor in descriptors:
-        os.close(descriptor)
-    _say(control, {"forked": pid})
-    _, status, usage = os.wait4(pid, 0)
-    _say(control, {"exited": status, "peak": usage.ru_maxrss * 1024})
+    spawner.serve(control, settings, starts)
 
 
 def _prepare_runs() -> None:
@@ -101,13 +57,6 @@ def _prepare_runs() -> None:
             _ = tasks[0].signature
         if tasks[0].is_async:
             import asyncio  # noqa: F401
-
-
-def _say(control: socket.socket, message: dict[str, Any]) -> None:
-    try:
-        control.send(json.dumps(message).encode())
-    except OSError:
-        os._exit(0)  # process 1 is gone
 
 
 def _take_output(out: int, err: int) -> None:
@@ -133,7 +82,7 @@ def _close_others(keep: int) -> None:
                 os.close(int(name))
 
 
-def _import(settings: Settings) -> tuple[dict[str, Any] | None, Starts]:
+def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
     """Import the project's modules; the error, in the wire's shape, where they can't be; and how runs begin."""
     import site
 
@@ -144,7 +93,7 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, Starts]:
     if sys.flags.no_site:
         site.main()  # only here: what .pth files and sitecustomize do has no place in process 1
     process.capture_logging()
-    error, starts = None, Starts()
+    error, starts = None, spawner.Starts()
     try:
         manifest = read_manifest(settings.manifest)
         known = forking.descriptors()
@@ -157,7 +106,7 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, Starts]:
                 if not (secrets and (reads.all or secrets & reads.missing)):
                     raise
                 # with its secrets, which only a run has, the import may work as it did with placeholders
-                starts = Starts(fresh_notice(reads.of(secrets)), forks=False)
+                starts = spawner.Starts(fresh_notice(reads.of(secrets)), forks=False)
         if starts.notice is None:
             generators.find()
             starts = _decide(forking.culprits(known, settings.code), reads)
@@ -174,7 +123,7 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, Starts]:
     return error and {name: value[-_LONGEST_ERROR:] for name, value in error.items()}, starts
 
 
-def _decide(culprits: list[str], reads: Reads) -> Starts:
+def _decide(culprits: list[str], reads: Reads) -> spawner.Starts:
     """How runs begin, by what the imports have made."""
     from samovar.declare.registry import registry
 
@@ -182,5 +131,5 @@ def _decide(culprits: list[str], reads: Reads) -> Starts:
     secrets = {name for given in options for name in given.get("secrets") or ()}
     culprits = [*culprits, *reads.of(secrets)]
     if not culprits:
-        return Starts()
-    return Starts(fresh_notice(culprits), forks=any(given.get("start") == FORK for given in options))
+        return spawner.Starts()
+    return spawner.Starts(fresh_notice(culprits), forks=any(given.get("start") == FORK for given in options))
