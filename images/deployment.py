@@ -127,7 +127,7 @@ def read_index(shop: Workshop, image: str) -> dict[str, Any]:
         timeout=settings.index_timeout,
         user=_TASK_USER,
         read_only=True,
-        tmpfs={"/tmp": scratch, HOME: scratch, "/dev/shm": scratch},
+        tmpfs={"/tmp": scratch, HOME: f"{scratch},uid={TASK_UID},gid={TASK_UID}", "/dev/shm": scratch},
         seccomp=settings.seccomp,
         directory=IMAGE_CODE,
         environment={"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8", "SAMOVAR_CPUS": "1"},

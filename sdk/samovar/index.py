@@ -177,8 +177,9 @@ def _read(path: str, code: str, real: int, arguments: list[str]) -> dict[str, An
 
     manifest = read_manifest(path)
     before = forking.descriptors()
+    placed = os.environ.get(_PLACEHOLDERS, "").split(",")
     interpreter.prepare(code, manifest)
-    with generators.watching(), variables.watching() as reads:
+    with generators.watching(), variables.watching(placed) as reads:
         try:
             import_modules(manifest["modules"])
         except CannotIndex as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 #: Files that are looked through for the names of secrets, at most, and bytes of each.
@@ -36,13 +36,15 @@ class Reads:
 
 
 @contextmanager
-def watching() -> Iterator[Reads]:
-    """Notes what is read of `os.environ` meanwhile."""
+def watching(placeholders: Container[str] = ()) -> Iterator[Reads]:
+    """Notes what is read of `os.environ` meanwhile; `placeholders` only stand for what is not there."""
     reads = Reads()
     plain = type(os.environ)
 
     class Watched(plain):  # type: ignore[misc, valid-type]
         def __getitem__(self, key: str) -> str:
+            if key in placeholders:
+                reads.missing.add(key)
             try:
                 found: str = super().__getitem__(key)
                 return found

@@ -73,18 +73,23 @@ def _full(path: str | None) -> str | None:
 def _processes() -> str | None:
     """Where the container's limit of processes and threads is reached."""
     for folder in _PIDS:
-        most, current = _number(f"{folder}/pids.max"), _number(f"{folder}/pids.current")
+        most = _number(f"{folder}/pids.max")
         if most:
-            if current < most - 2:
+            # how often it was reached: by now the threads may have ended
+            if not _read(f"{folder}/pids.events").partition("max ")[2].strip().strip("0"):
                 return None
             return f"the container may have {most} processes and threads at once; ask for more with @task(pids=...)"
     return None
 
 
 def _number(path: str) -> int:
+    text = _read(path).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _read(path: str) -> str:
     try:
         with open(path, encoding="ascii") as file:
-            text = file.read().strip()
+            return file.read()
     except (OSError, ValueError):
-        return 0
-    return int(text) if text.isdigit() else 0
+        return ""

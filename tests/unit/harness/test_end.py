@@ -86,19 +86,19 @@ def test_threads_left_behind_do_not_hold_the_run(container: Make) -> None:
 
 
 CANCELS = """
-import asyncio, signal, subprocess, sys, time
+import asyncio, signal, subprocess, sys, threading, time
 from samovar import task, checkpoint
 @task
 def polite():
     try:
-        print("working")
+        threading.Timer(0.2, print, ["working"]).start()  # said when the task is asleep
         while True: time.sleep(60)
     finally:
         print("cleaned up")
 @task
 async def polite_async():
     try:
-        print("working")
+        asyncio.get_running_loop().call_later(0.05, print, "working")
         await asyncio.sleep(3600)
     finally:
         print("cleaned up")
