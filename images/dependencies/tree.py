@@ -35,7 +35,7 @@ class Tree:
 
     def absence(self, where: str) -> str:
         """Why there is nothing at `where`, and what to do."""
-        if posixpath.isabs(where) or re.match(r"[A-Za-z]:[\\/]", where):
+        if where.startswith(("/", "~")) or re.match(r"[A-Za-z]:[\\/]", where):
             return f"{where!r} is a path of one machine; name it relative to the project"
         where = posixpath.normpath(where)
         if outside(where) and not any(where == own or where.startswith(f"{own}/") for own in self.include):
@@ -45,7 +45,7 @@ class Tree:
             )
         return (
             f"{where!r} is not in the source that was deployed: is it there, and not ignored by .gitignore or "
-            ".samovarignore?"
+            ".samovarignore? What lies beside the project is deployed with include of samovar.toml"
         )
 
 

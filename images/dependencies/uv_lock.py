@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from images.dependencies.findings import Findings
 from images.dependencies.pins import Pin, hash_texts, locked_path
+from images.dependencies.pyproject import name_of_directory
 from images.dependencies.tables import broken, table, tables, toml
 
 _DIRECTORIES = ("editable", "virtual", "directory")
@@ -18,7 +19,7 @@ def read_uv_lock(found: Findings, where: str, extras: set[str], groups: set[str]
     """What of the lock at `where` this project needs here. Wrong names are problems of `found`."""
     document = toml(found.tree, where)
     packages = tables(document, "package")
-    root = _root(packages, where)
+    root = _root(packages, where, name_of_directory(found.tree, "."))
     if root is None:
         raise broken(where, "holds no package for this directory; run `uv lock` beside its pyproject.toml")
     if isinstance(python := document.get("requires-python"), str) and not found.target.accepts(python):
@@ -148,10 +149,15 @@ def _git(text: str) -> str:
     return f"git+{address}{f'@{commit}' if commit else ''}{directory}"
 
 
-def _root(packages: list[dict[str, Any]], where: str) -> dict[str, Any] | None:
+def _root(packages: list[dict[str, Any]], where: str, name: str | None) -> dict[str, Any] | None:
+    """The project's own package: by its place, or by its name in the lock of a workspace that lies above it."""
+    named = None
     for package in packages:
         source = table(package, "source")
         for key in _DIRECTORIES:
-            if isinstance(source.get(key), str) and posixpath.normpath(locked_path(where, source[key])) == ".":
-                return package
-    return None
+            if isinstance(source.get(key), str):
+                if posixpath.normpath(locked_path(where, source[key])) == ".":
+                    return package
+                if name is not None and canonicalize_name(str(package.get("name"))) == name:
+                    named = package
+    return named
