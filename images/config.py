@@ -102,7 +102,7 @@ class ProjectTable(BaseModel):
     @classmethod
     def _include(cls, value: list[str]) -> list[str]:
         for path in value:
-            if not path or path.startswith(("/", "~")) or "\\" in path or "\0" in path:
+            if not path or path.startswith(("/", "~")) or "\\" in path or not path.isprintable():
                 raise ValueError(f'{path!r} is no path from the project, with "/", as in "../libs/common"')
             if set(posixpath.normpath(path).split("/")) <= {"..", "."}:
                 raise ValueError(f"{path!r} holds the project itself; name the directory of one library")
@@ -155,7 +155,7 @@ def read_config(root: Path) -> Config:
     """The samovar.toml in `root`. Raises ConfigError naming every field that is wrong."""
     path = root / CONFIG_NAME
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
             f"the project has no {CONFIG_NAME} at its top; `samovar init` writes one to start from"

@@ -8,6 +8,7 @@ import shlex
 from samovar.wire import IMAGE_ENVIRONMENT
 
 from images.dependencies import Plan
+from images.dependencies.pyproject import UNKNOWN_VERSION
 from images.errors import InstallError
 from images.host import HostNetwork
 
@@ -16,7 +17,6 @@ BUILT = "/opt/samovar/built"
 #: What a line begins with that holds pip's report on a directory, and one that says which is looked at.
 ANSWER = "samovar-answer "
 ASKING = "samovar-asking "
-UNKNOWN_VERSION = "0+unknown"
 
 _CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO")
 

@@ -12,6 +12,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from images.dependencies.target import Target
 from images.dependencies.tree import Tree, join
+from images.errors import ConfigError
 
 #: The image brings the SDK itself, of the version that the harness in it belongs to.
 SDK_NAME = "samovar"
@@ -19,6 +20,11 @@ SDK_NAME = "samovar"
 _ARCHIVE = re.compile(r".*\.(?:whl|zip|tar\.gz|tgz|tar\.bz2|tar\.xz)$", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|file:", re.IGNORECASE)
 _VCS = re.compile(r"(?:git|hg|svn|bzr)\+", re.IGNORECASE)
+#: How hatch and pdm write a path relative to the project.
+_ROOT = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*@\s*(?:\{root:uri\}|file:///?(?:\$\{PROJECT_ROOT\}|\{root\}))/?(\S+)$"
+)
+_MOST_STEPS = 200_000
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*@\s*(\S+)(.*)$")
 
 
@@ -56,10 +62,28 @@ class Findings:
     left_out: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    #: Requirements files that were read, each as what it was: a second time would add nothing.
+    files_read: set[tuple[str, bool]] = field(default_factory=set)
+    #: Groups and extras of tables that were taken, each by its file and name.
+    tables_taken: set[tuple[str, str]] = field(default_factory=set)
+    _steps: int = 0
+
+    def spend(self, steps: int = 1) -> None:
+        """Count what reading costs: whoever hands over a maze gets an error, and not the host's time."""
+        self._steps += steps
+        if self._steps > _MOST_STEPS:
+            raise ConfigError(
+                "what the project needs is too intricate to be read; name a requirements file or a lock",
+                code="invalid_requirements",
+            )
 
     def requirement(self, line: str, place: str, directory: str, *, constraint: bool = False) -> None:
         """Take one requirement, as a line of pip; `directory` is where its relative paths begin."""
+        self.spend()
         line = " ".join(line.split())
+        if root := _ROOT.match(line):
+            self.local(f"./{root[2]}", place, directory)
+            return
         if named := _NAMED.match(line):
             if not _URL.match(named[2]) and not _VCS.match(named[2]):
                 self.problems[place] = f"{line!r} is not a requirement: after @ comes a URL"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from images.dependencies.findings import Findings, Library, name_of
 from images.dependencies.other_locks import read_pdm_lock, read_pipfile_lock, read_pylock
 from images.dependencies.pins import Pin, Step, take_pins
 from images.dependencies.poetry_lock import read_poetry_lock
-from images.dependencies.pyproject import Answer
+from images.dependencies.pyproject import UNKNOWN_VERSION, Answer
 from images.dependencies.requirement_files import read_requirements_file
 from images.dependencies.target import Target
 from images.dependencies.tree import Tree, outside
@@ -31,6 +32,7 @@ _LOCKS: dict[str, Callable[[Findings, str, set[str], set[str]], list[Pin]]] = {
     "Pipfile.lock": read_pipfile_lock,
     "pylock.toml": read_pylock,
 }
+_MOST_SHOWN = 50
 #: Looked for in this order where samovar.toml names nothing.
 _USUAL = ("requirements.txt", *_LOCKS)
 
@@ -97,16 +99,19 @@ def make_plan(
     _includes(found, project)
     try:
         named, steps = _read(found, project, extras, groups)
+        own = len(found.lines)
         ask = _expand(found, groups, answers)
     except ValueError as error:
         raise ConfigError(str(error), code="invalid_requirements") from None
+    except RecursionError:
+        raise ConfigError("what the project needs is nested too deeply", code="invalid_requirements") from None
     if found.problems:
         raise ConfigError(
             f"{named or 'the project'} holds what cannot be installed",
             code="invalid_requirements",
-            fields=found.problems,
+            fields=_shown(found.problems),
         )
-    return _finished(found, named, steps, ask, answers)
+    return _finished(found, named, steps, ask, answers, own)
 
 
 def _read(
@@ -170,7 +175,7 @@ def _usual(found: Findings, declared: bool) -> str | None:
     tree = found.tree
     there = [name for name in _USUAL if tree.at(name) is not None]
     own = next((name for name in ("pyproject.toml", "setup.py") if tree.at(name) is not None), None)
-    if own is not None and pyproject.declares(tree, "."):
+    if own is not None and (declared or pyproject.declares(tree, ".")):
         there.append(own)
     if declared and there[:1] == ["requirements.txt"] and len(there) > 1:
         there.pop(0)
@@ -184,7 +189,7 @@ def _usual(found: Findings, declared: bool) -> str | None:
                 )
         return None
     if len(there) > 1:
-        found.notices.append(f"dependencies come from {there[0]}; {', '.join(there[1:])} stays unread")
+        found.notices.append(f"dependencies come from {there[0]}, and not from {', '.join(there[1:])}")
     return there[0]
 
 
@@ -234,28 +239,43 @@ def _expand(found: Findings, groups: set[str], answers: Mapping[str, Answer]) ->
 
 
 def _finished(
-    found: Findings, named: str | None, steps: list[Step], ask: list[Library], answers: Mapping[str, Answer]
+    found: Findings,
+    named: str | None,
+    steps: list[Step],
+    ask: list[Library],
+    answers: Mapping[str, Answer],
+    own_lines: int,
 ) -> Plan:
     local: set[str | None] = set()
-    for where in found.libraries:
+    for where in (".", *found.libraries):
         own = pyproject.name_of_directory(found.tree, where)
         local.add(own or (canonicalize_name(answers[where].name) if where in answers else None))
     # what the source itself holds is never taken from an index, where anybody may have put that name
-    lines = list(dict.fromkeys(line for line in found.lines if name_of(line) is None or name_of(line) not in local))
-    constraints = [line for line in found.constraints if name_of(line) not in local]
-    if any(not line.startswith("-") or line.startswith(("-r ", "-c ")) for line in lines):
-        files = {"requirements.txt": _joined(lines)}
-        if constraints:
-            files["constraints.txt"] = _joined(constraints)
-        found.files |= files
-        steps = [*steps, Step("requirements.txt")]
+    local.discard(None)
+    written = _kept(found.lines[:own_lines], local)
+    derived = [line for line in _kept(found.lines[own_lines:], local) if line not in written]
+    if any(" --hash" in line for line in written):
+        # pip wants hashes of all in a file or of none, and what libraries ask for has none
+        options = [line for line in written if line.startswith("--") and line != "--require-hashes"]
+        files = {"requirements.txt": written, "libraries.txt": [*options, *derived]}
+    else:
+        files = {"requirements.txt": [*written, *derived]}
+    constraints = _kept(found.constraints, local)
+    for file, lines in files.items():
+        if any(not line.startswith("-") or line.startswith(("-r ", "-c ")) for line in lines):
+            found.files[file] = _joined(lines)
+            steps = [*steps, Step(file)]
+    if constraints and steps:
+        found.files["constraints.txt"] = _joined(constraints)
+    for here in sorted({name_of(line) or "" for line in found.lines} & local):
+        found.notices.append(f"{found.places.get(here, here)}: {here} is in the source, and comes from no index")
     libraries = [lib for lib in found.libraries.values() if lib.where != "." and not lib.declared]
     installed = [lib for lib in libraries if pyproject.is_package(found.tree, lib.where)]
     bare = [lib for lib in libraries if lib not in installed]
     name = pyproject.name_of_directory(found.tree, ".")
     version = pyproject.version_of_directory(found.tree, ".")
     if "." in answers:
-        name, version = answers["."].name, answers["."].version
+        name, version = canonicalize_name(answers["."].name), answers["."].version
     return Plan(
         named,
         found.files,
@@ -264,12 +284,34 @@ def _finished(
         libraries=installed,
         ask=ask,
         paths=importable.paths(found.tree, bare),
-        project=(name, version or "0+unknown") if name else None,
+        project=_known(name, version),
         system=found.target.sees_system,
         places=found.places,
         left_out=found.left_out,
         notices=found.notices,
     )
+
+
+def _shown(problems: dict[str, str]) -> dict[str, str]:
+    """As much as somebody reads: a file may hold a hundred thousand lines, each a hundred thousand letters long."""
+    shown = {
+        path[:200]: text if len(text) <= 1000 else f"{text[:700]} … {text[-200:]}"
+        for path, text in list(problems.items())[:_MOST_SHOWN]
+    }
+    if len(problems) > _MOST_SHOWN:
+        shown["…"] = f"and {len(problems) - _MOST_SHOWN} more"
+    return shown
+
+
+def _known(name: str | None, version: str | None) -> tuple[str, str] | None:
+    # both become the name of a directory in the image
+    if name is None or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        return None
+    return name, version if version and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*", version) else UNKNOWN_VERSION
+
+
+def _kept(lines: list[str], local: Set[str | None]) -> list[str]:
+    return list(dict.fromkeys(line for line in lines if name_of(line) is None or name_of(line) not in local))
 
 
 def _joined(lines: list[str]) -> bytes:

@@ -111,6 +111,7 @@ def _entry(
 
 
 def _choose(found: Findings, packages: list[dict[str, Any]], constraint: str) -> dict[str, Any] | None:
+    found.spend(1 + len(packages))
     if len(packages) > 1:
         packages = [p for p in packages if found.target.holds(_marker(p))] or packages
     for package in packages if len(packages) > 1 else []:

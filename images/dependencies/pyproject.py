@@ -15,6 +15,9 @@ from images.dependencies.requirement_files import read_requirements_file
 from images.dependencies.tables import numbered, table, tables, texts, toml
 from images.dependencies.tree import Tree, join
 
+#: The version of what has none outside of its repository, or none that stands written.
+UNKNOWN_VERSION = "0+unknown"
+
 _SETUPTOOLS = ("setuptools.build_meta", "setuptools.build_meta:__legacy__")
 
 
@@ -153,6 +156,9 @@ def _group(found: Findings, document: dict[str, Any], file: str, name: str, seen
         what = "includes itself" if key else f"there is no group {name!r}"
         found.problems[f"{file} dependency-groups.{seen[-1] if seen else name}"] = what
         return
+    if (file, key) in found.tables_taken:
+        return
+    found.tables_taken.add((file, key))
     for number, item in numbered(known[key]):
         place = f"{file} dependency-groups.{key}[{number}]"
         if isinstance(item, dict) and isinstance(other := item.get("include-group"), str):
@@ -177,10 +183,10 @@ def _take(found: Findings, document: dict[str, Any], item: object, place: str, w
     if name == name_of_directory(found.tree, where) and requirement.extras:
         # "everything" = ["orders[s3,gpu]"]: a project's extra made of its others
         optional = table(document, "project", "optional-dependencies")
-        for extra in sorted(requirement.extras):
+        for extra in sorted(requirement.extras - {e for file, e in found.tables_taken if file == where}):
+            found.tables_taken.add((where, extra))
             for own, text in numbered(optional.get(_key(optional, extra) or extra)):
-                if text != item:
-                    _take(found, document, text, f"{place} → {extra}[{own}]", where)
+                _take(found, document, text, f"{place} → {extra}[{own}]", where)
         return
     for source in [] if key is None else _listed(sources[key]):
         if not found.target.holds(source.get("marker")):
@@ -226,7 +232,7 @@ def workspace_member(tree: Tree, document: dict[str, Any], where: str, name: str
     candidates = [where, *tree.include]
     for pattern in texts(table(document, "tool", "uv", "workspace").get("members")):
         root = tree.at(where)
-        if root is None or ".." in pattern.split("/") or pattern.startswith("/"):
+        if root is None or ".." in pattern.split("/") or pattern.startswith("/") or "**" in pattern:
             continue
         candidates += [join(where, path.relative_to(root).as_posix()) for path in sorted(root.glob(pattern))]
     return next((own for own in candidates if name_of_directory(tree, own) == name), None)

@@ -6,7 +6,7 @@ import posixpath
 import re
 
 from images.dependencies.findings import Findings
-from images.dependencies.tree import decode, join, logical_lines, outside
+from images.dependencies.tree import join, logical_lines, outside
 
 _NESTED = re.compile(r"(-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(\S+)$")
 _EDITABLE = re.compile(r"(?:-e|--editable)(?:\s*=\s*|\s+)(.+)$")
@@ -18,10 +18,11 @@ def read_requirements_file(found: Findings, where: str) -> None:
 
 
 def _read(found: Findings, where: str, seen: tuple[str, ...], *, constraint: bool) -> None:
-    path = found.tree.at(where)
-    assert path is not None, "the caller looked"
+    if (where, constraint) in found.files_read:
+        return
+    found.files_read.add((where, constraint))
     directory = posixpath.dirname(where) or "."
-    for number, line in logical_lines(decode(path.read_bytes())):
+    for number, line in logical_lines(found.tree.text(where)):
         place = f"{where}:{number}"
         if nested := _NESTED.match(line):
             _nested(found, nested, place, directory, seen, constraint=constraint)

@@ -7,26 +7,22 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
-from images.dependencies.tree import Tree, decode
+from images.dependencies.tree import Tree
 from images.errors import ConfigError
 
 
 def toml(tree: Tree, where: str) -> dict[str, Any]:
     """The TOML file at `where`, which is there."""
-    path = tree.at(where)
-    assert path is not None, "the caller looked"
     try:
-        return tomllib.loads(decode(path.read_bytes()))
+        return tomllib.loads(tree.text(where))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise broken(where, f"is not valid TOML: {error}") from None
 
 
 def json_file(tree: Tree, where: str) -> dict[str, Any]:
     """The JSON object in the file at `where`, which is there."""
-    path = tree.at(where)
-    assert path is not None, "the caller looked"
     try:
-        document = json.loads(decode(path.read_bytes()))
+        document = json.loads(tree.text(where))
     except (ValueError, RecursionError) as error:
         raise broken(where, f"is not valid JSON: {error}") from None
     if not isinstance(document, dict):

@@ -11,8 +11,13 @@ import posixpath
 import re
 from pathlib import Path
 
+from images.errors import ConfigError
+
 #: Where an archive keeps what lies outside of the project's directory. `sdk/samovar/cli/pack.py` writes it.
 INCLUDED = ".samovar-include"
+
+#: Bytes of one file that are parsed: the host does it, and a parser takes its time.
+LARGEST = 8 * 1024 * 1024
 
 
 class Tree:
@@ -32,6 +37,18 @@ class Tree:
         path = self.root / packed(where)
         real = path.resolve()
         return path if real.exists() and real.is_relative_to(self.root) else None
+
+    def text(self, where: str) -> str:
+        """The text of the file at `where`, which is there. Raises ConfigError where it is larger than LARGEST."""
+        path = self.at(where)
+        assert path is not None, "the caller looked"
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(
+                f"{where} is larger than the {LARGEST // 1024**2} MiB that are read of a file of dependencies",
+                code="invalid_requirements",
+                fields={where: f"{path.stat().st_size // 1024**2} MiB"},
+            )
+        return decode(path.read_bytes())
 
     def absence(self, where: str) -> str:
         """Why there is nothing at `where`, and what to do."""

@@ -95,6 +95,7 @@ class _Walk:
 
     def _package(self, entry: dict[str, Any]) -> dict[str, Any] | None:
         name = canonicalize_name(str(entry.get("name")))
+        self.found.spend(1 + len(self.by_name.get(name, [])))
         fitting = [
             package
             for package in self.by_name.get(name, [])

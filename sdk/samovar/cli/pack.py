@@ -78,7 +78,7 @@ def read_config(root: Path) -> dict[str, Any]:
     if not root.is_dir():
         raise CliError(f"{root} is not a directory", code="no_project")
     try:
-        config: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8"))
+        config: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise CliError(
             f"there is no {CONFIG_NAME} in {root.resolve()}; `samovar init` writes a project to start from",

@@ -193,6 +193,27 @@ def test_the_project_itself_as_a_requirement_is_what_it_needs(tmp_path) -> None:
     assert plan.libraries == []
 
 
+def test_hashes_of_a_file_and_libraries_without_are_two_steps(tmp_path) -> None:
+    files: dict[str, str | bytes] = {
+        "requirements.txt": f"--pre\nsix==1.16.0 --hash={SHA}\n-e ./libs/common\n",
+        "libs/common/pyproject.toml": PACKAGE.format("common", '["six", "idna"]'),
+    }
+    plan = planned(tmp_path, files)
+    assert [step.file for step in plan.steps] == ["requirements.txt", "libraries.txt"]
+    assert lines(plan) == ["--pre", f"six==1.16.0 --hash={SHA}"]
+    assert lines(plan, "libraries.txt") == ["--pre", "six", "idna"]
+
+
+def test_the_projects_own_name_is_not_asked_of_an_index(tmp_path) -> None:
+    files: dict[str, str | bytes] = {
+        "requirements.txt": "Orders==0.1\nsix\n",
+        "pyproject.toml": PACKAGE.format("orders", "[]"),
+    }
+    plan = planned(tmp_path, files)
+    assert lines(plan) == ["six"]
+    assert "requirements.txt:1: orders is in the source, and comes from no index" in plan.notices
+
+
 # ---- pyproject.toml
 
 
@@ -209,7 +230,7 @@ def test_a_pyproject_of_tools_asks_for_nothing(tmp_path) -> None:
 def test_a_requirements_file_comes_first_and_what_stays_unread_is_said(tmp_path) -> None:
     plan = planned(tmp_path, {"requirements.txt": "six\n", "pyproject.toml": PACKAGE.format("x", '["idna"]')})
     assert lines(plan) == ["six"]
-    assert plan.notices == ["dependencies come from requirements.txt; pyproject.toml stays unread"]
+    assert plan.notices == ["dependencies come from requirements.txt, and not from pyproject.toml"]
 
 
 @pytest.mark.parametrize("name", ["Pipfile", "environment.yml"])
@@ -341,6 +362,16 @@ def test_sources_and_indexes_of_uv(tmp_path) -> None:
     assert {library.where for library in plan.libraries} == {"../libs/common", "packages/member"}
     said = refused(tmp_path, {})
     assert 'include = ["../libs/common"]' in said["pyproject.toml dependencies[0]"]
+
+
+@pytest.mark.parametrize("prefix", ["{root:uri}/", "file:///${PROJECT_ROOT}/"])
+def test_paths_as_hatch_and_pdm_write_them(tmp_path, prefix: str) -> None:
+    files: dict[str, str | bytes] = {
+        "pyproject.toml": PACKAGE.format("orders", f'["common @ {prefix}libs/common"]'),
+        "libs/common/pyproject.toml": PACKAGE.format("common", '["six"]'),
+    }
+    plan = planned(tmp_path, files)
+    assert ([library.where for library in plan.libraries], lines(plan)) == (["libs/common"], ["six"])
 
 
 POETRY = """
@@ -787,3 +818,66 @@ def test_code_changes_no_key(tmp_path) -> None:
     second = planned(tmp_path, {"orders.py": "a = 2"}, answers=answers).key(lambda path: [])
     third = planned(tmp_path, {}, answers={".": Answer("orders", "1", ["six>1"])}).key(lambda path: [])
     assert first == second != third
+
+
+# ---- what is handed over to hurt
+
+
+def maze(depth: int, entry: str) -> str:
+    return "".join(f"{entry.format(n, n + 1)}\n" for n in range(depth)) + f"g{depth} = []\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {f"r{n}.txt": f"-r r{n + 1}.txt\n" * 2 for n in range(60)}
+        | {"r60.txt": "six\n", "requirements.txt": "-r r0.txt"},
+        {
+            "pyproject.toml": PACKAGE.format("o", "[]")
+            + "[dependency-groups]\n"
+            + maze(60, "g{0} = [{{include-group = 'g{1}'}}, {{include-group = 'g{1}'}}]")
+            + "[project.optional-dependencies]\n"
+            + maze(60, "g{0} = ['o[g{1}]', 'o[g{1}]']")
+        },
+    ],
+    ids=["files", "groups and extras"],
+)
+def test_what_names_the_next_twice_is_read_once(tmp_path, files: dict[str, str | bytes]) -> None:
+    names = {} if "requirements.txt" in files else {"extras": ["g0"], "groups": ["g0"]}
+    assert lines(planned(tmp_path, files, **names)) in ([], ["six"])
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"requirements.txt": "a" * (9 * 1024 * 1024)}, "larger than the 8 MiB"),
+        ({"requirements.txt": "six\n" * 1_100_000}, "too intricate"),
+        ({"Pipfile.lock": "[" * 100_000}, "not valid JSON"),
+    ],
+    ids=["size", "number", "json"],
+)
+def test_what_would_take_the_hosts_time_is_refused(tmp_path, files: dict[str, str | bytes], words: str) -> None:
+    assert words in caught_message(tmp_path, files)
+
+
+def test_an_answer_is_as_long_as_somebody_reads(tmp_path) -> None:
+    deep = f"six ; {'(' * 5000}python_version > '3'{')' * 5000}\n"
+    said = refused(tmp_path, {"requirements.txt": deep + "no such\n" * 1000})
+    assert len(said) == 51
+    assert said["…"] == "and 951 more"
+    assert len(said["requirements.txt:1"]) < 1100
+
+
+@pytest.mark.parametrize("version", ["1/../../../../../sdk/x", "..", "1\\n/x", ""])
+def test_a_version_that_is_a_path_is_no_directory_of_the_image(tmp_path, version: str) -> None:
+    text = f'[project]\nname = "orders"\nversion = "{version}"\n'
+    assert planned(tmp_path, {"pyproject.toml": text}).project == ("orders", "0+unknown")
+    assert planned(tmp_path, {"pyproject.toml": '[project]\nname = "../x"\nversion = "1"\n'}).project is None
+
+
+def test_a_link_out_of_an_included_library_is_not_followed(tmp_path) -> None:
+    root = tmp_path / "source"
+    (tmp_path / "secret").mkdir()
+    (root / ".samovar-include/1").mkdir(parents=True)
+    (root / ".samovar-include/1/common").symlink_to(tmp_path / "secret")
+    assert "project.include[0]" in refused(root, {}, include=["../common"])
