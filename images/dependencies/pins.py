@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from packaging.utils import canonicalize_name
 
@@ -64,6 +65,15 @@ def take_pins(found: Findings, pins: list[Pin]) -> list[Step]:
         elif pin.index is not None and not _DEFAULT_INDEX.match(pin.index):
             # a hash says which file it must be, whoever offers one of the name; without, only its own index may
             head = f"{'--extra-index-url' if pin.hashes else '--index-url'} {pin.index}"
+            if pin.index.startswith("http://"):
+                if not pin.hashes:
+                    found.problems[pin.place] = (
+                        f"{pin.index} is not encrypted and the lock has no hash of {name!r}, so anybody on the way "
+                        "could put another file in; use https, or a lock with hashes"
+                    )
+                    continue
+                # pip would pass over it without a word that says so
+                head += f"\n--trusted-host {urlsplit(pin.index).netloc.rpartition('@')[2]}"
         hashed = bool(pin.hashes) and not line.startswith("./")
         groups.setdefault((head, hashed), []).append(
             " ".join([line, *(f"--hash={text}" for text in pin.hashes)]) if hashed else line

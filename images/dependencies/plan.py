@@ -188,8 +188,9 @@ def _usual(found: Findings, declared: bool) -> str | None:
                     + ', or say requirements = "…"'
                 )
         return None
-    if len(there) > 1:
-        found.notices.append(f"dependencies come from {there[0]}, and not from {', '.join(there[1:])}")
+    others = [name for name in there[1:] if there[0] not in _LOCKS or name in _LOCKS]
+    if others:
+        found.notices.append(f"dependencies come from {there[0]}, and not from {', '.join(others)}")
     return there[0]
 
 

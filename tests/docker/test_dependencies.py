@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
+import ipaddress
+import threading
+import zipfile
+from collections.abc import Iterator
+
 import pytest
 from samovar.cli.pack import pack
 
@@ -144,6 +152,44 @@ def test_a_lock_is_installed_with_its_hashes(project: Project) -> None:
     assert version(project, built, "six", "colorama") == ["1.16.0", "none"]
     error = project.fails({"uv.lock": lock.replace(sha, sha[::-1])})
     assert "hash" in error.problem.message.lower()
+
+
+@pytest.fixture
+def index(project: Project, tmp_path) -> Iterator[str]:
+    """The URL of an index that has the one package `only-here` 1.0, as containers on the bridge reach it."""
+    directory = tmp_path / "index/simple/only-here"
+    directory.mkdir(parents=True)
+    with zipfile.ZipFile(directory / "only_here-1.0-py3-none-any.whl", "w") as wheel:
+        info = "only_here-1.0.dist-info"
+        wheel.writestr(zipfile.ZipInfo("only_here.py"), "WORD = 'from its own index'\n")
+        metadata = "Metadata-Version: 2.1\nName: only-here\nVersion: 1.0\n"
+        wheel.writestr(zipfile.ZipInfo(f"{info}/METADATA"), metadata)
+        tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(zipfile.ZipInfo(f"{info}/WHEEL"), tags)
+        wheel.writestr(zipfile.ZipInfo(f"{info}/RECORD"), "")
+    # not every engine says what its gateway is: it is the network's first address
+    network = project.engine.networks.get("bridge").attrs["IPAM"]["Config"][0]
+    gateway = network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "index"))
+    with http.server.ThreadingHTTPServer((gateway, 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://{gateway}:{server.server_port}/simple"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_lock_keeps_the_index_of_its_own(project: Project, index: str, tmp_path) -> None:
+    wheel = (tmp_path / "index/simple/only-here/only_here-1.0-py3-none-any.whl").read_bytes()
+    lock = (
+        'version = 1\nrequires-python = ">=3.9"\n'
+        '[[package]]\nname = "orders"\nversion = "1"\nsource = { virtual = "." }\n'
+        'dependencies = [{ name = "only-here" }]\n'
+        f'[[package]]\nname = "only-here"\nversion = "1.0"\nsource = {{ registry = "{index}" }}\n'
+        f'wheels = [{{ url = "{index}/x.whl", hash = "sha256:{hashlib.sha256(wheel).hexdigest()}" }}]\n'
+    )
+    built = project.build({"uv.lock": lock, "tasks.py": "import only_here\n" + TASK})
+    assert project.run(built.image, PYTHON, "-c", "import only_here as o; print(o.WORD)") == "from its own index"
 
 
 def test_debians_own_python_packages_are_seen(project: Project) -> None:

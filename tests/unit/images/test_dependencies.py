@@ -475,6 +475,18 @@ def test_a_uv_lock_keeps_its_indexes_and_hashes(tmp_path) -> None:
     assert plan.left_out == ["uv.lock: samovar: samovar"]
 
 
+def test_an_index_without_encryption_is_used_where_hashes_hold(tmp_path) -> None:
+    lock = UV_LOCK.replace("https://own.example/", "http://own.example:8080/")
+    said = refused(tmp_path, {"uv.lock": lock, **LIBRARY})
+    assert list(said) == ["uv.lock: bare"]
+    assert "hashes" in said["uv.lock: bare"]
+    plan = planned(tmp_path, {"uv.lock": lock.replace(' { name = "bare" },', "")})
+    assert lines(plan, "locked-3.txt")[:2] == [
+        "--extra-index-url http://own.example:8080/simple",
+        "--trusted-host own.example:8080",
+    ]
+
+
 def test_extras_and_groups_of_a_uv_lock(tmp_path) -> None:
     files = {"uv.lock": UV_LOCK, **LIBRARY}
     plan = planned(tmp_path, files, extras=["web"], groups=["dev"])
