@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from images.backends import ask_backends
 from images.base import Base, base_image
 from images.config import Config, read_config
 from images.dependencies import Answer, Plan, Tree, make_plan
@@ -18,7 +19,7 @@ from images.dependencies.tree import outside, packed
 from images.deployment import read_index, with_code
 from images.docker_builder import Builder
 from images.errors import BuildError, IndexError_
-from images.layers import Workshop, ask_backends, with_dependencies, with_libraries, with_packages
+from images.layers import Workshop, with_dependencies, with_libraries, with_packages
 from images.locks import hold
 from images.names import LABEL_KIND, digest
 from images.settings import DEFAULT_PYTHON, ImageSettings

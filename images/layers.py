@@ -9,27 +9,25 @@ deployment      + the SDK, the project's code, the manifest           images/dep
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 import os
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cachetools import LRUCache
 from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_SDK, TASK_UID
 
 from images import names
 from images.archive import ImageConfig, take_tree
 from images.base import Base
 from images.config import Config
-from images.dependencies import Answer, Plan
+from images.dependencies import Plan
 from images.dependencies.findings import Library
 from images.dependencies.tree import INCLUDED
 from images.docker_builder import Box, Builder, Container, Log, Outcome
@@ -41,7 +39,6 @@ from images.install import (
     ASKING,
     BUILT,
     apt_script,
-    ask_script,
     explain_apt,
     explain_backend,
     explain_pip,
@@ -52,16 +49,11 @@ from images.settings import ImageSettings
 from images.source import Layer, code_files
 
 #: Where a builder sees what the host lends it; a tmpfs lies over /tmp, so nothing of it stays.
-_LENT = "/tmp/samovar"
+LENT = "/tmp/samovar"
 HOME = "/home/task"
 
 _USER_LINE = f"task:x:{TASK_UID}:{TASK_UID}:task:{HOME}:/usr/sbin/nologin\n"
 _GROUP_LINE = f"task:x:{TASK_UID}:\n"
-
-
-#: What build backends said, by the directory's content: code changes often, and what it needs seldom.
-_answers: LRUCache[str, Answer] = LRUCache(maxsize=256)
-_answers_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -94,7 +86,7 @@ def with_packages(shop: Workshop, base: Base, config: Config) -> str:
         return image
     shop.log(f"installing Debian packages: {', '.join(packages)}")
     network = host_network()
-    files = {"install.sh": apt_script(packages, _LENT, network).encode()}
+    files = {"install.sh": apt_script(packages, LENT, network).encode()}
     tail: list[str] = []
     with _lent(shop, files, network) as binds:
         box = _box(shop, base.id, binds, user="0:0", capabilities=APT_CAPABILITIES)
@@ -113,7 +105,7 @@ def with_packages(shop: Workshop, base: Base, config: Config) -> str:
 
 def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
     """The image of `below` with the project's virtual environment."""
-    identifier = _identifier(shop, below)
+    identifier = identifier_of(shop, below)
     for line in plan.left_out:
         shop.log(f"leaving out {line}: the image brings its own Samovar SDK")
     image = names.image_name(shop.project, "dependencies", [identifier, *plan.key(tree_parts)])
@@ -125,8 +117,8 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
     network = host_network()
     for setting in [] if plan.empty else network.left_out:
         shop.log(f"{setting} names a path of this host; a build does not see it")
-    files = {"install.sh": pip_script(plan, _LENT, network).encode(), **plan.files}
-    installed = _installed(shop, identifier, files, plan.trees, network, plan, alone=plan.empty)
+    files = {"install.sh": pip_script(plan, LENT, network).encode(), **plan.files}
+    installed = ran(shop, identifier, files, plan.trees, network, plan, alone=plan.empty)
     with installed as (users, container, taken):
         # the environment and nothing else is taken out of the builder
         with container.copy_out(IMAGE_ENVIRONMENT) as environment, tempfile.TemporaryFile() as stream:
@@ -149,7 +141,7 @@ def with_libraries(shop: Workshop, below: str, plan: Plan) -> str:
     """
     if not plan.libraries:
         return below
-    identifier = _identifier(shop, below)
+    identifier = identifier_of(shop, below)
     trees = {f"src/{number}": library.path for number, library in enumerate(plan.libraries)}
     parts = [part for path in trees.values() for part in [b"library", *tree_parts(path)]]
     image = names.image_name(shop.project, "libraries", [identifier, *parts])
@@ -159,8 +151,8 @@ def with_libraries(shop: Workshop, below: str, plan: Plan) -> str:
         return image
     shop.log(f"installing {shown}")
     network = host_network()
-    files = {"install.sh": libraries_script(len(trees), _LENT, network).encode()}
-    with _installed(shop, identifier, files, trees, network, plan) as (_, container, taken):
+    files = {"install.sh": libraries_script(len(trees), LENT, network).encode()}
+    with ran(shop, identifier, files, trees, network, plan) as (_, container, taken):
         built = f"{BUILT}{IMAGE_ENVIRONMENT}"
         with container.copy_out(built) as environment, tempfile.TemporaryFile() as stream:
             layer = Layer(stream)
@@ -170,58 +162,14 @@ def with_libraries(shop: Workshop, below: str, plan: Plan) -> str:
     return image
 
 
-def ask_backends(shop: Workshop, below: str, plan: Plan) -> dict[str, Answer]:
-    """What the build backends of the directories `plan.ask` say they need, by directory.
-
-    Their programs run in a builder as a package's setup does. Asked once for each state of a directory.
-    """
-    identifier = _identifier(shop, below)
-    answers: dict[str, Answer] = {}
-    ask: dict[str, Library] = {}
-    for library in plan.ask:
-        key = names.digest([identifier, *tree_parts(library.path)])
-        with _answers_lock:
-            known = _answers.get(key)
-        if known is None:
-            ask[key] = library
-        else:
-            answers[library.where] = known
-    if not ask:
-        return answers
-    shop.log(f"asking the build backend of {', '.join(library.where for library in ask.values())} what it needs")
-    network = host_network()
-    files = {"install.sh": ask_script(len(ask), _LENT, network).encode()}
-    trees = {f"src/{number}": library.path for number, library in enumerate(ask.values())}
-    said: list[str] = []
-    with _installed(shop, identifier, files, trees, network, plan, hear=said, asked=list(ask.values())):
-        pass
-    for (key, library), line in zip(ask.items(), said, strict=False):
-        answers[library.where] = _answer(library, line)
-        with _answers_lock:
-            _answers[key] = answers[library.where]
-    if len(answers) < len(plan.ask):
-        raise InstallError("a build backend ended before it said what the project needs; name a requirements file")
-    return answers
-
-
-def _answer(library: Library, line: str) -> Answer:
-    try:
-        metadata = json.loads(line)["install"][0]["metadata"]
-        requires = [str(item) for item in metadata.get("requires_dist") or []]
-        python = metadata.get("requires_python")
-        return Answer(str(metadata["name"]), str(metadata["version"]), requires, python and str(python))
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise InstallError(
-            f"pip's report on {library.where} cannot be read; name a requirements file in samovar.toml"
-        ) from None
-
-
 def tree_parts(root: Path) -> list[bytes]:
     """Parts to hash of what `root` hands to a builder."""
     parts: list[bytes] = []
     for name, path in _contents(root):
         mode = b"program" if path.stat().st_mode & 0o100 else b"file"
-        parts += [name.encode("utf-8", "surrogateescape"), mode, path.read_bytes()]
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        parts += [name.encode("utf-8", "surrogateescape"), mode, content]
     return parts
 
 
@@ -233,7 +181,7 @@ def _contents(root: Path) -> Iterator[tuple[str, Path]]:
             yield name, path
 
 
-def _identifier(shop: Workshop, image: str) -> str:
+def identifier_of(shop: Workshop, image: str) -> str:
     identifier = shop.builder.image_id(image)
     if identifier is None:
         raise InstallError(f"the image {image} has gone while it was being built on; deploy again")
@@ -241,7 +189,7 @@ def _identifier(shop: Workshop, image: str) -> str:
 
 
 @contextmanager
-def _installed(
+def ran(
     shop: Workshop,
     image: str,
     files: dict[str, bytes],
@@ -316,7 +264,7 @@ def _box(
 ) -> Box:
     return Box(
         image=image,
-        command=["/bin/sh", f"{_LENT}/in/install.sh"],
+        command=["/bin/sh", f"{LENT}/in/install.sh"],
         labels=shop.labels("builder"),
         memory=shop.settings.build_memory,
         pids=shop.settings.build_pids,
@@ -357,7 +305,7 @@ def _lent(
         # the builder's user is another one; the directory above is of this process alone
         for path in [work, *work.rglob("*")]:
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        yield [(work, f"{_LENT}/in", False), (cache, f"{_LENT}/cache", True), (scratch, f"{_LENT}/work", True)]
+        yield [(work, f"{LENT}/in", False), (cache, f"{LENT}/cache", True), (scratch, f"{LENT}/work", True)]
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from images.config import ProjectTable
 from images.dependencies import importable, pyproject
-from images.dependencies.findings import Findings, Library, name_of
+from images.dependencies.findings import SDK_NAME, Findings, Library, name_of
 from images.dependencies.other_locks import read_pdm_lock, read_pipfile_lock, read_pylock
 from images.dependencies.pins import Pin, Step, take_pins
 from images.dependencies.poetry_lock import read_poetry_lock
@@ -271,6 +271,9 @@ def _finished(
     for here in sorted({name_of(line) or "" for line in found.lines} & local):
         found.notices.append(f"{found.places.get(here, here)}: {here} is in the source, and comes from no index")
     libraries = [lib for lib in found.libraries.values() if lib.where != "." and not lib.declared]
+    for where in [own for own in found.libraries if pyproject.name_of_directory(found.tree, own) == SDK_NAME]:
+        found.left_out.append(f"{found.libraries.pop(where).place}: {where}")
+    libraries = [lib for lib in libraries if lib.where in found.libraries]
     installed = [lib for lib in libraries if pyproject.is_package(found.tree, lib.where)]
     bare = [lib for lib in libraries if lib not in installed]
     name = pyproject.name_of_directory(found.tree, ".")

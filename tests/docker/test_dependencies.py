@@ -14,6 +14,7 @@ import pytest
 from samovar.cli.pack import pack
 
 from images.build import Built, build
+from images.removal import remove_version
 from tests.docker.test_images import SETTINGS, TASK, Project, project
 
 __all__ = ["project"]
@@ -135,6 +136,9 @@ def test_libraries_beside_the_service_are_installed_or_imported(project: Project
     assert project.run(second.image, "/opt/samovar/env/bin/common-says") == "two"
     assert len(layers(project, "dependencies")) == 1
     assert len(layers(project, "libraries")) == 2
+    # a version that goes takes its own libraries along, and leaves what the other one stands on
+    assert remove_version(second.image)
+    assert len(layers(project, "libraries")) == len(layers(project, "dependencies")) == 1
 
 
 def test_a_lock_is_installed_with_its_hashes(project: Project) -> None:
@@ -148,9 +152,10 @@ def test_a_lock_is_installed_with_its_hashes(project: Project) -> None:
         f'wheels = [{{ url = "https://files.example/six.whl", hash = "sha256:{sha}" }}]\n'
         '[[package]]\nname = "colorama"\nversion = "0.4.6"\nsource = { registry = "https://pypi\x2eorg/simple" }\n'
     )
-    built = project.build({"uv.lock": lock, "tasks.py": "import six\n" + TASK})
+    locked = 'requirements = "uv.lock"\n'
+    built = project.build({"uv.lock": lock, "tasks.py": "import six\n" + TASK}, extra=locked)
     assert version(project, built, "six", "colorama") == ["1.16.0", "none"]
-    error = project.fails({"uv.lock": lock.replace(sha, sha[::-1])})
+    error = project.fails({"uv.lock": lock.replace(sha, sha[::-1])}, extra=locked)
     assert "hash" in error.problem.message.lower()
 
 
@@ -188,7 +193,8 @@ def test_a_lock_keeps_the_index_of_its_own(project: Project, index: str, tmp_pat
         f'[[package]]\nname = "only-here"\nversion = "1.0"\nsource = {{ registry = "{index}" }}\n'
         f'wheels = [{{ url = "{index}/x.whl", hash = "sha256:{hashlib.sha256(wheel).hexdigest()}" }}]\n'
     )
-    built = project.build({"uv.lock": lock, "tasks.py": "import only_here\n" + TASK})
+    files: dict[str, str | bytes] = {"uv.lock": lock, "tasks.py": "import only_here\n" + TASK}
+    built = project.build({**files, "pyproject.toml": "[project]\n"}, extra='requirements = "uv.lock"\n')
     assert project.run(built.image, PYTHON, "-c", "import only_here as o; print(o.WORD)") == "from its own index"
 
 

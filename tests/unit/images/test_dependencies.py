@@ -204,6 +204,13 @@ def test_hashes_of_a_file_and_libraries_without_are_two_steps(tmp_path) -> None:
     assert lines(plan, "libraries.txt") == ["--pre", "six", "idna"]
 
 
+def test_the_sdk_as_a_library_is_left_out_too(tmp_path) -> None:
+    sdk = PACKAGE.format("samovar", "[]")
+    files: dict[str, str | bytes] = {"requirements.txt": "-e ./sdk\n", "sdk/pyproject.toml": sdk}
+    plan = planned(tmp_path, files)
+    assert (plan.libraries, plan.left_out) == ([], ["requirements.txt:1: sdk"])
+
+
 def test_the_projects_own_name_is_not_asked_of_an_index(tmp_path) -> None:
     files: dict[str, str | bytes] = {
         "requirements.txt": "Orders==0.1\nsix\n",
