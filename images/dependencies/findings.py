@@ -24,7 +24,7 @@ _VCS = re.compile(r"(?:git|hg|svn|bzr)\+", re.IGNORECASE)
 _ROOT = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*@\s*(?:\{root:uri\}|file:///?(?:\$\{PROJECT_ROOT\}|\{root\}))/?(\S+)$"
 )
-_MOST_STEPS = 200_000
+_MOST_STEPS = 100_000
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*@\s*(\S+)(.*)$")
 
 

@@ -270,8 +270,14 @@ def _indexes(found: Findings, document: dict[str, Any], file: str) -> None:
                 continue
             first = entry.get("default") is True or entry.get("priority") in {"default", "primary"}
             line = f"{'--index-url' if first else '--extra-index-url'} {url}"
-            if line not in found.lines:
-                found.option(line, f"{file} {section}", posixpath.dirname(file) or ".")
+            if line in found.lines:
+                continue
+            found.option(line, f"{file} {section}", posixpath.dirname(file) or ".")
+            if entry.get("explicit") or entry.get("priority") == "explicit":
+                found.notices.append(
+                    f"{file} {section}: pip asks {url} for every package, not for some alone; "
+                    "a lock with hashes says which file each must be"
+                )
 
 
 def _from_answer(found: Findings, library: Library, answer: Answer) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import io
 import ipaddress
+import tarfile
 import threading
+import uuid
 import zipfile
 from collections.abc import Iterator
 
 import pytest
 from samovar.cli.pack import pack
 
+from images.archive import ImageConfig
 from images.build import Built, build
+from images.docker_builder import Box, Builder
 from images.removal import remove_version
 from tests.docker.test_images import SETTINGS, TASK, Project, project
 
@@ -203,6 +208,35 @@ def test_debians_own_python_packages_are_seen(project: Project) -> None:
     assert "/usr/lib/python3/dist-packages" in project.run(
         built.image, PYTHON, "-c", "import yaml; print(yaml.__file__)"
     )
+
+
+@pytest.fixture
+def own_base(project: Project, base_image: str) -> Iterator[str]:
+    """A base image that has the package `of-the-base` 7 for its python3."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, text in {
+            "of_the_base.py": "",
+            "of_the_base-7.dist-info/METADATA": "Metadata-Version: 2.1\nName: of-the-base\nVersion: 7\n",
+        }.items():
+            entry = tarfile.TarInfo(f"usr/lib/python3/dist-packages/{name}")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    name = f"samovar-test/base:{uuid.uuid4().hex[:8]}"
+    labels = {"samovar": "1", "samovar.test": "1"}
+    with Builder() as builder:
+        with builder.container(Box(base_image, ["/bin/true"], labels, 64 * 1024**2, 16, 1.0)) as container:
+            container.put(stream.getvalue())
+            container.commit(name, ImageConfig(labels, []))
+        yield name
+        for image in project.images():
+            project.engine.images.remove(image)
+        builder.remove_image(name)
+
+
+def test_what_a_named_base_image_brings_is_seen(project: Project, own_base: str) -> None:
+    built = project.build({"tasks.py": "import of_the_base\n" + TASK}, extra=f'base = "{own_base}"\n')
+    assert version(project, built, "of-the-base") == ["7"]
 
 
 def test_what_cannot_be_installed_is_refused_before_anything_is_built(project: Project) -> None:

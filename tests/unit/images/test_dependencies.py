@@ -345,6 +345,7 @@ member = {workspace = true}
 [[tool.uv.index]]
 name = "gpu"
 url = "https://gpu.example/simple"
+explicit = true
 [tool.uv.workspace]
 members = ["packages/*"]
 """
@@ -367,6 +368,7 @@ def test_sources_and_indexes_of_uv(tmp_path) -> None:
         "idna",
     ]
     assert {library.where for library in plan.libraries} == {"../libs/common", "packages/member"}
+    assert "a lock with hashes" in plan.notices[0]
     said = refused(tmp_path, {})
     assert 'include = ["../libs/common"]' in said["pyproject.toml dependencies[0]"]
 
@@ -870,7 +872,7 @@ def test_what_names_the_next_twice_is_read_once(tmp_path, files: dict[str, str |
     ("files", "words"),
     [
         ({"requirements.txt": "a" * (9 * 1024 * 1024)}, "larger than the 8 MiB"),
-        ({"requirements.txt": "six\n" * 1_100_000}, "too intricate"),
+        ({"requirements.txt": "six\n" * 110_000}, "too intricate"),
         ({"Pipfile.lock": "[" * 100_000}, "not valid JSON"),
     ],
     ids=["size", "number", "json"],
