@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from images import bootstrap, names
 from images.box import Box
 from images.config import ProjectTable
 from images.container import NotStarted
+from images.dependencies import Target
 from images.docker_builder import Builder
 from images.errors import BaseError
 from images.lines import Log
@@ -21,7 +22,7 @@ _no_registry = threading.Event()
 _usable: dict[str, Base] = {}
 
 _PROBE = """
-import json, sys
+import json, os, platform, shutil, site, sys
 found = {"python": "%d.%d.%d" % sys.version_info[:3]}
 try:
     import venv
@@ -33,6 +34,25 @@ try:
     found["pip"] = pip.__version__
 except ImportError:
     found["pip"] = None
+version = "%d.%d.%d" % sys.implementation.version[:3]
+found["environment"] = {
+    "implementation_name": sys.implementation.name,
+    "implementation_version": version,
+    "os_name": os.name,
+    "platform_machine": platform.machine(),
+    "platform_python_implementation": platform.python_implementation(),
+    "platform_release": platform.release(),
+    "platform_system": platform.system(),
+    "platform_version": platform.version(),
+    "python_full_version": platform.python_version(),
+    "python_version": "%d.%d" % sys.version_info[:2],
+    "sys_platform": sys.platform,
+}
+found["git"] = shutil.which("git") is not None
+found["debian"] = "/usr/lib/python3/dist-packages" in site.getsitepackages()
+from importlib.metadata import distributions
+ours = {"pip", "setuptools", "wheel", "packaging", "none"}
+found["brings"] = sorted({str(d.metadata["Name"]).lower() for d in distributions()} - ours)
 print(json.dumps(found))
 """
 
@@ -44,6 +64,19 @@ class Base:
     name: str
     id: str
     python: str
+    #: The variables of requirements' markers.
+    environment: dict[str, str] = field(default_factory=dict)
+    git: bool = True
+    #: Whether python3 is Debian's own, which sees what apt's python3-* packages install.
+    debian: bool = False
+    #: Distributions in it beside pip and its like.
+    brings: tuple[str, ...] = ()
+
+    def target(self, project: ProjectTable) -> Target:
+        """What the packages of `project` are installed for."""
+        # only who names a base means what is in it; the usual ones differ from host to host
+        brings = self.brings if project.base is not None else ()
+        return Target(self.environment, True, self.git, self.debian, brings, tuple(project.apt))
 
 
 def base_image(builder: Builder, project: ProjectTable, settings: ImageSettings, log: Log) -> Base:
@@ -161,4 +194,12 @@ def _look_into(builder: Builder, name: str, identifier: str, settings: ImageSett
         missing.append(f"pip 22.3 or later (package python3-pip; it has {pip or 'none'})")
     if missing:
         raise BaseError(f"the base image {name!r} cannot be built on: it needs {' and '.join(missing)}")
-    return Base(name, identifier, version)
+    return Base(
+        name,
+        identifier,
+        version,
+        environment={str(key): str(value) for key, value in found["environment"].items()},
+        git=bool(found["git"]),
+        debian=bool(found["debian"]),
+        brings=tuple(str(item) for item in found["brings"]),
+    )

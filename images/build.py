@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from images.base import base_image
+from images.backends import ask_backends
+from images.base import Base, base_image
 from images.config import Config, read_config
+from images.dependencies import Answer, Plan, Tree, make_plan
+from images.dependencies.imports import site_files
+from images.dependencies.target import guess
+from images.dependencies.tree import outside, packed
 from images.deployment import read_index, with_code
 from images.docker_builder import Builder
 from images.errors import BuildError, IndexError_
-from images.layers import Workshop, with_dependencies, with_packages
+from images.layers import Workshop, with_dependencies, with_libraries, with_packages
 from images.locks import hold
 from images.names import LABEL_KIND, digest
-from images.requirements import read_requirements
-from images.settings import ImageSettings
+from images.settings import DEFAULT_PYTHON, ImageSettings
 from images.source import unpack
 
 __all__ = ["BuildError", "Built", "ImageSettings", "build", "clean", "remove"]
@@ -49,16 +53,23 @@ def build(
     try:
         unpack(source, unpacked, most_bytes=settings.source_bytes, most_files=settings.source_files)
         config = read_config(unpacked)
-        requirements = read_requirements(unpacked, config.project.requirements)
+        tree = Tree(unpacked, config.project.include)
         project = config.project.name
+        # what cannot be is said before there is anything to wait for
+        make_plan(tree, config.project, guess(config.project.python or DEFAULT_PYTHON, config.project.apt))
         log(f"building {project} {version}")
         with Builder() as builder, hold(f"project-{project}"):
             shop = Workshop(builder, project, state.absolute(), settings, log, _owner(state))
             base = base_image(builder, config.project, settings, log)
             log(f"base image {base.name}, Python {base.python}")
+            plan = make_plan(tree, config.project, base.target(config.project))
             packages = with_packages(shop, base, config)
-            dependencies = with_dependencies(shop, packages, requirements)
-            image, index = _finish(shop, dependencies, config, unpacked)
+            plan = _answered(shop, packages, tree, config, base, plan)
+            for notice in plan.notices:
+                shop.log(notice)
+            dependencies = with_dependencies(shop, packages, plan)
+            libraries = with_libraries(shop, dependencies, plan)
+            image, index = _finish(shop, libraries, config, unpacked, plan, base)
         log(f"ready: {len(index['tasks'])} tasks in {image}")
         return Built(image, index)
     except OSError as error:
@@ -85,8 +96,21 @@ def clean(state: Path) -> int:
     return removed
 
 
-def _finish(shop: Workshop, dependencies: str, config: Config, source: Path) -> tuple[str, dict[str, Any]]:
-    image, made = with_code(shop, dependencies, config, source)
+def _answered(shop: Workshop, below: str, tree: Tree, config: Config, base: Base, plan: Plan) -> Plan:
+    """`plan` with what build backends say where only they know; each may name a library that is asked in turn."""
+    answers: dict[str, Answer] = {}
+    while plan.ask:
+        answers |= ask_backends(shop, below, plan)
+        plan = make_plan(tree, config.project, base.target(config.project), answers)
+    return plan
+
+
+def _finish(
+    shop: Workshop, below: str, config: Config, source: Path, plan: Plan, base: Base
+) -> tuple[str, dict[str, Any]]:
+    imports = site_files(plan, base.python)
+    left_out = [packed(library.where) for library in plan.libraries if outside(library.where)]
+    image, made = with_code(shop, below, config, source, imports, left_out)
     try:
         return image, read_index(shop, image)
     except IndexError_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from images.errors import ConfigError
 
@@ -45,6 +46,7 @@ _PYTHON = re.compile(r"3\.\d{1,2}")
 _APT = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9-]+)?(?:=[A-Za-z0-9.+:~-]+)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _LONGEST_VARIABLE = 32 * 1024
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 
 
@@ -62,7 +64,11 @@ class ProjectTable(BaseModel):
 
     name: str = Field(max_length=63)
     tasks: list[str] = Field(min_length=1)
+    #: Before `requirements`, which may lie in one of them.
+    include: list[str] = Field(default_factory=list, max_length=50)
     requirements: str | None = None
+    extras: list[str] = Field(default_factory=list, max_length=100)
+    groups: list[str] = Field(default_factory=list, max_length=100)
     python: Annotated[str | None, BeforeValidator(_version_text)] = None
     apt: list[str] = Field(default_factory=list)
     base: str | None = None
@@ -88,9 +94,34 @@ class ProjectTable(BaseModel):
 
     @field_validator("requirements")
     @classmethod
-    def _requirements(cls, value: str | None) -> str | None:
-        if value is not None and (value.startswith("/") or ".." in value.split("/") or not value):
-            raise ValueError(f"{value!r} is not a path inside the project")
+    def _requirements(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        include = [posixpath.normpath(path) for path in info.data.get("include", [])]
+        path = posixpath.normpath(value)
+        included = any(path == own or path.startswith(f"{own}/") for own in include)
+        if not value or value.startswith("/") or (".." in value.split("/") and not included):
+            raise ValueError(f"{value!r} is not a path inside the project, nor in one of include")
+        return path
+
+    @field_validator("include")
+    @classmethod
+    def _include(cls, value: list[str]) -> list[str]:
+        for path in value:
+            if not path or path.startswith(("/", "~")) or "\\" in path or not path.isprintable():
+                raise ValueError(f'{path!r} is no path from the project, with "/", as in "../libs/common"')
+            if set(posixpath.normpath(path).split("/")) <= {"..", "."}:
+                raise ValueError(f"{path!r} holds the project itself; name the directory of one library")
+        if len({posixpath.normpath(path) for path in value}) != len(value):
+            raise ValueError("a path is listed twice")
+        return value
+
+    @field_validator("extras", "groups")
+    @classmethod
+    def _names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of an extra or a group, as pyproject.toml declares them")
         return value
 
     @field_validator("python")
@@ -132,7 +163,7 @@ def read_config(root: Path) -> Config:
     """The samovar.toml in `root`. Raises ConfigError naming every field that is wrong."""
     path = root / CONFIG_NAME
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
             f"the project has no {CONFIG_NAME} at its top; `samovar init` writes one to start from"
@@ -150,6 +181,9 @@ def parse_config(text: str) -> Config:
         raise ConfigError(f"{CONFIG_NAME} is not valid TOML: {error}") from None
 
     problems: dict[str, str] = {}
+    # beside the tables it reads as well: what is included belongs to the whole project
+    if "include" in document and isinstance(document.get("project"), dict):
+        document["project"].setdefault("include", document.pop("include"))
     for key in document.keys() - {"project", "defaults", "env"}:
         problems[key] = _unknown(key, ("project", "defaults", "env"), "table")
     defaults = document.get("defaults", {})

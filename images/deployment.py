@@ -37,17 +37,22 @@ _compiled_sdk: LRUCache[str, bytes] = LRUCache(maxsize=16)
 _compiled_lock = threading.Lock()
 
 
-def with_code(shop: Workshop, dependencies: str, config: Config, source: Path) -> tuple[str, bool]:
+def with_code(
+    shop: Workshop, dependencies: str, config: Config, source: Path, imports: dict[str, bytes], left_out: list[str]
+) -> tuple[str, bool]:
     """The finished image: `dependencies` with the SDK, the code below `source` and the manifest.
 
-    Gives its name, and whether it was made now.
+    `imports` are files of the environment that make the code known in it, by their path there; `left_out` are
+    directories of the source that are installed, and so not part of the code. Gives its name, and whether it was
+    made now.
     """
     identifier = shop.builder.image_id(dependencies)
     if identifier is None:
         raise InstallError(f"the image {dependencies} has gone while it was being built on; deploy again")
     sdk = sdk_root()
     sdk_files = [path for path in code_files(sdk) if path.relative_to(sdk).parts[0] != "cli"]
-    code = code_files(source)
+    installed = [source / name for name in left_out]
+    code = [path for path in code_files(source) if not any(path.is_relative_to(own) for own in installed)]
     manifest = manifest_of(config)
     parts: list[str | bytes] = [
         identifier,
@@ -55,6 +60,7 @@ def with_code(shop: Workshop, dependencies: str, config: Config, source: Path) -
         b"code",
         *fingerprint(source, code),
         manifest,
+        *(part for name, data in sorted(imports.items()) for part in (name, data)),
     ]
     image = names.image_name(shop.project, "deployment", parts)
     if shop.builder.image_id(image) is not None:
@@ -97,6 +103,8 @@ def with_code(shop: Workshop, dependencies: str, config: Config, source: Path) -
                 take_tree(compiled, layer.tar, target=IMAGE_CODE.lstrip("/"), only=".pyc")
         take_tree(io.BytesIO(compiled_sdk), layer.tar, target=IMAGE_SDK.lstrip("/"), only=".pyc")
         layer.file(IMAGE_MANIFEST.lstrip("/"), manifest)
+        for name, data in sorted(imports.items()):
+            layer.file(f"{IMAGE_ENVIRONMENT.lstrip('/')}/{name}", data)
         layer.close()
         image_config = ImageConfig(
             shop.image_labels("deployment"),

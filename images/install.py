@@ -7,47 +7,86 @@ import shlex
 
 from samovar.wire import IMAGE_ENVIRONMENT
 
+from images.dependencies import Plan
+from images.dependencies.pyproject import UNKNOWN_VERSION
 from images.errors import InstallError
 from images.host import HostNetwork
-from images.requirements import Requirements
+
+#: Where libraries of the source are installed in their builder, before they are added to the environment.
+BUILT = "/opt/samovar/built"
+#: What a line begins with that holds pip's report on a directory, and one that says which is looked at.
+ANSWER = "samovar-answer "
+ASKING = "samovar-asking "
+
+_CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO")
 
 #: What dpkg and apt need of root: owners and modes of files, and apt's own unprivileged user for downloads.
 APT_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"]
 
 
-def pip_script(requirements: Requirements, lent: str, network: HostNetwork) -> str:
+def pip_script(plan: Plan, lent: str, network: HostNetwork) -> str:
     """The shell script that makes the virtual environment. `lent` is where the builder sees the host's loans."""
     python = f"{IMAGE_ENVIRONMENT}/bin/python"
+    system = " --system-site-packages" if plan.system else ""
+    lines = [*_begin(lent, network), f"python3 -m venv --without-pip{system} {IMAGE_ENVIRONMENT}"]
+    if not plan.empty:
+        # archives that the project brings are named relative to this directory
+        lines.append(f"cd {lent}/in")
+    for step in plan.steps:
+        constrained = "constraints.txt" in plan.files and not step.no_deps
+        options = " --no-deps" if step.no_deps else ""
+        options += f" -r {lent}/in/{step.file}" + (f" -c {lent}/in/constraints.txt" if constrained else "")
+        lines.append(f"python3 -m pip --python {python} install{options}")
+    return "\n".join(lines) + "\n"
+
+
+def libraries_script(count: int, lent: str, network: HostNetwork) -> str:
+    """The script that installs `count` directories `in/src/…` below BUILT, in the shape of the environment.
+
+    What they need is in the environment already, which belongs to root by now.
+    """
+    names = " ".join(f"{lent}/work/src/{number}" for number in range(count))
     lines = [
+        *_begin(lent, network),
+        # a build backend writes beside what it builds
+        f"cp -r {lent}/in/src {lent}/work/src",
+        f"python3 -m pip --python {IMAGE_ENVIRONMENT}/bin/python install --no-deps --ignore-installed "
+        f"--no-warn-script-location --root {BUILT} {names}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def ask_script(count: int, lent: str, network: HostNetwork) -> str:
+    """The script that has the build backends of `in/src/…` say what they need: a line ANSWER for each."""
+    lines = [
+        *_begin(lent, network),
+        f"cp -r {lent}/in/src {lent}/work/src",
+        f"python3 -m venv --without-pip {lent}/work/ask",
+    ]
+    for number in range(count):
+        report = f"{lent}/work/{number}.json"
+        lines += [
+            f"echo {ASKING}{number}",
+            f"python3 -m pip --python {lent}/work/ask/bin/python install --quiet --dry-run --ignore-installed "
+            f"--no-deps --report {report} {lent}/work/src/{number}",
+            f"printf '%s' '{ANSWER}'; tr -d '\\n' < {report}; echo",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _begin(lent: str, network: HostNetwork) -> list[str]:
+    return [
         "set -eu",
         # what the builder's user leaves there, a runner that is not root could not remove
         f"trap 'find {lent}/work -mindepth 1 -delete || true' EXIT",
-        *_exports(network, lent, certificates=("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")),
-        f"export HOME={lent}/work TMPDIR={lent}/work PIP_CACHE_DIR={lent}/cache/pip UV_CACHE_DIR={lent}/cache/uv",
+        *_exports(network, lent, certificates=_CERTIFICATES),
+        f"export HOME={lent}/work TMPDIR={lent}/work PIP_CACHE_DIR={lent}/cache/pip",
         "export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_PROGRESS_BAR=off PIP_NO_COLOR=1",
-        "export PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1",
-        f"python3 -m venv --without-pip {IMAGE_ENVIRONMENT}",
+        "export PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore GIT_TERMINAL_PROMPT=0",
+        # a source is deployed without its repository, from which these would read a version
+        f"export SETUPTOOLS_SCM_PRETEND_VERSION={UNKNOWN_VERSION} PDM_BUILD_SCM_VERSION={UNKNOWN_VERSION}",
+        "export POETRY_DYNAMIC_VERSIONING_BYPASS=" + UNKNOWN_VERSION,
     ]
-    if requirements.empty:
-        return "\n".join(lines) + "\n"
-    listed = f"{lent}/in/requirements.txt"
-    if requirements.lock:
-        tools = f"{lent}/work/tools"
-        listed = f"{lent}/work/requirements.txt"
-        lines += [
-            f"python3 -m venv --without-pip {tools}",
-            f"python3 -m pip --python {tools}/bin/python install --quiet uv",
-            f"cd {lent}/in",
-            f"{tools}/bin/uv export --quiet --frozen --no-emit-project --no-dev --no-emit-package samovar "
-            f"--format requirements-txt --output-file {listed}",
-        ]
-    constraints = f" -c {lent}/in/constraints.txt" if "constraints.txt" in requirements.files else ""
-    lines += [
-        # wheels that the project brings are named relative to this directory
-        f"cd {lent}/in",
-        f"python3 -m pip --python {python} install -r {listed}{constraints}",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def apt_script(packages: list[str], lent: str, network: HostNetwork) -> str:
@@ -72,7 +111,7 @@ def apt_script(packages: list[str], lent: str, network: HostNetwork) -> str:
     )
 
 
-def explain_pip(output: list[str], exit_code: int, requirements: Requirements) -> InstallError:
+def explain_pip(output: list[str], exit_code: int, requirements: Plan) -> InstallError:
     """What went wrong in words, with pip's own line and the requirement's place in the project."""
     errors = [line for line in output if line.startswith(("ERROR:", "error:"))]
     text = "\n".join(output)
@@ -112,6 +151,16 @@ def explain_pip(output: list[str], exit_code: int, requirements: Requirements) -
         start = next((i for i, line in enumerate(output) if "exited-with-error" in line), max(0, len(output) - 20))
         said = "\n".join(output[start:][:25])
     return InstallError(f"{hint}pip failed (exit code {exit_code}). It says:\n{said}")
+
+
+def explain_backend(error: InstallError, where: str) -> InstallError:
+    """What went wrong where a build backend was asked what the directory `where` needs."""
+    file = "pyproject.toml" if where == "." else f"{where}/pyproject.toml"
+    return InstallError(
+        f"what {file} needs only its build backend can say, and that failed; mend it, or list what is needed in a "
+        f'requirements file and name that with requirements = "…". {error.problem.message}',
+        fields={file: "its dependencies are dynamic, and its build backend failed"},
+    )
 
 
 def explain_apt(output: list[str], exit_code: int) -> InstallError:

@@ -3,20 +3,23 @@
 base            Python, pip and venv                                  images/base.py
 apt             + Debian packages, where the project asks for some
 dependencies    + the virtual environment with the requirements
+libraries       + packages that lie in the source itself, where there are some
 deployment      + the SDK, the project's code, the manifest           images/deployment.py
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_SDK, TASK_UID
 
@@ -25,17 +28,31 @@ from images.archive import ImageConfig, take_tree
 from images.base import Base
 from images.box import Box, Outcome
 from images.config import Config
+from images.container import Container
+from images.dependencies import Plan
+from images.dependencies.findings import Library
+from images.dependencies.tree import INCLUDED
 from images.docker_builder import Builder
 from images.errors import InstallError
 from images.host import HostNetwork, host_network
-from images.install import APT_CAPABILITIES, apt_script, explain_apt, explain_pip, pip_script
+from images.install import (
+    ANSWER,
+    APT_CAPABILITIES,
+    ASKING,
+    BUILT,
+    apt_script,
+    explain_apt,
+    explain_backend,
+    explain_pip,
+    libraries_script,
+    pip_script,
+)
 from images.lines import Log
-from images.requirements import Requirements
 from images.settings import ImageSettings
-from images.source import Layer
+from images.source import Layer, code_files
 
 #: Where a builder sees what the host lends it; a tmpfs lies over /tmp, so nothing of it stays.
-_LENT = "/tmp/samovar"
+LENT = "/tmp/samovar"
 HOME = "/home/task"
 
 _USER_LINE = f"task:x:{TASK_UID}:{TASK_UID}:task:{HOME}:/usr/sbin/nologin\n"
@@ -72,7 +89,7 @@ def with_packages(shop: Workshop, base: Base, config: Config) -> str:
         return image
     shop.log(f"installing Debian packages: {', '.join(packages)}")
     network = host_network()
-    files = {"install.sh": apt_script(packages, _LENT, network).encode()}
+    files = {"install.sh": apt_script(packages, LENT, network).encode()}
     tail: list[str] = []
     with _lent(shop, files, network) as binds:
         box = _box(shop, base.id, binds, user="0:0", capabilities=APT_CAPABILITIES)
@@ -89,51 +106,139 @@ def with_packages(shop: Workshop, base: Base, config: Config) -> str:
     return image
 
 
-def with_dependencies(shop: Workshop, below: str, requirements: Requirements) -> str:
+def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
     """The image of `below` with the project's virtual environment."""
-    identifier = shop.builder.image_id(below)
-    if identifier is None:
-        raise InstallError(f"the image {below} has gone while it was being built on; deploy again")
-    for line in requirements.left_out:
+    identifier = identifier_of(shop, below)
+    for line in plan.left_out:
         shop.log(f"leaving out {line}: the image brings its own Samovar SDK")
-    image = names.image_name(shop.project, "dependencies", [identifier, *requirements.key()])
+    image = names.image_name(shop.project, "dependencies", [identifier, *plan.key(tree_parts)])
     if shop.builder.image_id(image) is not None:
         shop.log(f"dependencies are as before ({image})")
         return image
-    source = requirements.source
-    shop.log("no dependencies" if requirements.empty else f"installing the dependencies of {source}")
+    source = plan.source or "the included libraries"
+    shop.log("no dependencies" if plan.empty else f"installing the dependencies of {source}")
     network = host_network()
-    for setting in [] if requirements.empty else network.left_out:
+    for setting in [] if plan.empty else network.left_out:
         shop.log(f"{setting} names a path of this host; a build does not see it")
-    files = {"install.sh": pip_script(requirements, _LENT, network).encode(), **requirements.files}
+    files = {"install.sh": pip_script(plan, LENT, network).encode(), **plan.files}
+    installed = ran(shop, identifier, files, plan.trees, network, plan, alone=plan.empty)
+    with installed as (users, container, taken):
+        # the environment and nothing else is taken out of the builder
+        with container.copy_out(IMAGE_ENVIRONMENT) as environment, tempfile.TemporaryFile() as stream:
+            layer = Layer(stream)
+            for path, content in users.items():
+                layer.file(path, content)
+            layer.directory(HOME.lstrip("/"), uid=TASK_UID, mode=0o700)
+            for directory in (IMAGE_SDK, IMAGE_CODE):
+                layer.directory(directory.lstrip("/"))
+            take_tree(environment, layer.tar, target=IMAGE_ENVIRONMENT.lstrip("/"))
+            _append(shop, "dependencies", identifier, layer, stream, image)
+    shop.log(f"dependencies installed in {taken:.1f} s ({image})")
+    return image
+
+
+def with_libraries(shop: Workshop, below: str, plan: Plan) -> str:
+    """The image of `below` with the packages that lie in the source itself; `below` where there are none.
+
+    A layer of its own: these change as code does, and what they need does not.
+    """
+    if not plan.libraries:
+        return below
+    identifier = identifier_of(shop, below)
+    trees = {f"src/{number}": library.path for number, library in enumerate(plan.libraries)}
+    parts = [part for path in trees.values() for part in [b"library", *tree_parts(path)]]
+    image = names.image_name(shop.project, "libraries", [identifier, *parts])
+    shown = ", ".join(library.where for library in plan.libraries)
+    if shop.builder.image_id(image) is not None:
+        shop.log(f"libraries are as before: {shown} ({image})")
+        return image
+    shop.log(f"installing {shown}")
+    network = host_network()
+    files = {"install.sh": libraries_script(len(trees), LENT, network).encode()}
+    with ran(shop, identifier, files, trees, network, plan) as (_, container, taken):
+        built = f"{BUILT}{IMAGE_ENVIRONMENT}"
+        with container.copy_out(built) as environment, tempfile.TemporaryFile() as stream:
+            layer = Layer(stream)
+            take_tree(environment, layer.tar, target=IMAGE_ENVIRONMENT.lstrip("/"))
+            _append(shop, "libraries", identifier, layer, stream, image)
+    shop.log(f"{shown} installed in {taken:.1f} s ({image})")
+    return image
+
+
+def tree_parts(root: Path) -> list[bytes]:
+    """Parts to hash of what `root` hands to a builder."""
+    parts: list[bytes] = []
+    for name, path in _contents(root):
+        mode = b"program" if path.stat().st_mode & 0o100 else b"file"
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        parts += [name.encode("utf-8", "surrogateescape"), mode, content]
+    return parts
+
+
+def _contents(root: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a directory for a builder; of links those to files, as which they are given."""
+    for path in code_files(root):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and not name.startswith(f"{INCLUDED}/"):
+            yield name, path
+
+
+def identifier_of(shop: Workshop, image: str) -> str:
+    identifier = shop.builder.image_id(image)
+    if identifier is None:
+        raise InstallError(f"the image {image} has gone while it was being built on; deploy again")
+    return identifier
+
+
+@contextmanager
+def ran(
+    shop: Workshop,
+    image: str,
+    files: dict[str, bytes],
+    trees: dict[str, Path],
+    network: HostNetwork,
+    plan: Plan,
+    *,
+    alone: bool = False,
+    hear: list[str] | None = None,
+    asked: Sequence[Library] = (),
+) -> Iterator[tuple[dict[str, bytes], Container, float]]:
+    """Run `install.sh` in a builder on `image`: its users, the ended container, the seconds it took.
+
+    Lines that begin with ANSWER go into `hear`, and not into the log. Raises InstallError where it fails.
+    """
     tail: list[str] = []
-    with _lent(shop, files, network) as binds:
-        box = _box(shop, identifier, binds, network_name="none" if requirements.empty else "bridge")
+    tell = _both(shop.log, tail)
+    asking: list[str] = []
+
+    def take(line: str) -> None:
+        if hear is not None and line.startswith(ANSWER):
+            hear.append(line.removeprefix(ANSWER))
+        elif hear is not None and line.startswith(ASKING):
+            asking.append(line.removeprefix(ASKING).strip())
+        else:
+            tell(line)
+
+    with _lent(shop, files, network, trees) as binds:
+        box = _box(shop, image, binds, network_name="none" if alone else "bridge")
         with shop.builder.container(box) as container:
             users = _users(container.read("/etc/passwd"), container.read("/etc/group"))
             container.put(_homestead(users))
-            outcome = container.run(stdout=_both(shop.log, tail), stderr=_both(shop.log, tail))
+            outcome = container.run(stdout=take, stderr=tell)
             _check(shop, outcome, "the installation of dependencies")
             if outcome.exit_code != 0:
-                raise explain_pip(tail, outcome.exit_code, requirements)
-            # the environment and nothing else is taken out of the builder
-            with container.copy_out(IMAGE_ENVIRONMENT) as environment, tempfile.TemporaryFile() as stream:
-                layer = Layer(stream)
-                for path, content in users.items():
-                    layer.file(path, content)
-                layer.directory(HOME.lstrip("/"), uid=TASK_UID, mode=0o700)
-                for directory in (IMAGE_SDK, IMAGE_CODE):
-                    layer.directory(directory.lstrip("/"))
-                take_tree(environment, layer.tar, target=IMAGE_ENVIRONMENT.lstrip("/"))
-                layer.close()
-                config = ImageConfig(
-                    shop.image_labels("dependencies"),
-                    shop.builder.environment_of(identifier),
-                    user=f"{TASK_UID}:{TASK_UID}",
-                )
-                shop.builder.append(identifier, stream, image, config)
-    shop.log(f"dependencies installed in {outcome.seconds:.1f} s ({image})")
-    return image
+                error = explain_pip(tail, outcome.exit_code, plan)
+                if asking and asked:
+                    raise explain_backend(error, asked[min(int(asking[-1]), len(asked) - 1)].where)
+                raise error
+            yield users, container, outcome.seconds
+
+
+def _append(shop: Workshop, kind: names.Kind, below: str, layer: Layer, stream: IO[bytes], image: str) -> None:
+    layer.close()
+    config = ImageConfig(shop.image_labels(kind), shop.builder.environment_of(below), user=f"{TASK_UID}:{TASK_UID}")
+    shop.builder.append(below, stream, image, config)
 
 
 def _check(shop: Workshop, outcome: Outcome, what: str) -> None:
@@ -162,7 +267,7 @@ def _box(
 ) -> Box:
     return Box(
         image=image,
-        command=["/bin/sh", f"{_LENT}/in/install.sh"],
+        command=["/bin/sh", f"{LENT}/in/install.sh"],
         labels=shop.labels("builder"),
         memory=shop.settings.build_memory,
         pids=shop.settings.build_pids,
@@ -176,7 +281,9 @@ def _box(
 
 
 @contextmanager
-def _lent(shop: Workshop, files: dict[str, bytes], network: HostNetwork) -> Iterator[list[tuple[Path, str, bool]]]:
+def _lent(
+    shop: Workshop, files: dict[str, bytes], network: HostNetwork, trees: dict[str, Path] | None = None
+) -> Iterator[list[tuple[Path, str, bool]]]:
     """What the host lends to one builder: its files read-only, and the project's package cache."""
     cache = shop.state / "cache" / shop.project
     for directory in (shop.state, cache.parent, cache):
@@ -191,12 +298,17 @@ def _lent(shop: Workshop, files: dict[str, bytes], network: HostNetwork) -> Iter
         for name, data in files.items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             (work / name).write_bytes(data)
+        for name, root in (trees or {}).items():
+            (work / name).mkdir(parents=True)
+            for inner, path in _contents(root):
+                (work / name / inner).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, work / name / inner)
         if network.bundle is not None:
             shutil.copyfile(network.bundle, work / "ca.pem")
         # the builder's user is another one; the directory above is of this process alone
         for path in [work, *work.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        yield [(work, f"{_LENT}/in", False), (cache, f"{_LENT}/cache", True), (scratch, f"{_LENT}/work", True)]
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        yield [(work, f"{LENT}/in", False), (cache, f"{LENT}/cache", True), (scratch, f"{LENT}/work", True)]
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -221,7 +333,8 @@ def _homestead(users: dict[str, bytes]) -> bytes:
     layer = Layer(stream)
     for path, content in users.items():
         layer.file(path, content)
-    layer.directory(IMAGE_ENVIRONMENT.lstrip("/"), uid=TASK_UID)
+    for directory in (IMAGE_ENVIRONMENT, BUILT):
+        layer.directory(directory.lstrip("/"), uid=TASK_UID)
     layer.close()
     return stream.getvalue()
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Literal
 
-Kind = Literal["base", "apt", "dependencies", "deployment"]
+Kind = Literal["base", "apt", "dependencies", "libraries", "deployment"]
 
 #: Raised when the way an image is put together changes, so that older ones are not taken for the same.
 RECIPE = 1

@@ -7,7 +7,7 @@ from images.locks import hold
 from images.names import LABEL_KIND, LABEL_PROJECT
 
 #: What a deployment's image is built on, the uppermost first.
-_BELOW = ("dependencies", "apt")
+_BELOW = ("libraries", "dependencies", "apt")
 
 
 def remove_version(image: str) -> bool:

@@ -62,7 +62,7 @@ def project_name(path: Path) -> str:
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
         raise _bad(str(error) or type(error).__name__) from None
     try:
-        table = tomllib.loads(text.decode())
+        table = tomllib.loads(text.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid_field(_CONFIG, f"is not TOML: {error}") from None
     project = table.get("project")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import posixpath
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ else:
 
 CONFIG_NAME = "samovar.toml"
 IGNORE_FILES = (".gitignore", ".samovarignore")
+
+#: Where an archive keeps what `include` brings from outside of the project; `images/dependencies/tree.py` reads it.
+INCLUDED = ".samovar-include"
 
 #: Never part of a project, whatever the ignore files say.
 _NEVER_DIRECTORIES = frozenset(
@@ -49,14 +53,17 @@ class Packed:
 def pack(root: Path) -> Packed:
     """Pack the project in `root`. Raises CliError saying which file is in the way."""
     config = read_config(root)
-    paths = list(project_files(root))
-    sizes = {path: path.lstat().st_size for path in paths if path.is_file() and not path.is_symlink()}
-    _check_size(root, paths, sizes)
+    entries = {path.relative_to(root).as_posix(): path for path in project_files(root)}
+    entries |= included_files(root, config)
+    sizes = {
+        name: path.lstat().st_size for name, path in entries.items() if path.is_file() and not path.is_symlink()
+    }
+    _check_size(entries, sizes)
     stream = io.BytesIO()
     with gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0, compresslevel=6) as compressed:
         with tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for path in paths:
-                _add(tar, root, path)
+            for name, path in entries.items():
+                _add(tar, name, path)
     data = stream.getvalue()
     if len(data) > MAX_PACKED:
         raise CliError(
@@ -71,7 +78,7 @@ def read_config(root: Path) -> dict[str, Any]:
     if not root.is_dir():
         raise CliError(f"{root} is not a directory", code="no_project")
     try:
-        config: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8"))
+        config: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise CliError(
             f"there is no {CONFIG_NAME} in {root.resolve()}; `samovar init` writes a project to start from",
@@ -95,6 +102,63 @@ def project_files(root: Path) -> Iterator[Path]:
     """Files, links and directories of the project, parents first, always in the same order."""
     rules = [_read_rules(directory) for directory in reversed(_repository_parents(root))]
     yield from _walk(root, root, [rule for rule in rules if rule])
+
+
+def included_files(root: Path, config: dict[str, Any]) -> dict[str, Path]:
+    """What `include` of samovar.toml brings from outside of the project, by its name in the archive.
+
+    The name is INCLUDED, the number of steps up and the rest of the way: never one with `..` in it.
+    """
+    given = config["project"].get("include", config.get("include", []))
+    found: dict[str, Path] = {}
+    for number, text in enumerate(given if isinstance(given, list) else []):
+        place = f"project.include[{number}]"
+        where = posixpath.normpath(text) if isinstance(text, str) and text else ""
+        if not where or where.startswith(("/", "~")) or "\\" in where:
+            raise _wrong(place, f'{text!r} is no path from the project, with "/", as in "../libs/common"')
+        source = _beside(root, where, place)
+        if not where.startswith("../"):
+            # part of the project, and packed with it
+            continue
+        steps = where.split("/")
+        up = steps.count("..")
+        name = "/".join([INCLUDED, str(up), *steps[up:]])
+        found[name] = source
+        if source.is_dir():
+            rules = [rule for rule in map(_read_rules, reversed(_repository_parents(source))) if rule]
+            for path in _walk(source, source, rules):
+                found[f"{name}/{path.relative_to(source).as_posix()}"] = path
+    return found
+
+
+def _beside(root: Path, where: str, place: str) -> Path:
+    """The file or directory at `where`, after the way to it has been looked at."""
+    top = Path(os.path.realpath(root))
+    source = Path(os.path.normpath(top / where))
+    if top == source or top.is_relative_to(source):
+        raise _wrong(place, f"{where!r} holds the project itself; name the directory of one library")
+    repository = next((parent for parent in (top, *top.parents) if (parent / ".git").exists()), None)
+    if repository is not None and not source.is_relative_to(repository):
+        raise _wrong(
+            place, f"{where!r} is out of the repository {repository.name!r}; what is deployed comes from it"
+        )
+    shared = Path(os.path.commonpath([top, source]))
+    step = shared
+    for part in source.relative_to(shared).parts:
+        step = step / part
+        if step.is_symlink():
+            raise _wrong(place, f"{where!r} leads through the link {part!r}; name the directory that it leads to")
+    if not source.is_dir() and not source.is_file():
+        raise _wrong(place, f"{where!r} is not there: looked for {source}")
+    return source
+
+
+def _wrong(place: str, message: str) -> CliError:
+    return CliError(
+        f"{CONFIG_NAME} includes what cannot be packed",
+        code="invalid_config",
+        fields=[{"path": place, "message": message}],
+    )
 
 
 @dataclass(frozen=True)
@@ -121,7 +185,11 @@ def _walk(root: Path, directory: Path, above: list[_Rules]) -> Iterator[Path]:
     for entry in entries:
         path = Path(entry.path)
         is_directory = entry.is_dir(follow_symlinks=False)
-        if _never(path, is_directory) or _ignored(path, is_directory, rules):
+        if (
+            _never(path, is_directory)
+            or (path.name == INCLUDED and directory == root)
+            or _ignored(path, is_directory, rules)
+        ):
             continue
         if is_directory:
             yield path
@@ -188,8 +256,8 @@ def _check_link(root: Path, path: Path) -> None:
         )
 
 
-def _add(tar: tarfile.TarFile, root: Path, path: Path) -> None:
-    entry = tarfile.TarInfo(path.relative_to(root).as_posix())
+def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
+    entry = tarfile.TarInfo(name)
     try:
         if path.is_symlink():
             entry.type, entry.mode, entry.linkname = tarfile.SYMTYPE, 0o777, os.readlink(path)
@@ -206,20 +274,21 @@ def _add(tar: tarfile.TarFile, root: Path, path: Path) -> None:
         raise CliError(f"{path} cannot be read: {error}", code="unreadable") from None
 
 
-def _check_size(root: Path, paths: list[Path], sizes: dict[Path, int]) -> None:
-    if len(paths) > MAX_FILES:
+def _check_size(entries: dict[str, Path], sizes: dict[str, int]) -> None:
+    if len(entries) > MAX_FILES:
         raise CliError(
-            f"the project has {len(paths)} files, and {MAX_FILES} are the most; leave some out with .samovarignore",
+            f"the project has {len(entries)} files, and {MAX_FILES} are the most; leave some out with "
+            ".samovarignore",
             code="too_large",
         )
     total = sum(sizes.values())
     if total > MAX_UNPACKED:
-        largest = sorted(sizes, key=lambda path: sizes[path], reverse=True)[:5]
+        largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:5]
         raise CliError(
             f"the project is {_mib(total)}, and {_mib(MAX_UNPACKED)} is the most; leave data out with "
             ".samovarignore and bring it by a named mount. The largest files:",
             code="too_large",
-            fields=[{"path": str(path.relative_to(root)), "message": _mib(sizes[path])} for path in largest],
+            fields=[{"path": name, "message": _mib(sizes[name])} for name in largest],
         )
 
 

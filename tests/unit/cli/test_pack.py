@@ -12,6 +12,8 @@ from samovar.cli import pack as packing
 from samovar.cli.errors import CliError
 from samovar.cli.pack import pack
 
+from images.dependencies.tree import Tree, packed
+
 CONFIG = '[project]\nname = "orders"\ntasks = ["tasks"]\n'
 
 
@@ -158,3 +160,75 @@ def test_a_directory_that_is_no_project_says_why(tmp_path, text, words) -> None:
 def test_a_directory_that_is_not_there(tmp_path) -> None:
     with pytest.raises(CliError, match="not a directory"):
         pack(tmp_path / "gone")
+
+
+def shop(top: Path, include: str, *names: str) -> Path:
+    """A repository with the service `services/orders`, which includes `include`."""
+    (top / ".git").mkdir(parents=True)
+    for name in names:
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(name)
+    root = top / "services/orders"
+    root.mkdir(parents=True)
+    (root / "samovar.toml").write_text(CONFIG + f"include = {include}\n")
+    return root
+
+
+def test_a_library_beside_the_project_is_packed_under_a_name_of_its_own(tmp_path) -> None:
+    names = (
+        "libs/common/pyproject.toml",
+        "libs/common/src/common.py",
+        "libs/common/.venv/pyvenv.cfg",
+        "libs/other.py",
+    )
+    root = shop(tmp_path, '["../../libs/common", "../../libs/other.py"]', *names)
+    (tmp_path / ".gitignore").write_text("*.log\n")
+    (tmp_path / "libs/common/build.log").write_text("")
+    (root / ".samovar-include").mkdir()
+    (root / ".samovar-include/mine.py").write_text("")
+    assert files(root) == {
+        "samovar.toml",
+        ".samovar-include/2/libs/common/pyproject.toml",
+        ".samovar-include/2/libs/common/src/common.py",
+        ".samovar-include/2/libs/other.py",
+    }
+    tree = Tree(tmp_path, ["../../libs/common"])
+    assert tree.root / packed("../../libs/common/src") == tmp_path / ".samovar-include/2/libs/common/src"
+
+
+def test_an_include_inside_the_project_is_packed_once(tmp_path) -> None:
+    root = shop(tmp_path, '["libs/a"]')
+    (root / "libs/a").mkdir(parents=True)
+    (root / "libs/a/a.py").write_text("")
+    assert files(root) == {"samovar.toml", "libs/a/a.py"}
+
+
+@pytest.mark.parametrize(
+    ("include", "words"),
+    [
+        ('["../../libs/gone"]', "not there"),
+        ('["../.."]', "the project itself"),
+        ('["../../services"]', "the project itself"),
+        ('["/etc"]', "no path from the project"),
+        ('["../../../beside"]', "out of the repository"),
+        ('["../../libs/link"]', "link"),
+        ('["../../link/inner"]', "link"),
+        ("[3]", "no path from the project"),
+    ],
+)
+def test_an_include_that_cannot_be_is_refused_by_its_number(tmp_path, include: str, words: str) -> None:
+    (tmp_path / "beside").mkdir()
+    root = shop(tmp_path / "repo", include, "libs/real/inner/a.py")
+    (tmp_path / "repo/libs/link").symlink_to("real")
+    (tmp_path / "repo/link").symlink_to("libs/real")
+    with pytest.raises(CliError) as caught:
+        pack(root)
+    assert caught.value.fields[0]["path"] == "project.include[0]"
+    assert words in caught.value.fields[0]["message"]
+
+
+def test_a_link_out_of_an_included_library_is_refused(tmp_path) -> None:
+    root = shop(tmp_path, '["../../libs/common"]', "libs/common/a.py", "secret.txt")
+    (tmp_path / "libs/common/b.txt").symlink_to("../../secret.txt")
+    with pytest.raises(CliError, match=r"b\.txt is a link"):
+        pack(root)

@@ -73,3 +73,36 @@ def test_a_syntax_error_says_the_line() -> None:
 def test_a_project_without_a_config_says_how_to_get_one(tmp_path) -> None:
     with pytest.raises(ConfigError, match="samovar init"):
         read_config(tmp_path)
+
+
+def test_a_mark_before_the_first_letter_is_no_letter(tmp_path) -> None:
+    (tmp_path / "samovar.toml").write_bytes(b'\xef\xbb\xbf[project]\r\nname = "orders"\r\ntasks = ["tasks"]\r\n')
+    assert read_config(tmp_path).project.name == "orders"
+
+
+@pytest.mark.parametrize("text", ['include = ["../libs/a"]\n{}', '{}include = ["../libs/a"]\n'])
+def test_include_stands_in_the_table_or_above_it(text: str) -> None:
+    table = '[project]\nname = "orders"\ntasks = ["tasks"]\n'
+    assert parse_config(text.format(table)).project.include == ["../libs/a"]
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "words"),
+    [
+        ('include = ["/srv/libs"]', "project.include", "no path from the project"),
+        ('include = ["~/libs"]', "project.include", "no path from the project"),
+        ('include = ["..\\\\libs"]', "project.include", "no path from the project"),
+        ('include = ["../.."]', "project.include", "holds the project itself"),
+        ('include = ["."]', "project.include", "holds the project itself"),
+        ('include = ["../a", "../a/"]', "project.include", "listed twice"),
+        ('include = "../a"', "project.include", "not a list"),
+        ('extras = ["a b"]', "project.extras", "'a b' is no name"),
+        ('groups = [""]', "project.groups", "'' is no name"),
+        ('requirements = "../../uv.lock"', "project.requirements", "nor in one of include"),
+        ('includes = ["../a"]', "project.includes", "did you mean 'include'"),
+    ],
+)
+def test_what_dependencies_may_not_say_is_named_with_its_value(line: str, path: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f'[project]\nname = "orders"\ntasks = ["tasks"]\n{line}\n')
+    assert words in {field.path: field.message for field in caught.value.problem.fields}[path]

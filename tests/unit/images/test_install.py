@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from images.dependencies import Plan
+from images.dependencies.pins import Step
 from images.host import HostNetwork
 from images.install import apt_script, explain_apt, explain_pip, pip_script
-from images.requirements import Requirements
 
-REQUIREMENTS = Requirements(
-    "requirements.txt", {"requirements.txt": b"nope==1\n"}, places={"nope": "requirements.txt:4"}
+REQUIREMENTS = Plan(
+    "requirements.txt",
+    {"requirements.txt": b"nope==1\n"},
+    steps=[Step("requirements.txt")],
+    places={"nope": "requirements.txt:4"},
 )
 
 

@@ -1,0 +1,248 @@
+"""Dependencies as projects have them, installed for real; and that a change of code installs nothing again."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import ipaddress
+import tarfile
+import threading
+import uuid
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+from samovar.cli.pack import pack
+
+from images.archive import ImageConfig
+from images.box import Box
+from images.build import Built, build
+from images.docker_builder import Builder
+from images.removal import remove_version
+from tests.docker.test_images import SETTINGS, TASK, Project, project
+
+__all__ = ["project"]
+
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("base_image")]
+
+PYTHON = "/opt/samovar/env/bin/python"
+SETUPTOOLS = '[build-system]\nrequires = ["setuptools>=61"]\nbuild-backend = "setuptools.build_meta"\n'
+
+
+def version(project: Project, built: Built, *names: str) -> list[str]:
+    """The installed version of each of `names`, "none" where it is not there."""
+    program = (
+        "import sys\nfrom importlib.metadata import PackageNotFoundError, version\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: print(version(name))\n"
+        "    except PackageNotFoundError: print('none')\n"
+    )
+    return project.run(built.image, PYTHON, "-c", program, *names).split()
+
+
+def layers(project: Project, kind: str) -> list[str]:
+    return [name for name in project.images() if f":{kind}-" in name]
+
+
+def test_a_requirements_file_of_powershell_is_installed(project: Project) -> None:
+    text = "six==1.16.0\r\nidna==3.7 ; python_version > '3'\r\ncolorama==0.4.6 ; sys_platform == 'win32'\r\n"
+    built = project.build({"requirements.txt": text.encode("utf-16"), "tasks.py": "import six, idna\n" + TASK})
+    assert version(project, built, "six", "idna", "colorama") == ["1.16.0", "3.7", "none"]
+
+
+def test_extras_and_groups_are_installed(project: Project) -> None:
+    pyproject = (
+        '[project]\nname = "orders"\nversion = "2.5"\ndependencies = []\n'
+        '[project.optional-dependencies]\nnames = ["idna==3.7"]\n'
+        '[dependency-groups]\nold = ["six==1.16.0"]\nother = ["tomli"]\n'
+    )
+    files: dict[str, str | bytes] = {
+        "pyproject.toml": pyproject,
+        "src/orders/__init__.py": "",
+        "src/orders/jobs.py": "import idna, six\n" + TASK,
+        "tasks.py": "from importlib.metadata import version\nassert version('orders') == '2.5'\n"
+        "from orders.jobs import hello\n",
+    }
+    built = project.build(files, extra='extras = ["names"]\ngroups = ["old"]\n')
+    assert [task["id"] for task in built.index["tasks"]] == ["hello"]
+    assert version(project, built, "idna", "six", "tomli", "orders") == ["3.7", "1.16.0", "none", "2.5"]
+
+
+def test_what_a_build_backend_alone_knows_is_installed_and_other_code_keeps_the_layer(project: Project) -> None:
+    pyproject = SETUPTOOLS + '[project]\nname = "orders"\ndynamic = ["version", "dependencies"]\n'
+    setup = (
+        "import orders\nfrom setuptools import setup\n"
+        "setup(version=orders.VERSION, install_requires=['six==1.16.0'])\n"
+    )
+    files: dict[str, str | bytes] = {
+        "pyproject.toml": pyproject,
+        "setup.py": "import sys\nsys.path.insert(0, '.')\n" + setup,
+        "orders.py": "VERSION = '4.2'\n",
+        "tasks.py": "import six\n" + TASK,
+    }
+    built = project.build(files)
+    assert any("asking the build backend of . what it needs" in line for line in project.log)
+    assert version(project, built, "six", "orders") == ["1.16.0", "4.2"]
+    again = project.build({**files, "tasks.py": "import six  # again\n" + TASK})
+    assert again.image != built.image
+    assert any("dependencies are as before" in line for line in project.log)
+    assert len(layers(project, "dependencies")) == 1
+
+
+def test_a_build_backend_that_fails_is_a_refusal_with_a_way_out(project: Project) -> None:
+    files: dict[str, str | bytes] = {
+        "pyproject.toml": SETUPTOOLS + '[project]\nname = "orders"\nversion = "1"\ndynamic = ["dependencies"]\n',
+        "setup.py": "raise SystemExit('no metadata today')\n",
+    }
+    error = project.fails(files)
+    assert error.problem.code == "install_failed"
+    assert [field.path for field in error.problem.fields] == ["pyproject.toml"]
+    assert 'requirements = "…"' in error.problem.message
+    assert "no metadata today" in error.problem.message
+    assert layers(project, "dependencies") == []
+
+
+def test_libraries_beside_the_service_are_installed_or_imported(project: Project, tmp_path) -> None:
+    top = tmp_path / "repository"
+    texts = {
+        "libs/common/pyproject.toml": SETUPTOOLS
+        + '[project]\nname = "common"\nversion = "3.1"\ndependencies = ["six==1.16.0"]\n'
+        + '[project.scripts]\ncommon-says = "common:main"\n',
+        "libs/common/src/common/__init__.py": "import six\nWORD = 'one'\ndef main(): print(WORD)\n",
+        "libs/bare/bare/__init__.py": "import idna\nWORD = 'bare'\n",
+        "libs/bare/requirements.txt": "idna==3.7\n",
+        "services/orders/requirements.txt": "-e ../../libs/common\ntomli==2.0.1\n",
+        "services/orders/tasks.py": "import bare, common, tomli\n" + TASK,
+        "services/orders/samovar.toml": f'[project]\nname = "{project.name}"\ntasks = ["tasks"]\n'
+        'include = ["../../libs/common", "../../libs/bare"]\n',
+    }
+    for name, text in texts.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text)
+
+    def deploy() -> Built:
+        archive = tmp_path / "packed.tar.gz"
+        archive.write_bytes(pack(top / "services/orders").data)
+        project.log.clear()
+        return build(archive, version="1", state=project.state, log=project.log.append, settings=SETTINGS)
+
+    built = deploy()
+    assert [task["id"] for task in built.index["tasks"]] == ["hello"]
+    assert version(project, built, "common", "six", "idna", "tomli") == ["3.1", "1.16.0", "3.7", "2.0.1"]
+    assert project.run(built.image, "/opt/samovar/env/bin/common-says") == "one"
+    assert project.run(built.image, PYTHON, "-c", "import bare; print(bare.WORD, bare.__file__)") == (
+        "bare /app/.samovar-include/2/libs/bare/bare/__init__.py"
+    )
+    # installed, it is not in the code a second time; and what it needs is not fetched again for a change of it
+    assert not any(path.startswith("app/.samovar-include/2/libs/common") for path in project.names(built.image))
+    (top / "libs/common/src/common/__init__.py").write_text("WORD = 'two'\ndef main(): print(WORD)\n")
+    second = deploy()
+    assert project.run(second.image, "/opt/samovar/env/bin/common-says") == "two"
+    assert len(layers(project, "dependencies")) == 1
+    assert len(layers(project, "libraries")) == 2
+    # a version that goes takes its own libraries along, and leaves what the other one stands on
+    assert remove_version(second.image)
+    assert len(layers(project, "libraries")) == len(layers(project, "dependencies")) == 1
+
+
+def test_a_lock_is_installed_with_its_hashes(project: Project) -> None:
+    # as uv writes it, with another index that nothing of it comes from but by its hash
+    sha = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254"
+    lock = (
+        'version = 1\nrequires-python = ">=3.9"\n'
+        '[[package]]\nname = "orders"\nversion = "1"\nsource = { virtual = "." }\n'
+        'dependencies = [{ name = "six" }, { name = "colorama", marker = "sys_platform == \'win32\'" }]\n'
+        '[[package]]\nname = "six"\nversion = "1.16.0"\nsource = { registry = "https://pypi\x2eorg/simple" }\n'
+        f'wheels = [{{ url = "https://files.example/six.whl", hash = "sha256:{sha}" }}]\n'
+        '[[package]]\nname = "colorama"\nversion = "0.4.6"\nsource = { registry = "https://pypi\x2eorg/simple" }\n'
+    )
+    locked = 'requirements = "uv.lock"\n'
+    built = project.build({"uv.lock": lock, "tasks.py": "import six\n" + TASK}, extra=locked)
+    assert version(project, built, "six", "colorama") == ["1.16.0", "none"]
+    error = project.fails({"uv.lock": lock.replace(sha, sha[::-1])}, extra=locked)
+    assert "hash" in error.problem.message.lower()
+
+
+@pytest.fixture
+def index(project: Project, tmp_path) -> Iterator[str]:
+    """The URL of an index that has the one package `only-here` 1.0, as containers on the bridge reach it."""
+    directory = tmp_path / "index/simple/only-here"
+    directory.mkdir(parents=True)
+    with zipfile.ZipFile(directory / "only_here-1.0-py3-none-any.whl", "w") as wheel:
+        info = "only_here-1.0.dist-info"
+        wheel.writestr(zipfile.ZipInfo("only_here.py"), "WORD = 'from its own index'\n")
+        metadata = "Metadata-Version: 2.1\nName: only-here\nVersion: 1.0\n"
+        wheel.writestr(zipfile.ZipInfo(f"{info}/METADATA"), metadata)
+        tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(zipfile.ZipInfo(f"{info}/WHEEL"), tags)
+        wheel.writestr(zipfile.ZipInfo(f"{info}/RECORD"), "")
+    # not every engine says what its gateway is: it is the network's first address
+    network = project.engine.networks.get("bridge").attrs["IPAM"]["Config"][0]
+    gateway = network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "index"))
+    with http.server.ThreadingHTTPServer((gateway, 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://{gateway}:{server.server_port}/simple"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_lock_keeps_the_index_of_its_own(project: Project, index: str, tmp_path) -> None:
+    wheel = (tmp_path / "index/simple/only-here/only_here-1.0-py3-none-any.whl").read_bytes()
+    lock = (
+        'version = 1\nrequires-python = ">=3.9"\n'
+        '[[package]]\nname = "orders"\nversion = "1"\nsource = { virtual = "." }\n'
+        'dependencies = [{ name = "only-here" }]\n'
+        f'[[package]]\nname = "only-here"\nversion = "1.0"\nsource = {{ registry = "{index}" }}\n'
+        f'wheels = [{{ url = "{index}/x.whl", hash = "sha256:{hashlib.sha256(wheel).hexdigest()}" }}]\n'
+    )
+    files: dict[str, str | bytes] = {"uv.lock": lock, "tasks.py": "import only_here\n" + TASK}
+    built = project.build({**files, "pyproject.toml": "[project]\n"}, extra='requirements = "uv.lock"\n')
+    assert project.run(built.image, PYTHON, "-c", "import only_here as o; print(o.WORD)") == "from its own index"
+
+
+def test_debians_own_python_packages_are_seen(project: Project) -> None:
+    built = project.build({"tasks.py": "import yaml\n" + TASK}, extra='apt = ["python3-yaml"]\n')
+    assert "/usr/lib/python3/dist-packages" in project.run(
+        built.image, PYTHON, "-c", "import yaml; print(yaml.__file__)"
+    )
+
+
+@pytest.fixture
+def own_base(project: Project, base_image: str) -> Iterator[str]:
+    """A base image that has the package `of-the-base` 7 for its python3."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, text in {
+            "of_the_base.py": "",
+            "of_the_base-7.dist-info/METADATA": "Metadata-Version: 2.1\nName: of-the-base\nVersion: 7\n",
+        }.items():
+            entry = tarfile.TarInfo(f"usr/lib/python3/dist-packages/{name}")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    name = f"samovar-test/base:{uuid.uuid4().hex[:8]}"
+    labels = {"samovar": "1", "samovar.test": "1"}
+    with Builder() as builder:
+        with builder.container(Box(base_image, ["/bin/true"], labels, 64 * 1024**2, 16, 1.0)) as container:
+            container.put(stream.getvalue())
+            container.commit(name, ImageConfig(labels, []))
+        yield name
+        for image in project.images():
+            project.engine.images.remove(image)
+        builder.remove_image(name)
+
+
+def test_what_a_named_base_image_brings_is_seen(project: Project, own_base: str) -> None:
+    built = project.build({"tasks.py": "import of_the_base\n" + TASK}, extra=f'base = "{own_base}"\n')
+    assert version(project, built, "of-the-base") == ["7"]
+
+
+def test_what_cannot_be_installed_is_refused_before_anything_is_built(project: Project) -> None:
+    error = project.fails({"requirements.txt": "six\ncommon @ file:///home/anna/common\n"})
+    assert error.problem.code == "invalid_requirements"
+    assert [field.path for field in error.problem.fields] == ["requirements.txt:2"]
+    assert project.images() == set()
+    assert project.log == []
