@@ -129,6 +129,18 @@ def reopen(conn: Connection, project: str, queue: str) -> None:
     _open(conn, list(conn.execute(closed)))
 
 
+def reopen_of(conn: Connection, deployment: str) -> None:
+    """Lets claims look at the lanes again in which queued runs of a deployment stand: they are parked no more."""
+    with_runs = select(runs.c.lane).where(IS_QUEUED, runs.c.deployment_id == deployment)
+    closed = (
+        select(lanes)
+        .where(lanes.c.id.in_(with_runs), lanes.c.opens_at.is_not(None))
+        .order_by(lanes.c.id)
+        .with_for_update()
+    )
+    _open(conn, list(conn.execute(closed)))
+
+
 def forget_idle(conn: Connection, now: float) -> None:
     """Deletes rows of lanes that have been empty for long: keys come and go."""
     empty = lanes.c.rank.is_(None) & lanes.c.opens_at.is_(None)

@@ -228,6 +228,7 @@ WhyReason = Literal[
     "global_limit",
     "no_runner",
     "memory",
+    "image",
     "turn",
     "running",
     "waiting",
