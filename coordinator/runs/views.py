@@ -47,6 +47,7 @@ def run_summary(row: AnyRow) -> wire.Run:
         tags=decode(row.tags),
         priority=row.priority,
         concurrency_key=row.concurrency_key,
+        idempotency_key=row.idempotency_key,
         created_at=iso(row.created_at),
         started_at=iso(row.started_at),
         finished_at=iso(row.finished_at),

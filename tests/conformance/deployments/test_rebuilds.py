@@ -16,6 +16,7 @@ from coordinator.foundation.errors import Conflict
 from coordinator.foundation.limits import BUILD_TRIES, LEASE, REBUILD_AGAIN, REBUILD_ANYBODY
 from coordinator.maintenance import sweep
 from coordinator.storage.tables import deployments as table
+from coordinator.storage.tables import lanes
 from coordinator.wire import Build, BuildDone, BuildFailed, Lost, Problem
 from tests.conformance.store import Store, task_entry
 
@@ -277,8 +278,6 @@ def test_many_parked_lines_do_not_hold_others_up(store: Store) -> None:
     assert store.claim() == []
 
     def ranked(conn: Connection, now: float) -> int:
-        from coordinator.storage.tables import lanes
-
         return int(conn.scalar(select(func.count()).select_from(lanes).where(lanes.c.rank.is_not(None))) or 0)
 
     assert store.read(ranked) == 0

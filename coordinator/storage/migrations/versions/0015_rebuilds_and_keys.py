@@ -21,3 +21,4 @@ def upgrade() -> None:
         "ix_deployments_rebuild", "deployments", ["rebuild_due_at"], sqlite_where=clause, postgresql_where=clause
     )
     op.add_column("runs", sa.Column("key_until", sa.Double(), nullable=True))
+    op.add_column("batches", sa.Column("key_until", sa.Double(), nullable=True))
