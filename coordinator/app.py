@@ -41,6 +41,7 @@ from coordinator.api.fleet import attempts as fleet_attempts
 from coordinator.api.fleet import builds as fleet_builds
 from coordinator.api.fleet import runners as fleet_runners
 from coordinator.api.gate import Gate
+from coordinator.api.head import Head
 from coordinator.context import Coordinator
 from coordinator.foundation.errors import CoordinatorError, RateLimited, StorageUnavailable
 from coordinator.maintenance.duties import DUTIES
@@ -151,8 +152,9 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         app.add_exception_handler(kind, refuse)
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(Direct, coordinator=coordinator, ways=[fleet_attempts.WAY, runs.WAY], refusals=refusals)
-    # added last, so that it is passed first
+    # added last, so that they are passed first
     app.add_middleware(Gate, coordinator=coordinator)
+    app.add_middleware(Head)
     return app
 
 

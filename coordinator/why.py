@@ -11,8 +11,9 @@ from coordinator.line import queues
 from coordinator.line.queues import Limits
 from coordinator.runs import plans, runs
 from coordinator.runs.views import iso
-from coordinator.storage.tables import IS_LIVE, IS_QUEUED, IS_RUNNING, attempts, lanes, runners
+from coordinator.storage.tables import IS_LIVE, IS_QUEUED, IS_RUNNING, attempts, deployments, lanes, runners
 from coordinator.storage.tables import runs as table
+from coordinator.storage.values import decode
 from coordinator.waits import waits
 from coordinator.wire import FINAL, Why, WhyReason
 
@@ -80,7 +81,24 @@ def _not_queued(run: Row[Any]) -> Why:
     return _answer(run, "running", "it is running")
 
 
+def _image(conn: Connection, now: float, run: Row[Any]) -> Why | None:
+    row = conn.execute(select(deployments).where(deployments.c.id == run.deployment_id)).one()
+    if row.rebuild_due_at is None:
+        return None
+    gone = f"the image of {row.project} {row.version} is gone from the engine"
+    if row.build_lease is not None and row.build_lease > now:
+        return _answer(run, "image", f"{gone}, and is built again now")
+    if row.rebuild_error is None:
+        return _answer(run, "image", f"{gone}, and waits for a runner that builds it again")
+    until = iso(row.rebuild_due_at)
+    why = decode(row.rebuild_error)["message"]
+    words = f"{gone}, and could not be built again: {why}; the next try is at {until}"
+    return _answer(run, "image", words, until=until)
+
+
 def _in_the_way(conn: Connection, now: float, run: Row[Any], max_running: int | None) -> Why:
+    if (parked := _image(conn, now, run)) is not None:
+        return parked
     limits = queues.get(conn, run.project, run.queue)
     found = None if limits is None else _queue(conn, now, run, limits)
     if found is None and max_running is not None:

@@ -118,7 +118,10 @@ class Attempt:
         except Rejected as error:
             end = End(self._account("rejected", str(error)))
         except ImageMissing as error:
-            end = End(self._account("rejected", f"{error}; deploy the project again"))
+            # nothing has run: the coordinator has the image built again, and the run waits for it
+            message = f"the image {self.assignment.image} is not on this host: {error}"
+            account = self._account("lost", message).model_copy(update={"missing_image": self.assignment.image})
+            end = End(account)
         except (EngineError, SidecarAway) as error:
             end = End(self._account("lost", f"the container could not be started: {error}"))
         except Exception as error:

@@ -19,7 +19,7 @@ from images.errors import BuildError
 from images.settings import ImageSettings
 from runner import seccomp
 from runner.coordinator_client import CoordinatorClient
-from runner.errors import CoordinatorAway, CoordinatorRefused
+from runner.errors import CoordinatorAway, CoordinatorRefused, SourceGone
 from runner.policy import Policy
 from runner.records import Records
 from runner.settings import Settings, host_cpus, host_memory
@@ -87,6 +87,8 @@ class BuildJob:
             outcome = BuildFailed(token=token, error=_bad_index(str(error)))
         except BuildError as error:
             outcome = BuildFailed(token=token, error=error.problem)
+        except SourceGone as error:
+            outcome = BuildFailed(token=token, error=Problem(code="source_gone", message=str(error)))
         except Exception as error:
             log.exception("a build broke", deployment=self.id)
             problem = Problem(code="build_broke", message=f"the build failed inside the runner: {error!r}")

@@ -24,7 +24,7 @@ from coordinator.wire import (
     Lost,
     RemovableImages,
 )
-from runner.errors import CoordinatorAway, CoordinatorRefused
+from runner.errors import CoordinatorAway, CoordinatorRefused, SourceGone
 
 Reply = TypeVar("Reply", bound=BaseModel)
 
@@ -73,7 +73,11 @@ class CoordinatorClient:
         return answer.is_success
 
     async def build_source(self, deployment: str) -> bytes:
-        return (await self._send("GET", f"/builds/{deployment}/source", timeout=120)).content
+        """Raises SourceGone."""
+        answer = await self._send("GET", f"/builds/{deployment}/source", timeout=120, accept=(410,))
+        if answer.status_code == 410:
+            raise SourceGone(answer.json()["error"]["message"])
+        return answer.content
 
     async def build_log(self, deployment: str, body: BuildLog) -> None:
         await self._send("POST", f"/builds/{deployment}/log", body, accept=(404, 409))

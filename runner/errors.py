@@ -4,6 +4,7 @@ RunnerError
 ├── Rejected             the host's policy or the image refuses a task: the run fails, with the reason
 ├── EngineError          the container engine failed; the run is given back
 │   └── ImageMissing     the deployment's image is not on this host
+├── SourceGone           nobody has the source of a deployment any more
 ├── SidecarAway          the sidecar does not answer
 └── CoordinatorAway      the coordinator does not answer, or refused the runner's key
 """
@@ -25,6 +26,10 @@ class EngineError(RunnerError):
 
 class ImageMissing(EngineError):
     """The image is not on this host."""
+
+
+class SourceGone(RunnerError):
+    """Nobody has the source any more; the message is the coordinator's."""
 
 
 class SidecarAway(RunnerError):

@@ -14,7 +14,7 @@ from coordinator.api.polling import parse_position, poll
 from coordinator.api.scopes import Who
 from coordinator.attempts import runners
 from coordinator.context import Coordinator, Core
-from coordinator.deployments import deployments
+from coordinator.deployments import deployments, rebuilds
 from coordinator.deployments import uploads as sources
 from coordinator.foundation.errors import Forbidden
 from coordinator.foundation.limits import MAX_SOURCE
@@ -129,6 +129,22 @@ async def promote(
     """Runs that exist keep theirs. Refused (`breaks_runs`) where a finding blocks it, each named in `fields`."""
     await core.database.write(deployments.promote, deployment, force)
     core.waking.notify(waking.DUE)
+    return await _deployment(core, deployment)
+
+
+@router.post(
+    "/deployments/{deployment}/rebuild",
+    response_model=Deployment,
+    summary="Build a deployment's image again",
+    responses=refusals(404, 409),
+)
+async def rebuild(deployment: str, core: Core) -> Deployment:
+    """From the kept source, under the same version; its queued runs wait until the image is there.
+
+    A runner that misses an image asks for this by itself. Where a try has failed, this is the next one, at once.
+    """
+    await core.database.write(rebuilds.ask, deployment)
+    core.waking.notify(waking.BUILDS)
     return await _deployment(core, deployment)
 
 

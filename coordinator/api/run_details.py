@@ -95,9 +95,11 @@ async def stream(
     """
     cursor = logs.parse_cursor(last_event_id or after)
     await core.database.read(runs.get, run)  # a 404 has to come before the stream begins
-    return StreamingResponse(
-        _events(core, run, cursor), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
+    return StreamingResponse(_events(core, run, cursor), media_type="text/event-stream", headers=_LIVE)
+
+
+#: A proxy that gathers what comes, or packs it, would hold it back: nginx goes by the first, others by the second.
+_LIVE = {"X-Accel-Buffering": "no", "Cache-Control": "no-store, no-transform"}
 
 
 async def _events(core: Coordinator, run: str, cursor: logs.Cursor) -> AsyncIterator[str]:

@@ -13,7 +13,7 @@ from coordinator.api.docs import refusals
 from coordinator.api.polling import poll
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import invalid_field
-from coordinator.runs import cancelling, failures, plans, runs, triggers, views
+from coordinator.runs import bumping, cancelling, failures, idempotency, plans, runs, triggers, views
 from coordinator.runs.plans import Plan
 from coordinator.runs.triggers import Made
 from coordinator.signals import waking
@@ -143,6 +143,30 @@ async def cancel(run: str, core: Core) -> Run:
     canceled = await core.database.write(cancelling.cancel, run)
     core.waking.notify(*canceled.topics)
     return await views.run(canceled.run, core.values)
+
+
+@router.post(
+    "/runs/{run}/bump",
+    response_model=Run,
+    summary="Put a queued run at the front of its queue",
+    responses=refusals(404, 409),
+)
+async def bump(run: str, core: Core) -> Run:
+    """It starts next, whatever its priority, as soon as its queue's limits and a host's memory let it."""
+    row = await core.database.write(bumping.bump, run)
+    core.waking.notify(waking.CLAIMS, waking.run(run))
+    return await views.run(row, core.values)
+
+
+@router.post(
+    "/runs/{run}/release-key",
+    response_model=Run,
+    summary="Free a run's idempotency key",
+    responses=refusals(404, 409),
+)
+async def release_key(run: str, core: Core) -> Run:
+    """The next trigger with this key makes a new run. The run itself stays what it is."""
+    return await views.run(await core.database.write(idempotency.release, run), core.values)
 
 
 @router.post(

@@ -184,6 +184,8 @@ def lost(conn: Connection, now: float, attempt_id: str, body: Lost, rng: Random 
         exit_code=body.exit_code,
         peak_memory=body.peak_memory_bytes,
     )
+    if body.missing_image is not None:
+        ending = replace(ending, end="no_image")
     return end(conn, now, attempt_id, body.token, ending, rng)
 
 
@@ -256,7 +258,8 @@ def _close(
     verdict: Verdict,
     error: ErrorBody | None,
 ) -> None:
-    status = {"out_of_memory": "failed", "rejected": "failed", "waiting": "suspended"}.get(ending.end, ending.end)
+    statuses = {"out_of_memory": "failed", "rejected": "failed", "waiting": "suspended", "no_image": "lost"}
+    status = statuses.get(ending.end, ending.end)
     if status == "canceled" and verdict.status != "canceled":
         status = "lost"
     closed = conn.execute(

@@ -1,4 +1,7 @@
-"""Builds: a deployment on a runner, under a lease and a token like an attempt's."""
+"""Builds: a deployment on a runner, under a lease and a token like an attempt's.
+
+The first build of a deployment, and those that bring its image back (`rebuilds`), go the same way.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from coordinator.deployments import deployments as versions
+from coordinator.deployments import rebuilds
 from coordinator.foundation.errors import Conflict, Invalid, NotFound
 from coordinator.foundation.limits import BUILD_TRIES, LEASE, UNNAMED
 from coordinator.sources import events, webhooks
-from coordinator.storage.tables import IS_BUILDING, build_log, deployments, tasks
+from coordinator.storage.tables import IS_BUILDING, IS_MISSING, build_log, deployments, tasks
 from coordinator.storage.values import encode_small
 from coordinator.tasks.index import read_index
 from coordinator.wire import Build, BuildDone, BuildFailed, Problem
@@ -37,6 +41,7 @@ def claim(conn: Connection, now: float, runner: str, most: int) -> list[Build]:
             IS_BUILDING,
             or_(deployments.c.build_lease.is_(None), deployments.c.build_lease <= now),
             deployments.c.build_tries < BUILD_TRIES,
+            or_(~IS_MISSING, rebuilds.is_for(now, runner)),
         )
         .order_by(deployments.c.created_at)
         .limit(most - held)
@@ -82,16 +87,24 @@ def done(conn: Connection, now: float, deployment: str, body: BuildDone) -> Outc
     project = conn.scalar(select(deployments.c.project).where(deployments.c.id == deployment))
     versions.lock(conn, project or "")
     row = _row(conn, deployment)
-    if row.status == "ready" and row.build_token == body.token and row.image == body.image:
+    if row.status == "ready" and row.build_token == body.token and row.image == body.image and not _missing(row):
         return Outcome(deployment, "ready")
     row = _require(conn, now, deployment, body.token)
     try:
         index = read_index(body.index)
     except Invalid as error:
         return _fail(conn, now, row, error.problem())
+    if _missing(row):
+        problem, said = rebuilds.compare(conn, deployment, index)
+        _append(conn, now, deployment, said)
+        if problem is not None:
+            return _fail(conn, now, row, problem)
     # the same image may have been that of an earlier version, which has it again
     conn.execute(update(deployments).where(deployments.c.image == body.image).values(image_removed_at=None))
     _close(conn, now, row, status="ready", image=body.image, sdk=index.sdk, python=index.python, error=None)
+    if _missing(row):
+        rebuilds.over(conn, deployment)
+        return Outcome(deployment, "ready")
     conn.execute(
         insert(tasks),
         [
@@ -118,8 +131,9 @@ def done(conn: Connection, now: float, deployment: str, body: BuildDone) -> Outc
 def failed(conn: Connection, now: float, deployment: str, body: BuildFailed) -> Outcome:
     """The build's own account of why there is no image; kept with the deployment."""
     row = _row(conn, deployment)
-    if row.status == "failed" and row.build_token == body.token:
-        return Outcome(deployment, "failed")
+    ended = row.status == "failed" or (row.rebuild_error is not None and row.build_lease is None)
+    if ended and row.build_token == body.token:
+        return Outcome(deployment, row.status)
     return _fail(conn, now, _require(conn, now, deployment, body.token), body.error)
 
 
@@ -129,7 +143,7 @@ def lost(conn: Connection, now: float, deployment: str, token: int) -> Outcome |
     None where it was no longer that runner's.
     """
     row = _row(conn, deployment)
-    if row.status != "building" or row.build_token != token or row.build_runner is None:
+    if not _open(row) or row.build_token != token or row.build_runner is None:
         return None
     if row.build_tries >= BUILD_TRIES:
         problem = Problem(
@@ -144,7 +158,7 @@ def lost(conn: Connection, now: float, deployment: str, token: int) -> Outcome |
         .values(build_runner=None, build_lease=None)
     )
     _append(conn, now, deployment, ["the runner was lost; the build waits for another"])
-    return Outcome(deployment, "building")
+    return Outcome(deployment, row.status)
 
 
 def lapsed(conn: Connection, now: float) -> list[Row[Any]]:
@@ -175,7 +189,7 @@ def _row(conn: Connection, deployment: str) -> Row[Any]:
 def _require(conn: Connection, now: float, deployment: str, token: int) -> Row[Any]:
     row = _row(conn, deployment)
     lease = row.build_lease
-    if row.status != "building" or row.build_token != token or lease is None or lease <= now:
+    if not _open(row) or row.build_token != token or lease is None or lease <= now:
         raise Conflict(
             f"the build of {row.project} {row.version} is not this runner's any more; nothing was written",
             code="stale_build",
@@ -183,7 +197,20 @@ def _require(conn: Connection, now: float, deployment: str, token: int) -> Row[A
     return row
 
 
+def _missing(row: Row[Any]) -> bool:
+    """Whether it was built once, and its image is gone."""
+    return row.rebuild_due_at is not None
+
+
+def _open(row: Row[Any]) -> bool:
+    return row.status == "building" or _missing(row)
+
+
 def _fail(conn: Connection, now: float, row: Row[Any], problem: Problem) -> Outcome:
+    if _missing(row):
+        again = rebuilds.failed(conn, now, row, problem)
+        _append(conn, now, row.id, [*problem.message.splitlines(), again])
+        return Outcome(row.id, row.status)
     _close(conn, now, row, status="failed", error=encode_small(problem.model_dump()))
     _append(conn, now, row.id, problem.message.splitlines())
     return Outcome(row.id, "failed")

@@ -18,6 +18,11 @@ TICKS_AT_ONCE = 100
 PLATFORM_RETRIES = 5
 #: How often a build may be lost with its runner.
 BUILD_TRIES = 3
+#: How long after the first failure an image is tried to be built again; doubled with each, up to the longest.
+REBUILD_AGAIN = 60.0
+REBUILD_LONGEST = 3600.0
+#: A rebuild that the runner which missed the image has not begun after so long is anybody's.
+REBUILD_ANYBODY = 60.0
 #: A run that fits a runner's host but not what is free there holds younger runs back after this long,
 #: so that a large run is not passed by small ones for ever.
 STARVING = 60.0

@@ -94,6 +94,15 @@ def enter(conn: Connection, queued: Iterable[Row[Any]]) -> None:
             _set(conn, lane, rank(first(conn, lane), row.served_at), row.served_at, None)
 
 
+def lead(conn: Connection, run: Row[Any]) -> None:
+    """Gives a queued run, which stands first in its lane, the next turn of its queue."""
+    enter(conn, [run])
+    row = conn.execute(_LOCK, {"lane": run.lane}).one()
+    served_at = min(row.served_at, run.order_at + run.priority)
+    ranked = None if row.opens_at is not None else rank(first(conn, run.lane), served_at)
+    _set(conn, run.lane, ranked, served_at, row.opens_at)
+
+
 def settle(conn: Connection, now: float, served: dict[str, int], closed: dict[str, float]) -> None:
     """Puts lanes right after a claim: how many runs it took from each, and until when a rate closes some."""
     for lane in sorted(served):
@@ -123,6 +132,18 @@ def reopen(conn: Connection, project: str, queue: str) -> None:
     closed = (
         select(lanes)
         .where(lanes.c.project == project, lanes.c.queue == queue, lanes.c.opens_at.is_not(None))
+        .order_by(lanes.c.id)
+        .with_for_update()
+    )
+    _open(conn, list(conn.execute(closed)))
+
+
+def reopen_of(conn: Connection, deployment: str) -> None:
+    """Lets claims look at the lanes again in which queued runs of a deployment stand: they are parked no more."""
+    with_runs = select(runs.c.lane).where(IS_QUEUED, runs.c.deployment_id == deployment)
+    closed = (
+        select(lanes)
+        .where(lanes.c.id.in_(with_runs), lanes.c.opens_at.is_not(None))
         .order_by(lanes.c.id)
         .with_for_update()
     )

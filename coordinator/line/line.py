@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, func, or_, select
 from coordinator.line import lanes as waiting_lanes
 from coordinator.line import queues
 from coordinator.line.queues import Limits
-from coordinator.storage.tables import IS_QUEUED, IS_RUNNING, lanes, runs
+from coordinator.storage.tables import IS_PARKED, IS_QUEUED, IS_RUNNING, lanes, runs
 from coordinator.storage.tables import queues as table
 
 _FIRST_RANK = (
@@ -60,11 +60,15 @@ _HEAD = (
         IS_QUEUED,
         runs.c.lane == bindparam("lane"),
         or_(runs.c.expires_at.is_(None), runs.c.expires_at > bindparam("now")),
+        ~IS_PARKED,
     )
     .order_by(runs.c.order_at, runs.c.id)
     .limit(1)
 )
 _HEAD_TAKEN = _HEAD.with_for_update(skip_locked=True)
+_PARKED = select(runs.c.id).where(IS_QUEUED, runs.c.lane == bindparam("lane"), IS_PARKED).limit(1)
+#: Seconds until claims look again at a lane whose runs are all parked; the end of the build opens it sooner.
+_PARKED_FOR = 5.0
 
 _EVERYTHING = 2**62
 
@@ -158,6 +162,8 @@ class Line:
         run = self._conn.execute(_HEAD_TAKEN, {"lane": lane.id, "now": self._now}).one_or_none()
         if run is None:
             lane.rank = None
+            if self._conn.execute(_PARKED, {"lane": lane.id}).one_or_none() is not None:
+                self._closed[lane.id] = self._now + _PARKED_FOR
         elif queue.limits.throttles and run.rated_at is None:
             opens_at = queues.rate_opens_at(self._conn, self._now, queue.limits, lane.key or None)
             if opens_at is not None:

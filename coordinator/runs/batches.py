@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from coordinator.foundation.errors import Conflict, Invalid, Refused
-from coordinator.runs import plans, targets, triggers
+from coordinator.runs import idempotency, plans, targets, triggers
 from coordinator.runs.plans import Plan
 from coordinator.runs.targets import Target
 from coordinator.storage import dialect
@@ -19,6 +19,7 @@ from coordinator.tasks.payloads import Payloads
 from coordinator.wire import BatchRequest, FieldProblem
 
 _MOST_PROBLEMS = 50
+_NOT_THE_BODY: Any = {"idempotency_key": True, "idempotency_ttl": True, "items": {"__all__": {"idempotency_ttl"}}}
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Planned:
     items: list[Plan | Row[Any]]
     idempotency_key: str | None
     fingerprint: str
+    idempotency_ttl: float | None = None
 
 
 class Made(NamedTuple):
@@ -48,9 +50,10 @@ def plan(
     """
     target = targets.resolve(conn, name, version)
     known: dict[str | None, Target] = {None: target}
-    fingerprint = digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
+    fingerprint = digest(body.model_dump(mode="json", exclude=_NOT_THE_BODY))
+    idempotency.check(body.idempotency_key, body.idempotency_ttl)
     if body.idempotency_key is not None:
-        existing = _existing(conn, target, body.idempotency_key, fingerprint)
+        existing = _existing(conn, now, target, body.idempotency_key, fingerprint)
         if existing is not None:
             return existing
     items: list[Plan | Row[Any]] = []
@@ -73,7 +76,7 @@ def plan(
         shown = problems[:_MOST_PROBLEMS]
         listing = "; ".join(f"{problem.path}: {problem.message}" for problem in shown)
         raise Invalid(f"nothing was triggered: {listing}", code="bad_batch", fields=shown)
-    return Planned(target, items, body.idempotency_key, fingerprint)
+    return Planned(target, items, body.idempotency_key, fingerprint, body.idempotency_ttl)
 
 
 def create(conn: Connection, now: float, planned: Planned, payloads: list[Stored]) -> Made:
@@ -87,12 +90,14 @@ def create(conn: Connection, now: float, planned: Planned, payloads: list[Stored
             "fingerprint": planned.fingerprint,
             "runs": "[]",
             "created_at": now,
+            "key_until": None if planned.idempotency_ttl is None else now + planned.idempotency_ttl,
         }
         if conn.execute(_insert(conn.dialect.name), values).one_or_none() is None:
-            # another request with the same key was faster, and is over by now
-            existing = _existing(conn, target, key, planned.fingerprint)
-            assert existing is not None  # batches are not deleted
-            return existing
+            # another request with the same key was faster, and is over by now; or the key is free again
+            existing = _existing(conn, now, target, key, planned.fingerprint, lock=True)
+            if existing is not None:
+                return existing
+            conn.execute(update(batches).where(_of(target, key)).values(**values))
     places = [n for n, item in enumerate(planned.items) if isinstance(item, Plan)]
     wanted = [item for item in planned.items if isinstance(item, Plan)]
     try:
@@ -102,12 +107,8 @@ def create(conn: Connection, now: float, planned: Planned, payloads: list[Stored
     new = iter(made)
     found = [next(new).run if isinstance(item, Plan) else item for item in planned.items]
     if key is not None:
-        this = (batches.c.project == target.project) & (batches.c.task == target.task)
-        conn.execute(
-            update(batches)
-            .where(this, batches.c.idempotency_key == key)
-            .values(runs=encode_small([run.id for run in found]))
-        )
+        names = encode_small([run.id for run in found])
+        conn.execute(update(batches).where(_of(target, key)).values(runs=names))
     return Made(found, True, set().union(*(m.topics for m in made)))
 
 
@@ -130,20 +131,27 @@ def _named(n: int, error: Refused) -> list[FieldProblem]:
     return [FieldProblem(path=f"items[{n}].{field.path}", message=field.message) for field in error.fields]
 
 
-def _existing(conn: Connection, target: Target, key: str, fingerprint: str) -> Made | None:
-    row = conn.execute(
-        select(batches).where(
-            batches.c.project == target.project, batches.c.task == target.task, batches.c.idempotency_key == key
-        )
-    ).one_or_none()
-    if row is None:
+def _of(target: Target, key: str) -> ColumnElement[bool]:
+    of_task = (batches.c.project == target.project) & (batches.c.task == target.task)
+    return of_task & (batches.c.idempotency_key == key)
+
+
+def _existing(
+    conn: Connection, now: float, target: Target, key: str, fingerprint: str, *, lock: bool = False
+) -> Made | None:
+    """What the key has made; None where it is free: as with a run's, once none of its runs can run any more."""
+    query = select(batches).where(_of(target, key))
+    row = conn.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None or (row.key_until is not None and row.key_until <= now):
+        return None
+    names = decode(row.runs)
+    found = {run.id: run for run in conn.execute(select(runs).where(runs.c.id.in_(names)))}
+    if len(found) == len(names) and all(idempotency.never_ran(run) for run in found.values()):
         return None
     if row.fingerprint != fingerprint:
         raise Conflict(
             f"the idempotency key {key!r} was used for another batch: send the same items, or take another key",
             code="idempotency_conflict",
         )
-    names = decode(row.runs)
-    found = {run.id: run for run in conn.execute(select(runs).where(runs.c.id.in_(names)))}
     # those that ended long ago may have been removed
     return Made([found[name] for name in names if name in found], False, set())

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, func, select
 
-from coordinator.foundation.errors import Conflict, NotFound, invalid_field
+from coordinator.foundation.errors import NotFound, invalid_field
 from coordinator.foundation.limits import DEBOUNCE_FACTOR, MAX_DELAY, MAX_MEMORY, MIN_MEMORY, RUNNER_ALIVE
 from coordinator.line import concurrency, queues
-from coordinator.runs import copies, targets
+from coordinator.runs import copies, idempotency, targets
 from coordinator.runs.copies import Copied
 from coordinator.runs.targets import Target
 from coordinator.storage.tables import runners, runs
@@ -56,6 +56,7 @@ class Plan:
     delay: float = 0.0
     ttl: float | None = None
     idempotency_key: str | None = None
+    idempotency_ttl: float | None = None
     concurrency_key: str | None = None
     tags: list[str] = field(default_factory=list)
     stored: Stored | None = None
@@ -85,10 +86,11 @@ def plan(
     Raises NotFound, Conflict (`idempotency_conflict`, `ambiguous_task`), Invalid and TooLarge.
     """
     target = target or targets.resolve(conn, name, body.version)
-    fingerprint = digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
+    fingerprint = digest(body.model_dump(mode="json", exclude={"idempotency_key", "idempotency_ttl"}))
+    idempotency.check(body.idempotency_key, body.idempotency_ttl)
     if body.idempotency_key is not None:
         # before the payload is checked: the schema may have changed since the run was made
-        existing = existing_run(conn, target, body.idempotency_key, fingerprint)
+        existing = idempotency.owner(conn, now, target, body.idempotency_key, fingerprint)
         if existing is not None:
             return existing
     payload = encode(body.payload, "payload")
@@ -110,6 +112,7 @@ def plan(
         delay=body.delay if body.debounce is None else body.debounce.delay,
         ttl=body.ttl if body.ttl is not None else target.options.ttl,
         idempotency_key=body.idempotency_key,
+        idempotency_ttl=body.idempotency_ttl,
         concurrency_key=concurrency.key(body.concurrency_key, target.options.concurrency_key, body.payload),
         tags=tags,
         debounce=body.debounce,
@@ -145,23 +148,6 @@ def plan_replay(conn: Connection, now: float, run_id: str, body: ReplayRequest, 
         copied=copied,
         origin=Origin("replay", run_id),
     )
-
-
-def existing_run(conn: Connection, target: Target, key: str | None, fingerprint: str) -> Row[Any] | None:
-    if key is None:
-        return None
-    row = conn.execute(
-        select(runs).where(
-            runs.c.project == target.project, runs.c.task == target.task, runs.c.idempotency_key == key
-        )
-    ).one_or_none()
-    if row is not None and row.fingerprint != fingerprint:
-        raise Conflict(
-            f"the idempotency key {key!r} was used for the run {row.id} with another body: "
-            "send the same body, or take another key",
-            code="idempotency_conflict",
-        )
-    return row
 
 
 def _check_debounce(body: TriggerRequest) -> None:

@@ -1,6 +1,6 @@
 """Making runs of plans (`plans`): what is read and checked already is only inserted here.
 
-An idempotency key is unique in the database per project and task; two triggers that race make one run.
+Of two triggers with one idempotency key that race one makes the run (`idempotency`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from coordinator.foundation.errors import Refused
 from coordinator.foundation.limits import DEBOUNCE_FACTOR
 from coordinator.line import lanes, queues
 from coordinator.line.queues import Limits
-from coordinator.runs import admission, copies
-from coordinator.runs.plans import Plan, existing_run
+from coordinator.runs import admission, copies, idempotency
+from coordinator.runs.plans import Plan
 from coordinator.signals import waking
 from coordinator.storage import dialect
 from coordinator.storage.tables import IS_DELAYED, run_tags, runs
@@ -109,7 +109,7 @@ def _create(
     while True:
         if plan.debounce is not None and (put_off := _put_off(conn, now, plan, payload)) is not None:
             return Made(put_off, False, {waking.DUE, waking.run(put_off.id)})
-        existing = existing_run(conn, plan.target, plan.idempotency_key, plan.fingerprint)
+        existing = idempotency.take(conn, now, plan.target, plan.idempotency_key, plan.fingerprint)
         if existing is not None:
             return Made(existing, False, set())
         values = _values(now, plan, payload)
@@ -210,6 +210,7 @@ def _values(now: float, plan: Plan, payload: Stored, latest: float | None = None
         "priority": plan.priority,
         "concurrency_key": key,
         "idempotency_key": plan.idempotency_key,
+        "key_until": None if plan.idempotency_ttl is None else now + plan.idempotency_ttl,
         "fingerprint": plan.fingerprint,
         "memory": plan.memory,
         "created_at": now,

@@ -47,6 +47,7 @@ def run_summary(row: AnyRow) -> wire.Run:
         tags=decode(row.tags),
         priority=row.priority,
         concurrency_key=row.concurrency_key,
+        idempotency_key=row.idempotency_key,
         created_at=iso(row.created_at),
         started_at=iso(row.started_at),
         finished_at=iso(row.finished_at),
@@ -135,6 +136,8 @@ def deployment(row: AnyRow, tasks: list[dict[str, Any]]) -> wire.Deployment:
         error=decode(row.error),
         findings=decode(row.findings) or [],
         image_removed_at=iso(row.image_removed_at),
+        rebuild_due_at=iso(row.rebuild_due_at),
+        rebuild_error=decode(row.rebuild_error),
         created_at=iso(row.created_at),
         finished_at=iso(row.finished_at),
     )

@@ -2,13 +2,15 @@
 
 A delivery and its run are made in one transaction, before it is answered. Its sender's id for it makes it one
 however often it comes. What can't become a run (the task is gone, the payload does not fit) is kept as `dead`, and
-can be replayed when that has been put right.
+can be replayed when that has been put right. A sender that delivers again what is dead, or whose run ended without
+having been started, gets the run that it is owed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, select, update
@@ -16,12 +18,12 @@ from sqlalchemy import Connection, Row, select, update
 from coordinator.access.signatures import SIGNATURE_HEADERS, Verified
 from coordinator.foundation import ids
 from coordinator.foundation.errors import Conflict, NotFound, RateLimited, Refused
-from coordinator.runs import targets
+from coordinator.runs import idempotency, targets
 from coordinator.runs.plans import Origin, Plan, plan
 from coordinator.runs.triggers import create
 from coordinator.sources.webhooks import Webhook, find
 from coordinator.storage import dialect
-from coordinator.storage.tables import deliveries
+from coordinator.storage.tables import deliveries, runs
 from coordinator.storage.values import Stored, decode, encode_small
 from coordinator.tasks import arguments
 from coordinator.tasks.payloads import Payloads
@@ -48,7 +50,7 @@ class Body(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """A delivery, whether it is new, and topics to wake."""
+    """A delivery, whether it came now for the first time or is owed its run, and topics to wake."""
 
     row: Row[Any]
     created: bool
@@ -76,12 +78,12 @@ def kept_headers(headers: list[tuple[bytes, bytes]], *, signed: bool) -> dict[st
 
 
 def prepare(conn: Connection, now: float, received: Received, payloads: Payloads) -> Planned | Row[Any]:
-    """What is to become of a delivery; the row of one that has come before."""
+    """What is to become of a delivery; the row of one that has come before and has its run."""
     webhook = received.webhook
     known = _known(conn, received)
-    if known is not None:
+    if known is not None and not _owed(conn, known):
         return known
-    delivery = ids.delivery()
+    delivery = ids.delivery() if known is None else known.id
     if not webhook.current:
         problem = (
             f"the current deployment of {webhook.project} has no webhook {webhook.path!r}: deploy it and replay"
@@ -119,22 +121,27 @@ def accept(
         .on_conflict_do_nothing()
         .returning(deliveries.c.id)
     ).one_or_none()
-    if row is None:
-        known = _known(conn, received)
-        assert known is not None  # it was committed by whoever was faster
-        return Accepted(known, False, set())
     topics: set[str] = set()
     values: dict[str, Any] = {}
+    if row is None:
+        known = _known(conn, received, lock=True)
+        assert known is not None  # it was committed by whoever was faster
+        if not _owed(conn, known):
+            return Accepted(known, False, set())
+        values = {"headers": encode_small(received.headers), "body": body.data, "body_blob": body.blob}
+        values |= {"task": webhook.task, "size": len(received.body), "status": "dead", "problem": planned.problem}
+        plan = planned.plan and replace(planned.plan, origin=Origin("webhook", known.id))
+        planned = Planned(known.id, plan, planned.problem)
     if planned.plan is not None:
         try:
             with conn.begin_nested():
                 made = create(conn, now, planned.plan, payload)
             topics = made.topics
-            values = {"status": "delivered", "run_id": made.run.id}
+            values |= {"status": "delivered", "problem": None, "run_id": made.run.id}
         except RateLimited:
             raise
         except Refused as error:
-            values = {"problem": error.message}
+            values |= {"problem": error.message, "run_id": None}
     if values:
         conn.execute(update(deliveries).where(deliveries.c.id == planned.id).values(**values))
     return Accepted(get(conn, now, planned.id), True, topics)
@@ -210,16 +217,24 @@ def listing(conn: Connection, now: float, wanted: Filter) -> tuple[list[Row[Any]
 # ---------------------------------------------------------------- inside
 
 
-def _known(conn: Connection, received: Received) -> Row[Any] | None:
+def _known(conn: Connection, received: Received, *, lock: bool = False) -> Row[Any] | None:
     if received.verified.sender_id is None:
         return None
-    return conn.execute(
-        select(deliveries).where(
-            deliveries.c.project == received.webhook.project,
-            deliveries.c.path == received.webhook.path,
-            deliveries.c.sender_id == received.verified.sender_id,
-        )
-    ).one_or_none()
+    query = select(deliveries).where(
+        deliveries.c.project == received.webhook.project,
+        deliveries.c.path == received.webhook.path,
+        deliveries.c.sender_id == received.verified.sender_id,
+    )
+    return conn.execute(query.with_for_update() if lock else query).one_or_none()
+
+
+def _owed(conn: Connection, row: Row[Any]) -> bool:
+    """Whether a delivery that comes again has yet to get a run that runs."""
+    if row.status == "dead" or row.run_id is None:
+        return True
+    run = conn.execute(select(runs).where(runs.c.id == row.run_id)).one_or_none()
+    # one that was removed is old, and has had its time
+    return run is not None and idempotency.never_ran(run)
 
 
 def _plan(conn: Connection, now: float, received: Received, delivery: str, payloads: Payloads) -> Plan:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from coordinator.foundation import ids
 from coordinator.foundation.errors import Conflict, NotFound, Refused
 from coordinator.foundation.limits import MAX_EVENT
 from coordinator.line import lanes
-from coordinator.runs import targets
+from coordinator.runs import idempotency, targets
 from coordinator.runs.plans import Origin, Plan, plan
 from coordinator.runs.triggers import Made, create_all
 from coordinator.storage import dialect
-from coordinator.storage.tables import event_runs, events, listeners, projects
+from coordinator.storage.tables import event_runs, events, listeners, projects, runs
 from coordinator.storage.values import Stored, decode, digest, encode, encode_small
 from coordinator.tasks import arguments, where
 from coordinator.tasks.index import TaskIndex, TaskOptions
@@ -82,7 +82,7 @@ def emit(conn: Connection, now: float, body: EventRequest, payloads: Payloads) -
     added = dialect.insert(conn.dialect.name, events).values(values).on_conflict_do_nothing().returning(*events.c)
     event = conn.execute(added).one_or_none()
     if event is None:
-        return _sent_before(conn, project, values)
+        return _sent_before(conn, now, project, values, body.payload, payloads)
     topics = _fan_out(conn, now, event, body.payload, payloads)
     woken: list[Row[Any]] = []
     topics |= event_waits.deliver(conn, now, event, body.payload, woken)
@@ -90,15 +90,41 @@ def emit(conn: Connection, now: float, body: EventRequest, payloads: Payloads) -
     return Emitted(event, runs_of(conn, [key]), True, topics)
 
 
-def _sent_before(conn: Connection, project: str, values: dict[str, Any]) -> Emitted:
-    known = conn.execute(select(events).where(events.c.project == project, events.c.id == values["id"])).one()
+def _sent_before(
+    conn: Connection, now: float, project: str, values: dict[str, Any], payload: Any, payloads: Payloads
+) -> Emitted:
+    query = select(events).where(events.c.project == project, events.c.id == values["id"])
+    known = conn.execute(query.with_for_update()).one()
     if known.fingerprint != values["fingerprint"]:
         raise Conflict(
             f"the id {known.id!r} was used for another event ({known.name!r}): send the same name and payload, or "
             "take another id",
             code="event_conflict",
         )
-    return Emitted(known, runs_of(conn, [known.key]), False, set())
+    topics = _make_up(conn, now, known, payload, payloads)
+    return Emitted(known, runs_of(conn, [known.key]), False, topics)
+
+
+def _make_up(conn: Connection, now: float, event: Row[Any], payload: Any, payloads: Payloads) -> set[str]:
+    """The runs that an event which is sent again still owes: of tasks that got none, or one that never started."""
+    query = (
+        select(event_runs.c.project, event_runs.c.task, event_runs.c.run_id, runs.c.finished_at, runs.c.attempts)
+        .outerjoin_from(event_runs, runs, runs.c.id == event_runs.c.run_id)
+        .where(event_runs.c.event == event.key)
+    )
+    # a run that was removed is old, and has had its time
+    owed = {
+        _Listener(row.project, row.task)
+        for row in conn.execute(query)
+        if row.run_id is None or (row.attempts is not None and idempotency.never_ran(row))
+    }
+    listening = [listener for listener in _listening(conn, event, payload) if listener in owed] if owed else []
+    results, topics = _make(conn, now, listening, event, payload, payloads)
+    for result in results:
+        of = (event_runs.c.event == event.key) & (event_runs.c.project == result["project"])
+        values = {"run_id": result["run_id"], "problem": result["problem"]}
+        conn.execute(update(event_runs).where(of, event_runs.c.task == result["task"]).values(**values))
+    return topics
 
 
 def _check_project(conn: Connection, project: str) -> None:
@@ -114,10 +140,20 @@ def _check_project(conn: Connection, project: str) -> None:
 
 
 def _fan_out(conn: Connection, now: float, event: Row[Any], payload: Any, payloads: Payloads) -> set[str]:
-    """The runs of the tasks that listen. One that can't take the event keeps no other from it."""
+    """The runs of the tasks that listen."""
+    results, topics = _make(conn, now, _listening(conn, event, payload), event, payload, payloads)
+    if results:
+        conn.execute(insert(event_runs), [{"event": event.key, **result} for result in results])
+    return topics
+
+
+def _make(
+    conn: Connection, now: float, listening: list[_Listener], event: Row[Any], payload: Any, payloads: Payloads
+) -> tuple[list[dict[str, Any]], set[str]]:
+    """What becomes of the event in these tasks. One that can't take it keeps no other from it."""
     planned: list[tuple[_Listener, Plan]] = []
     results: list[dict[str, Any]] = []
-    for listener in _listening(conn, event, payload):
+    for listener in listening:
         try:
             planned.append((listener, _plan(conn, now, listener, event, payload, payloads)))
         except Refused as error:
@@ -133,9 +169,7 @@ def _fan_out(conn: Connection, now: float, event: Row[Any], payload: Any, payloa
             results.append({**refused._asdict(), "run_id": None, "problem": error.message})
     for (listener, _), run in zip(planned, made, strict=True):
         results.append({**listener._asdict(), "run_id": run.run.id, "problem": None})
-    if results:
-        conn.execute(insert(event_runs), [{"event": event.key, **result} for result in results])
-    return set().union(*(run.topics for run in made))
+    return results, set().union(*(run.topics for run in made))
 
 
 def _listening(conn: Connection, event: Row[Any], payload: Any) -> list[_Listener]:

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy import exc as sa
 
 from coordinator.foundation.errors import Invalid, SchemaTooNew, StorageUnavailable
-from coordinator.storage import dialect
+from coordinator.storage import dialect, poolers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,8 +58,10 @@ class Database:
     def migrate(self) -> None:
         """Brings the schema to the newest version; two coordinators at once do it one after the other.
 
-        Raises SchemaTooNew.
+        Raises SchemaTooNew, NotSessions (poolers.py).
         """
+        if self.session is not None:
+            poolers.check(self.session)
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
         with _storage_errors(), self._writer.connect() as conn:

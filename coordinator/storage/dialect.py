@@ -50,6 +50,7 @@ _SQLITE_PRAGMAS = (
 
 #: The time and the beginning in one message (decision 9): what stands before a BEGIN is part of its transaction.
 _POSTGRESQL_BEGIN = "SELECT extract(epoch FROM clock_timestamp()); BEGIN ISOLATION LEVEL READ COMMITTED"
+_POSTGRESQL_LIMITS = "SET lock_timeout = '5s'; SET statement_timeout = '30s'"
 #: Seconds after which a connection that nobody used is asked whether the server is still there.
 _UNUSED = 1.0
 
@@ -122,11 +123,17 @@ def _postgresql(url: URL) -> Engine:
         isolation_level="AUTOCOMMIT",
         connect_args={
             "connect_timeout": 5,
-            "options": "-c lock_timeout=5s -c statement_timeout=30s",
             "application_name": "samovar-coordinator",
             **_KEEPALIVES,
         },
     )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, record: object) -> None:
+        # not as a startup parameter, which a pooler would refuse
+        before, connection.autocommit = connection.autocommit, True
+        connection.execute(_POSTGRESQL_LIMITS)
+        connection.autocommit = before
 
     @event.listens_for(engine, "begin")
     def _begun(conn: Connection) -> None:

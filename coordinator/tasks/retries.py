@@ -12,7 +12,9 @@ from coordinator.foundation.limits import PLATFORM_RETRIES
 #: Gives a number in [0, 1).
 Random = Callable[[], float]
 
-End = Literal["completed", "failed", "out_of_memory", "timed_out", "canceled", "rejected", "lost", "waiting"]
+End = Literal[
+    "completed", "failed", "out_of_memory", "timed_out", "canceled", "rejected", "lost", "waiting", "no_image"
+]
 
 _LONGEST_PLATFORM_DELAY = 10.0
 
@@ -88,6 +90,9 @@ def decide(
 
     if end == "completed":
         return verdict("completed")
+    if end == "no_image":
+        # nothing was tried: the run waits in its old place until the image is built again
+        return verdict("canceled" if so_far.cancel_requested else "queued")
     if end == "waiting":
         return verdict("canceled" if so_far.cancel_requested else "queued" if resolved else "waiting")
     # an attempt that was ended as canceled though nobody asked was ended by the platform (a runner going down)

@@ -15,7 +15,8 @@ class Lost(BaseModel):
 
     `reason`: `out_of_memory`, `timeout`, `canceled` (ended by the runner), `rejected` (the host's policy
     or image refused it), `exception` (user code ended the container) or `lost` (the platform's fault:
-    does not consume the user's retries).
+    does not consume the user's retries). `missing_image`: the attempt never began, because this image is not on
+    the host; it is built again, and the run waits for that.
     """
 
     token: int
@@ -23,6 +24,7 @@ class Lost(BaseModel):
     message: str
     exit_code: int | None = None
     peak_memory_bytes: int | None = None
+    missing_image: str | None = Field(None, max_length=512)
 
 
 class Started(BaseModel):

@@ -35,6 +35,10 @@ class Deployment(BaseModel):
     findings: list[Finding] = Field(default_factory=list)
     #: Since when its image is gone: it can't be promoted, and no new run gets it.
     image_removed_at: str | None = None
+    #: While its image, which a runner missed, is to be built again: when that is tried next, and what the last try
+    #: came to. Its runs wait meanwhile.
+    rebuild_due_at: str | None = None
+    rebuild_error: dict[str, Json] | None = None
     created_at: str
     finished_at: str | None = None
 

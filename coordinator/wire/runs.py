@@ -23,6 +23,8 @@ class Debounce(Strict):
 class TriggerRequest(Strict):
     payload: dict[str, Json] = Field(default_factory=dict)
     idempotency_key: str | None = Field(None, min_length=1, max_length=512)
+    #: How long the key is the run's; default: as long as the run is kept.
+    idempotency_ttl: Duration | None = None
     delay: Duration = 0.0
     ttl: Duration | None = None
     priority: int = Field(0, ge=-(10**9), le=10**9)
@@ -38,6 +40,7 @@ class BatchRequest(Strict):
 
     items: list[TriggerRequest] = Field(min_length=1, max_length=1000)
     idempotency_key: str | None = Field(None, min_length=1, max_length=512)
+    idempotency_ttl: Duration | None = None
 
 
 class ErrorBody(BaseModel):
@@ -82,6 +85,8 @@ class Run(BaseModel):
     tags: list[str] = Field(default_factory=list)
     priority: int = 0
     concurrency_key: str | None = None
+    #: Null also where it was given up: the key is free.
+    idempotency_key: str | None = None
     created_at: str
     started_at: str | None = None
     finished_at: str | None = None
@@ -228,6 +233,7 @@ WhyReason = Literal[
     "global_limit",
     "no_runner",
     "memory",
+    "image",
     "turn",
     "running",
     "waiting",

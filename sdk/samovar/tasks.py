@@ -104,6 +104,7 @@ class Task(Generic[R]):
         self,
         *,
         idempotency_key: str | None = None,
+        idempotency_ttl: float | str | None = None,
         delay: float | str | None = None,
         ttl: float | str | None = None,
         priority: int | None = None,
@@ -118,8 +119,9 @@ class Task(Generic[R]):
         """This task, to be triggered with these options.
 
         `debounce=("key", "5s")`: the run starts when no trigger with this key has come for 5 s, with the payload
-        of the last one. In a run: `key` names the trigger among the run's checkpoints, so that it is made once;
-        `detached=True`: a cancel of this run leaves the other alone.
+        of the last one. `idempotency_ttl`: how long the idempotency key is the run's. In a run: `key` names the
+        trigger among the run's checkpoints, so that it is made once; `detached=True`: a cancel of this run leaves
+        the other alone.
         """
         given = {name: value for name, value in locals().items() if name != "self" and value is not None}
         changed: Task[R] = Task.__new__(Task)
@@ -170,8 +172,8 @@ class Task(Generic[R]):
 
             return children.batch_trigger(self, items)
         options = self._outside("batch_trigger")
-        key = options.pop("idempotency_key", None)
-        return default_client().batch_trigger(self.id, items, idempotency_key=key, **options)
+        # the key and its time are the batch's, not each item's
+        return default_client().batch_trigger(self.id, items, **options)
 
     def batch_trigger_and_wait(self, items: Items) -> Any:
         """In a run: as `batch_trigger`, then wait without a container until all have ended.

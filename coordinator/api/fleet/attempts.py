@@ -12,6 +12,7 @@ from coordinator.api.direct import Way, Write
 from coordinator.api.fleet import answers
 from coordinator.attempts import attempts, checkpoints
 from coordinator.context import Coordinator
+from coordinator.deployments import rebuilds
 from coordinator.maintenance.sweep import topics_of
 from coordinator.runs import children, logs
 from coordinator.signals import waking
@@ -119,7 +120,11 @@ async def finish(core: Coordinator, attempt: str, body: Finish) -> bytes:
 
 
 async def lost(core: Coordinator, attempt: str, body: Lost) -> bytes:
-    ended = await core.database.write(attempts.lost, attempt, body)
+    if body.missing_image is not None:
+        ended = await core.database.write(rebuilds.lost, attempt, body)
+        core.waking.notify(waking.BUILDS)
+    else:
+        ended = await core.database.write(attempts.lost, attempt, body)
     core.waking.notify(*topics_of(ended))
     return encode_small({"run": ended.run, "status": ended.status}).encode()
 

@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 
 from coordinator.context import Core
 from coordinator.deployments import builds
+from coordinator.foundation.errors import Gone
 from coordinator.signals import waking
 from coordinator.wire import BuildDone, BuildFailed, BuildLog
 
@@ -17,8 +18,14 @@ router = APIRouter(prefix="/builds/{deployment}", include_in_schema=False)
 
 @router.get("/source")
 async def source(deployment: str, core: Core) -> FileResponse:
-    """The archive as it was uploaded."""
+    """The archive as it was uploaded. Raises Gone (`source_gone`) where nobody has it any more."""
     blob = await core.database.read(builds.source, deployment)
+    if not core.blobs.path(blob).is_file():
+        raise Gone(
+            f"the source of the deployment {deployment} is not in the blob store (blob {blob}): restore it there, "
+            "or deploy the project again and replay its runs on the new version",
+            code="source_gone",
+        )
     return FileResponse(core.blobs.path(blob), media_type="application/octet-stream")
 
 
@@ -32,7 +39,7 @@ async def add_log(deployment: str, body: BuildLog, core: Core) -> dict[str, Any]
 @router.post("/done")
 async def done(deployment: str, body: BuildDone, core: Core) -> dict[str, Any]:
     outcome = await core.database.write(builds.done, deployment, body)
-    core.waking.notify(waking.build(deployment), waking.BUILDS, waking.DUE)
+    core.waking.notify(waking.build(deployment), waking.BUILDS, waking.CLAIMS, waking.DUE)
     return {"status": outcome.status}
 
 

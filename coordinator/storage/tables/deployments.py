@@ -60,9 +60,16 @@ deployments = Table(
     Column("findings", Text),
     #: Since when no runner is asked to keep its image: no new run gets it.
     Column("image_removed_at", Double),
+    #: When its image, which a runner missed, is to be built again; null while it is there. Its runs are parked.
+    Column("rebuild_due_at", Double),
+    #: Who missed it, and how often in a row it could not be built, with the last reason as JSON.
+    Column("rebuild_runner", String),
+    Column("rebuild_failures", Integer, nullable=False, server_default="0"),
+    Column("rebuild_error", Text),
     CheckConstraint("status IN ('building', 'ready', 'failed')", name="status"),
     UniqueConstraint("project", "version"),
     partial("ix_deployments_building", "created_at", where="status = 'building'"),
+    partial("ix_deployments_rebuild", "rebuild_due_at", where="rebuild_due_at IS NOT NULL"),
 )
 
 tasks = Table(

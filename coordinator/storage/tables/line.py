@@ -70,6 +70,8 @@ batches = Table(
     #: Their ids, in the order of the items, as JSON.
     Column("runs", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    #: As a run's.
+    Column("key_until", Double),
     Index("ix_batches_created_at", "created_at"),
 )
 

@@ -94,6 +94,8 @@ runs = Table(
     Column("depth", Integer, nullable=False, server_default="0"),
     #: Whether a cancel of its parent leaves it alone.
     Column("detached", Boolean, nullable=False, server_default=false()),
+    #: Until when its idempotency key is its own; null for as long as it is kept.
+    Column("key_until", Double),
     CheckConstraint(
         "status IN ('queued', 'delayed', 'running', 'waiting', "
         "'completed', 'failed', 'canceled', 'timed_out', 'expired')",

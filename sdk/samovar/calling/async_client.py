@@ -58,6 +58,16 @@ class AsyncRunHandle:
     async def checkpoints(self) -> list[dict[str, Any]]:
         return await asyncio.to_thread(self._handle.checkpoints)
 
+    async def bump(self) -> AsyncRunHandle:
+        """Put the run at the front of its queue; see RunHandle.bump."""
+        await asyncio.to_thread(self._handle.bump)
+        return self
+
+    async def release_key(self) -> AsyncRunHandle:
+        """Free the run's idempotency key; see RunHandle.release_key."""
+        await asyncio.to_thread(self._handle.release_key)
+        return self
+
     async def cancel(self) -> AsyncRunHandle:
         await asyncio.to_thread(self._handle.cancel)
         return self

@@ -109,6 +109,16 @@ class RunHandle:
             if not after:
                 return items
 
+    def bump(self) -> RunHandle:
+        """Put the run, which is queued, at the front of its queue; this handle. Raises ApiError (409)."""
+        self.data = self._client.transport.post(f"/runs/{segment(self.id)}/bump") or self.data
+        return self
+
+    def release_key(self) -> RunHandle:
+        """Free the run's idempotency key for another run; this handle. Raises ApiError (409 where it has none)."""
+        self.data = self._client.transport.post(f"/runs/{segment(self.id)}/release-key") or self.data
+        return self
+
     def cancel(self) -> RunHandle:
         """Ask for the run to be canceled; a running one ends soon after. This handle."""
         self.data = self._client.transport.post(f"/runs/{segment(self.id)}/cancel") or self.data
@@ -144,6 +154,7 @@ class Client:
         payload: Mapping[str, Any] | None = None,
         *,
         idempotency_key: str | None = None,
+        idempotency_ttl: float | str | None = None,
         delay: float | str | None = None,
         ttl: float | str | None = None,
         priority: int | None = None,
@@ -157,10 +168,12 @@ class Client:
 
         `payload` holds its keyword arguments; dates, Decimal, dataclasses and the like are written as JSON.
         `debounce=("key", "5s")`: the run starts when no trigger with this key has come for 5 s, with the last
-        one's payload and options.
+        one's payload and options. The same `idempotency_key` is the same run, for `idempotency_ttl` if that is
+        given; the key of a run that ended without having been started is free again.
         """
         options = {
             "idempotency_key": idempotency_key,
+            "idempotency_ttl": idempotency_ttl,
             "delay": delay,
             "ttl": ttl,
             "priority": priority,
@@ -173,7 +186,13 @@ class Client:
         return RunHandle(self, self.transport.post(f"/tasks/{segment(task)}/runs", trigger_body(payload, options)))
 
     def batch_trigger(
-        self, task: str, items: Items, *, idempotency_key: str | None = None, **options: Any
+        self,
+        task: str,
+        items: Items,
+        *,
+        idempotency_key: str | None = None,
+        idempotency_ttl: float | str | None = None,
+        **options: Any,
     ) -> list[RunHandle]:
         """Trigger `task` once for each item, all or none, at most 1,000; the handles, in order.
 
@@ -181,7 +200,7 @@ class Client:
         item that doesn't give its own. The same idempotency key and items give the runs made before. The
         handles have no payload until they are refreshed.
         """
-        body = batch_body(items, idempotency_key, options)
+        body = batch_body(items, idempotency_key, options, idempotency_ttl)
         answer = self.transport.post(f"/tasks/{segment(task)}/runs/batch", body)
         return [RunHandle(self, data) for data in answer["items"]]
 

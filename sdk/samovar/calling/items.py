@@ -14,6 +14,7 @@ MOST_ITEMS = 1000
 #: The options of one trigger.
 OPTIONS = (
     "idempotency_key",
+    "idempotency_ttl",
     "delay",
     "ttl",
     "priority",
@@ -64,7 +65,12 @@ def trigger_body(
     return body
 
 
-def batch_body(items: Items, idempotency_key: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def batch_body(
+    items: Items,
+    idempotency_key: str | None,
+    options: Mapping[str, Any],
+    idempotency_ttl: float | str | None = None,
+) -> dict[str, Any]:
     """A batch as it is sent; an item's own options come before `options`. Raises OptionError, NotSerializable."""
     bodies = []
     for n, item in enumerate(items):
@@ -77,6 +83,8 @@ def batch_body(items: Items, idempotency_key: str | None, options: Mapping[str, 
     body: dict[str, Any] = {"items": bodies}
     if idempotency_key is not None:
         body["idempotency_key"] = idempotency_key
+    if idempotency_ttl is not None:
+        body["idempotency_ttl"] = idempotency_ttl
     return body
 
 

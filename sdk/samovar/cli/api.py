@@ -105,6 +105,11 @@ class Api:
         """Post `body` as JSON; gives the answer's document."""
         return self._request("POST", path, json=body, params=_given(params))
 
+    def create(self, path: str, body: Any) -> tuple[Any, bool]:
+        """Post `body` as JSON; the answer's document, and whether it was made now and not by an earlier request."""
+        answer = self._send("POST", path, json=body)
+        return self._document(answer), answer.status_code == 201
+
     def put(self, path: str, body: Any, **params: Any) -> Any:
         """Put `body` at `path`; gives the answer's document."""
         return self._request("PUT", path, json=body, params=_given(params))
@@ -166,6 +171,9 @@ class Api:
             return False
 
     def _request(self, method: str, path: str, *, patience: float | None = None, **options: Any) -> Any:
+        return self._document(self._send(method, path, patience=patience, **options))
+
+    def _send(self, method: str, path: str, *, patience: float | None = None, **options: Any) -> httpx.Response:
         if patience is not None:
             options["timeout"] = httpx.Timeout(patience, connect=5.0)
         try:
@@ -176,6 +184,9 @@ class Api:
             raise CliError(f"{self.credentials.url!r} is no URL: {error}") from None
         if answer.status_code >= 400:
             raise _refusal(answer)
+        return answer
+
+    def _document(self, answer: httpx.Response) -> Any:
         try:
             return answer.json()
         except ValueError:

@@ -36,16 +36,22 @@ def list_deployments(
             (
                 item["project"],
                 item["version"],
-                "image removed" if item.get("image_removed_at") else item["status"],
+                _status(item),
                 "current" if item.get("current") else "",
                 ", ".join(str(task.get("id")) for task in item.get("tasks") or []),
                 ago(item["created_at"]),
-                str((item.get("error") or {}).get("message") or ""),
+                str((item.get("error") or item.get("rebuild_error") or {}).get("message") or ""),
             )
             for item in found["items"]
         ],
         empty="no deployments yet; `samovar deploy` makes one",
     )
+
+
+def _status(item: dict[str, Any]) -> str:
+    if item.get("rebuild_due_at"):
+        return "image missing" if item.get("rebuild_error") else "rebuilding"
+    return "image removed" if item.get("image_removed_at") else str(item["status"])
 
 
 def promote(
@@ -69,6 +75,20 @@ def rollback(cli: Cli, project: ProjectOption = None) -> None:
     with cli.api() as api:
         deployment = api.post(f"/projects/{name}/rollback")
     _show(cli, deployment)
+
+
+def rebuild(
+    cli: Cli,
+    version: Annotated[str, typer.Argument(help="The version, or the deployment's id.", metavar="VERSION")],
+    project: ProjectOption = None,
+) -> None:
+    """Build the image of a version again from the kept source, e.g. when it was pruned."""
+    with cli.api() as api:
+        deployment = api.post(f"/deployments/{_identifier(api, version, project)}/rebuild")
+    if cli.as_json:
+        cli.output.document(deployment)
+    else:
+        cli.output.line(f"{deployment['project']} {deployment['version']} is built again")
 
 
 def _show(cli: Cli, deployment: dict[str, Any]) -> None:

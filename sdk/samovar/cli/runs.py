@@ -103,6 +103,7 @@ def show_run(cli: Cli, run: RunArgument) -> None:
             ("deadline", found.get("deadline_at") or ""),
             ("tags", ", ".join(found.get("tags") or [])),
             ("concurrency key", found.get("concurrency_key") or ""),
+            ("idempotency key", found.get("idempotency_key") or ""),
             ("progress", json.dumps(found["progress"]) if found.get("progress") else ""),
             ("metadata", json.dumps(found["metadata"]) if found.get("metadata") else ""),
             ("payload", short(found.get("payload"), 500)),
@@ -190,6 +191,26 @@ def explain_run(cli: Cli, run: RunArgument) -> None:
     cli.output.line(f"{run} is {found['status']}: {found['message']}")
     if found.get("position") is not None and found["reason"] != "turn":
         cli.output.line(f"its place in line is {found['position']}")
+
+
+def bump_run(cli: Cli, run: RunArgument) -> None:
+    """Put a queued run at the front of its queue."""
+    with cli.api() as api:
+        found = api.post(f"/runs/{run}/bump")
+    if cli.as_json:
+        cli.output.document(found)
+    else:
+        cli.output.line(f"{run} is next in its queue")
+
+
+def release_key(cli: Cli, run: RunArgument) -> None:
+    """Free a run's idempotency key: the next trigger with it makes a new run."""
+    with cli.api() as api:
+        found = api.post(f"/runs/{run}/release-key")
+    if cli.as_json:
+        cli.output.document(found)
+    else:
+        cli.output.line(f"the idempotency key of {run} is free")
 
 
 def cancel_run(

@@ -15,6 +15,7 @@ import typer
 from samovar.cli import watching
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
+from samovar.cli.output import ago
 from samovar.values.units import parse_duration
 
 
@@ -30,6 +31,9 @@ def trigger(
     follow: Annotated[bool, typer.Option("--follow", help="Show the run's logs as they come, and wait.")] = False,
     idempotency_key: Annotated[
         Optional[str], typer.Option(help="The same key starts the same run only once.", metavar="KEY")
+    ] = None,
+    idempotency_ttl: Annotated[
+        Optional[str], typer.Option(help='How long the key is kept, e.g. "1d"; default: as long as the run.')
     ] = None,
     delay: Annotated[Optional[str], typer.Option(help='Start later, e.g. "10s", "2h".')] = None,
     ttl: Annotated[Optional[str], typer.Option(help="Give up if the run has not started by then.")] = None,
@@ -54,6 +58,7 @@ def trigger(
     body: dict[str, Any] = {
         "payload": read_payload(payload),
         "idempotency_key": idempotency_key,
+        "idempotency_ttl": _seconds("idempotency-ttl", idempotency_ttl),
         "delay": _seconds("delay", delay),
         "ttl": _seconds("ttl", ttl),
         "priority": priority,
@@ -65,7 +70,12 @@ def trigger(
     }
     with cli.api() as api:
         body = {name: value for name, value in body.items() if value is not None}
-        run = api.post(f"/tasks/{quote(task, safe='/')}/runs", body)
+        run, created = api.create(f"/tasks/{quote(task, safe='/')}/runs", body)
+        if not created and idempotency_key is not None:
+            cli.output.say(
+                f"nothing was started: this key's run is an earlier one, {run['id']} ({run['status']}, triggered "
+                f"{ago(run['created_at'])}); samovar runs release-key {run['id']} frees the key"
+            )
         finish(cli, api, run, wait=wait, follow=follow)
 
 

@@ -245,3 +245,54 @@ def test_private_headers_are_not_kept() -> None:
     # whoever checks an unsigned one's signature in the task needs it
     assert "x-hub-signature-256" in deliveries.kept_headers(raw, signed=False)
     assert json.dumps(kept)
+
+
+def test_a_delivery_that_comes_again_gets_the_run_that_the_first_never_had(store: Store) -> None:
+    store.deploy(entry(ttl=10.0))
+    first = deliver(store).row
+    store.now += 11
+    store.sweep()
+    assert store.run(first.run_id).status == "expired"
+    again = deliver(store)
+    assert (again.created, again.row.id, again.row.status) == (True, first.id, "delivered")
+    assert again.row.run_id != first.run_id
+    assert store.run(again.row.run_id).origin_id == first.id
+    # one that runs is not made twice
+    store.claim_one()
+    assert not deliver(store).created
+    assert count(store) == (1, 2)
+
+
+def test_a_skipped_delivery_that_comes_again_gets_its_run(store: Store) -> None:
+    store.deploy(entry(queue=queue("one", concurrency=1, on_full="skip")))
+    deliver(store, id="other")
+    running = store.claim_one()
+    skipped = deliver(store).row
+    assert store.run(skipped.run_id).status == "canceled"
+    store.complete(running)
+    again = deliver(store).row
+    assert store.run(again.run_id).status == "queued"
+
+
+def test_a_dead_delivery_that_comes_again_gets_its_run_once_that_can_be(store: Store) -> None:
+    store.deploy(entry(properties={"payload": {"type": "string"}}))
+    dead = deliver(store).row
+    assert (dead.status, dead.run_id) == ("dead", None)
+    still = deliver(store)
+    assert (still.created, still.row.id, still.row.status) == (True, dead.id, "dead")
+    store.deploy(entry())
+    alive = deliver(store)
+    assert (alive.created, alive.row.id, alive.row.status, alive.row.problem) == (True, dead.id, "delivered", None)
+    assert store.run(alive.row.run_id).status == "queued"
+    assert count(store) == (1, 1)
+
+
+def test_deliveries_that_come_again_at_once_make_one_run(store: Store) -> None:
+    store.deploy(entry(ttl=10.0))
+    deliver(store)
+    store.now += 11
+    store.sweep()
+    with ThreadPoolExecutor(6) as threads:
+        made = list(threads.map(lambda _: deliver(store), range(6)))
+    assert sum(accepted.created for accepted in made) == 1
+    assert count(store) == (1, 2)

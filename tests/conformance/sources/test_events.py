@@ -222,3 +222,37 @@ def test_a_listing_is_newest_first_with_the_runs_of_each(store: Store) -> None:
     of_a, _ = store.read(events.listing, "a", None, None, 10)
     assert [(event.id, len(found)) for event, found in of_a] == [("e2", 1), ("e1", 1), ("e0", 1)]
     assert store.read(events.listing, None, "order.sent", None, 10) == ([], None)
+
+
+def test_an_event_that_is_sent_again_makes_up_for_runs_that_never_ran(store: Store) -> None:
+    strict = entry("strict", properties={"event": {"type": "string"}})
+    store.deploy(entry("ship", ttl=10.0), entry("bill", ttl=10.0), strict)
+    first = emit(store, {"n": 1}, id="e1")
+    assert tasks(first) == ["orders/bill", "orders/ship"]
+    taken = store.claim_one().run.task
+    (expiring,) = {"bill", "ship"} - {taken}
+    store.now += 11
+    store.sweep()
+    again = emit(store, {"n": 1}, id="e1")
+    before, after = ({run.task: run.run_id for run in emitted.runs} for emitted in (first, again))
+    assert (again.created, again.topics) == (False, {waking.CLAIMS, waking.DUE})
+    # what ran is left alone, and what was refused still is
+    assert (after[taken], after["strict"]) == (before[taken], None)
+    assert after[expiring] not in (None, before[expiring])
+    assert emit(store, {"n": 1}, id="e1").runs == again.runs
+    assert count(store) == 3
+    store.deploy(entry("ship"), entry("bill"), entry("strict"))
+    late = {run.task: run for run in emit(store, {"n": 1}, id="e1").runs}
+    assert late["strict"].run_id is not None
+    assert late["strict"].problem is None
+
+
+def test_an_event_that_is_sent_again_at_once_makes_up_once(store: Store) -> None:
+    store.deploy(entry("ship", ttl=10.0))
+    emit(store, id="e1")
+    store.now += 11
+    store.sweep()
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(lambda _: emit(store, id="e1"), range(6)))
+    assert len({run.run_id for emitted in found for run in emitted.runs}) == 1
+    assert count(store) == 2

@@ -277,3 +277,47 @@ def test_a_deploy_that_leaves_runs_behind_is_promoted_with_force_only(
     assert "is not in this version, and 1 run of it is under way" in shown.err
     assert install.json("deploy", str(project), "--force")["findings"][0]["kind"] == "task_gone"
     assert first != second
+
+
+def test_a_key_is_told_to_be_an_earlier_runs_and_is_given_back(install: Install, hand: Hand, project: Path) -> None:
+    install.json("deploy", str(project))
+    arguments = (
+        "trigger",
+        "greet",
+        "--payload",
+        '{"name": "Ann"}',
+        "--idempotency-key",
+        "order-1",
+        "--delay",
+        "1h",
+    )
+    first = install.samovar(*arguments, "--idempotency-ttl", "1h", "--json")
+    assert "nothing was started" not in first.err
+    run = first.document["id"]
+    assert first.document["idempotency_key"] == "order-1"
+    again = install.samovar(*arguments, "--json")
+    assert again.document["id"] == run
+    said = " ".join(again.err.split())
+    assert "nothing was started: this key's run is an earlier one" in said
+    assert f"samovar runs release-key {run}" in said
+    assert install.json("runs", "release-key", run)["idempotency_key"] is None
+    assert "no idempotency key" in install.samovar("runs", "release-key", run, code=2).err
+    other = install.json(*arguments)["id"]
+    assert other != run
+    # canceled before it started, the second gives the key back by itself
+    install.json("runs", "cancel", other)
+    assert install.json(*arguments)["id"] not in (run, other)
+
+
+def test_a_run_is_put_at_the_front(install: Install, hand: Hand, project: Path) -> None:
+    install.json("deploy", str(project))
+    install.json("queues", "pause", "task/greet")
+    try:
+        runs = [install.json("trigger", "greet", "--payload", '{"name": "Ann"}')["id"] for _ in range(3)]
+        assert install.json("runs", "bump", runs[2])["status"] == "queued"
+        assert "is next in its queue" in install.samovar("runs", "bump", runs[2]).out
+    finally:
+        install.json("queues", "resume", "task/greet")
+    done = {run: install.json("runs", "wait", run)["started_at"] for run in runs}
+    assert done[runs[2]] <= done[runs[0]]
+    assert "only a queued one" in install.samovar("runs", "bump", runs[2], code=2).err
