@@ -118,6 +118,8 @@ class Findings:
     def local(self, line: str, place: str, directory: str, *, expand: bool = True) -> None:
         """Take a path of the source: an archive or a directory with a Python project in it."""
         first, rest = _split(line)
+        if ";" in rest and not self.target.holds(rest.partition(";")[2].split(" --")[0].strip()):
+            return
         extras: set[str] = set()
         if match := re.match(r"(.*?)\[([^\]]*)\]$", first):
             first = match[1]

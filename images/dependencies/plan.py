@@ -187,11 +187,21 @@ def _usual(found: Findings, declared: bool) -> str | None:
                     + ("commit Pipfile.lock" if name == "Pipfile" else "write its packages into requirements.txt")
                     + ', or say requirements = "…"'
                 )
+        found.notices += _unread(tree)
         return None
     others = [name for name in there[1:] if there[0] not in _LOCKS or name in _LOCKS]
     if others:
         found.notices.append(f"dependencies come from {there[0]}, and not from {', '.join(others)}")
     return there[0]
+
+
+def _unread(tree: Tree) -> list[str]:
+    """Said where nothing is installed, and a file looks as if something was to be."""
+    named = sorted({*tree.root.glob("*requirements*.*"), *tree.root.glob("requirements/*.*")})
+    names = [path.relative_to(tree.root).as_posix() for path in named if path.suffix in {".txt", ".in"}]
+    if not names:
+        return []
+    return [f'no dependencies: {", ".join(names[:5])} would have to be named, as in requirements = "{names[0]}"']
 
 
 def _includes(found: Findings, project: ProjectTable) -> None:

@@ -58,6 +58,8 @@ def declares(tree: Tree, where: str) -> bool:
         return True
     if table(document, "tool", "poetry", "dependencies") or table(document, "dependency-groups"):
         return True
+    if not project and table(document, "build-system") and has(tree, where, "setup.cfg"):
+        return True
     return has(tree, where, "setup.py") or bool(table(document, "tool", "flit", "metadata"))
 
 

@@ -204,6 +204,20 @@ def test_hashes_of_a_file_and_libraries_without_are_two_steps(tmp_path) -> None:
     assert lines(plan, "libraries.txt") == ["--pre", "six", "idna"]
 
 
+def test_a_path_with_a_marker_is_taken_where_that_holds(tmp_path) -> None:
+    text = "./libs/a ; sys_platform == 'win32'\n./libs/b ; sys_platform == 'linux'\n"
+    files = {f"libs/{name}/pyproject.toml": PACKAGE.format(name, "[]") for name in "ab"}
+    plan = planned(tmp_path, {"requirements.txt": text, **files})
+    assert [library.where for library in plan.libraries] == ["libs/b"]
+
+
+@pytest.mark.parametrize("name", ["requirements-prod.txt", "requirements/base.txt", "requirements.in"])
+def test_a_file_that_nobody_names_is_not_passed_over_in_silence(tmp_path, name: str) -> None:
+    plan = planned(tmp_path, {name: "six\n"})
+    assert plan.empty
+    assert f'requirements = "{name}"' in plan.notices[0]
+
+
 def test_the_sdk_as_a_library_is_left_out_too(tmp_path) -> None:
     sdk = PACKAGE.format("samovar", "[]")
     files: dict[str, str | bytes] = {"requirements.txt": "-e ./sdk\n", "sdk/pyproject.toml": sdk}
@@ -275,8 +289,12 @@ def test_dynamic_dependencies_in_files_of_setuptools(tmp_path) -> None:
         {"pyproject.toml": DYNAMIC.format(*SETUPTOOLS, 'dynamic = ["dependencies"]'), "setup.py": "x"},
         {"setup.py": "from setuptools import setup\nsetup(install_requires=['six'])\n"},
         {"pyproject.toml": '[build-system]\nrequires = ["flit_core"]\n[tool.flit.metadata]\nmodule = "orders"\n'},
+        {
+            "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\n',
+            "setup.cfg": "[metadata]\nname = orders\n",
+        },
     ],
-    ids=["hatch", "setup.py beside", "setup.py", "flit"],
+    ids=["hatch", "setup.py beside", "setup.py", "flit", "setup.cfg"],
 )
 def test_what_only_a_build_backend_knows_it_is_asked_for(tmp_path, files: dict[str, str | bytes]) -> None:
     plan = planned(tmp_path, files)
