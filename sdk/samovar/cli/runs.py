@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Annotated, Any, Optional
 
 import typer
-from rich.markup import escape
 
 from samovar.cli import bulk, watching
 from samovar.cli.command import Cli
@@ -301,7 +300,7 @@ def wait_for_run(
     if found["status"] not in watching.FINAL:
         if cli.as_json:
             cli.output.document(found)
-        cli.output.say(f"{run} is still {found['status']} after {escape(str(timeout))}")
+        cli.output.say(f"{run} is still {found['status']} after {timeout}")
         raise RunDidNotComplete(f"{run} has not ended")
     watching.conclude(cli.output, found)
 
