@@ -4,7 +4,9 @@
 `{"path", "message"}` to `problems` for every bad place; `schema(definitions)` returns the JSON Schema and
 puts named types into `definitions` (the schema's `$defs`). Classes are in shapes.py where they have fields.
 
-A bool is no int, an int is a float, NaN and infinities are refused, an int may be written 1.0.
+A bool is no int, an int is a float, NaN and infinities are refused, an int may be written 1.0. What `load` accepts,
+the coordinator accepts by the schema, and what it refuses, the coordinator refuses; formats of ours there are
+`decimal` and `base64`. pydantic's models follow pydantic's rules instead (models.py).
 """
 
 from __future__ import annotations
@@ -15,15 +17,15 @@ import collections.abc
 import enum
 import functools
 import math
-import sys
 import types
 import typing
 from typing import Any, Callable, Union
 
+from samovar.definitions import Definitions
 from samovar.errors import OptionError
+from samovar.hints import bind, resolve_alias
 
 Problems = list[dict[str, str]]
-Definitions = dict[str, Any]
 
 
 class Shape:
@@ -108,6 +110,8 @@ def _base64(text: str) -> bytes:
         raise ValueError from error
 
 
+_BASE64 = {"type": "string", "contentEncoding": "base64", "format": "base64"}
+
 SCALARS: dict[Any, Shape] = {
     Any: AnyShape(),
     object: AnyShape(),
@@ -117,7 +121,7 @@ SCALARS: dict[Any, Shape] = {
     int: Scalar("an integer", (int,), {"type": "integer"}, _whole, (float,)),
     float: Scalar("a finite number", (float,), {"type": "number"}, float, (int,)),
     str: Scalar("text", (str,), {"type": "string"}),
-    bytes: Scalar("bytes as base64 text", (bytes,), {"type": "string", "contentEncoding": "base64"}, _base64),
+    bytes: Scalar("bytes as base64 text", (bytes,), _BASE64, _base64),
 }
 
 
@@ -126,11 +130,10 @@ def _library_scalars() -> dict[Any, Shape]:
     """Scalars of modules that only some projects load: an annotation of theirs says that this one has."""
     import datetime
     import decimal
+    import pathlib
     import uuid
 
-    def iso(kind: Any) -> Callable[[str], Any]:
-        # fromisoformat of Python 3.9 and 3.10 does not know the Z that JSON writers use
-        return lambda text: kind.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+    from samovar import moments
 
     def exact(value: str | float) -> decimal.Decimal:
         number = decimal.Decimal(str(value))
@@ -141,23 +144,39 @@ def _library_scalars() -> dict[Any, Shape]:
     def seconds(value: float) -> datetime.timedelta:
         return datetime.timedelta(seconds=value)
 
-    texts = (
-        (datetime.datetime, 'a date and time such as "2025-01-31T12:00:00Z"', "date-time", iso(datetime.datetime)),
-        (datetime.date, 'a date such as "2025-01-31"', "date", iso(datetime.date)),
-        (datetime.time, 'a time such as "12:00:00"', "time", iso(datetime.time)),
-        (uuid.UUID, "a UUID", "uuid", uuid.UUID),
+    texts: tuple[tuple[Any, str, str, str, Callable[[str], Any]], ...] = (
+        (datetime.datetime, "a date and time such as", "date-time", moments.DATETIME, moments.read_datetime),
+        (datetime.date, "a date such as", "date", moments.DATE, moments.read_date),
+        (datetime.time, "a time such as", "time", moments.TIME, moments.read_time),
     )
     scalars: dict[Any, Shape] = {
-        kind: Scalar(name, (kind,), {"type": "string", "format": form}, convert)
-        for kind, name, form, convert in texts
+        kind: Scalar(
+            f'{name} "{moments.EXAMPLES[form]}"',
+            (kind,),
+            {"type": "string", "format": form, "pattern": pattern},
+            read,
+        )
+        for kind, name, form, pattern, read in texts
     }
-    number = {"anyOf": [{"type": "string"}, {"type": "number"}]}
+    scalars[uuid.UUID] = Scalar("a UUID", (uuid.UUID,), {"type": "string", "format": "uuid"}, uuid.UUID)
     scalars[decimal.Decimal] = Scalar(
-        'a decimal number such as "19.99"', (decimal.Decimal,), number, exact, (str, int, float)
+        'a decimal number such as "19.99"',
+        (decimal.Decimal,),
+        {"type": ["string", "number"], "format": "decimal"},
+        exact,
+        (str, int, float),
     )
+    longest = datetime.timedelta.max.total_seconds() - 1
     scalars[datetime.timedelta] = Scalar(
-        "a number of seconds", (datetime.timedelta,), {"type": "number"}, seconds, (int, float)
+        "a number of seconds",
+        (datetime.timedelta,),
+        {"type": "number", "minimum": -longest, "maximum": longest},
+        seconds,
+        (int, float),
     )
+    paths = (pathlib.Path, pathlib.PurePath, pathlib.PosixPath, pathlib.PurePosixPath)
+    for path in paths:
+        scalars[path] = Scalar("a path as text", paths, {"type": "string"}, path)
     return scalars
 
 
@@ -166,7 +185,8 @@ class ListShape(Shape):
 
     def __init__(self, item: Shape, make: Callable[[Any], Any]) -> None:
         self._item, self._make = item, make
-        self._unique = make in (set, frozenset)
+        #: Whether equal items become one.
+        self.distinct = make in (set, frozenset)
         self.exact = (list,)
         self.name = f"a list of {item.name.removeprefix('a ')}" if make is list else "a list"
 
@@ -184,8 +204,7 @@ class ListShape(Shape):
             return None
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        schema: dict[str, Any] = {"type": "array", "items": self._item.schema(definitions)}
-        return {**schema, "uniqueItems": True} if self._unique else schema
+        return {"type": "array", "items": self._item.schema(definitions)}
 
 
 class TupleShape(Shape):
@@ -231,12 +250,12 @@ class UnionShape(Shape):
     """Optional, Union and `|`: a member that fits as it is, else the first that converts."""
 
     def __init__(self, members: list[Shape]) -> None:
-        self._members = members
+        self.members = members
         self.exact = tuple(kind for member in members for kind in member.exact)
         self.name = " or ".join(member.name for member in members)
 
     def load(self, value: Any, path: str, problems: Problems) -> Any:
-        ordered = sorted(self._members, key=lambda member: type(value) not in member.exact)
+        ordered = sorted(self.members, key=lambda member: type(value) not in member.exact)
         closest: Problems | None = None
         for member in ordered:
             found: Problems = []
@@ -252,11 +271,11 @@ class UnionShape(Shape):
         return self.refuse(value, path, problems)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        return {"anyOf": [member.schema(definitions) for member in self._members]}
+        return {"anyOf": [member.schema(definitions) for member in self.members]}
 
 
 class ChoiceShape(Shape):
-    """Literal and Enum: one of some values."""
+    """Literal and Enum: one of some values, each with its JSON."""
 
     def __init__(self, choices: list[tuple[Any, Any]]) -> None:
         self._choices = choices
@@ -265,12 +284,85 @@ class ChoiceShape(Shape):
 
     def load(self, value: Any, path: str, problems: Problems) -> Any:
         for json, made in self._choices:
-            if value is made or (type(value) is type(json) and value == json):
+            if value is made or same(value, json):
                 return made
         return self.refuse(value, path, problems)
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
         return {"enum": [json for json, _ in self._choices]}
+
+
+class FlagShape(Shape):
+    """A Flag: the number of any members together."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self._most = functools.reduce(lambda known, member: known | member.value, kind, 0)
+        self.exact = (int,)
+        self.name = f"a number of {kind.__name__}, 0 to {self._most}"
+
+    def load(self, value: Any, path: str, problems: Problems) -> Any:
+        if isinstance(value, self._kind):
+            return value
+        whole = int(value) if isinstance(value, float) and value.is_integer() else value
+        if type(whole) is not int or not 0 <= whole <= self._most:
+            return self.refuse(value, path, problems)
+        return self._kind(whole)
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        return {"type": "integer", "minimum": 0, "maximum": self._most}
+
+
+class AliasShape(Shape):
+    """`type Tree = dict[str, Tree]`: compiled at first use, because it may contain itself."""
+
+    def __init__(self, alias: Any, annotation: Any) -> None:
+        self._alias, self._annotation = alias, annotation
+        self._compiled: Shape | None = None
+        self.name = str(getattr(typing.get_origin(alias) or alias, "__name__", alias))
+
+    def _shape(self) -> Shape:
+        if self._compiled is None:
+            self._compiled = compile_type(self._annotation)
+        return self._compiled
+
+    def load(self, value: Any, path: str, problems: Problems) -> Any:
+        return self._shape().load(value, path, problems)
+
+    def schema(self, definitions: Definitions) -> dict[str, Any]:
+        name, is_new = definitions.name(("alias", self._alias), self.name, "")
+        if is_new:
+            definitions[name].update(self._shape().schema(definitions))
+        return {"$ref": f"#/$defs/{name}"}
+
+
+def same(value: Any, json: Any) -> bool:
+    """Whether two JSON values are equal as JSON Schema has it: 1 is 1.0, and neither is true."""
+    if isinstance(value, bool) or isinstance(json, bool):
+        return value is json
+    if isinstance(json, list):
+        return isinstance(value, list) and len(value) == len(json) and all(map(same, value, json))
+    if isinstance(json, dict):
+        return (
+            isinstance(value, dict)
+            and value.keys() == json.keys()
+            and all(same(value[name], item) for name, item in json.items())
+        )
+    if isinstance(value, (int, float)) and isinstance(json, (int, float)):
+        return value == json
+    return type(value) is type(json) and bool(value == json)
+
+
+def accepts_null(shape: Shape) -> bool:
+    """Whether null is a value of this shape."""
+    found: Problems = []
+    shape.load(None, "", found)
+    return not found
+
+
+def or_null(shape: Shape) -> Shape:
+    """`shape`, or null: for what has None as its default, whatever it says."""
+    return shape if accepts_null(shape) else UnionShape([shape, SCALARS[None]])
 
 
 _LISTS: dict[Any, Callable[[Any], Any]] = {
@@ -295,21 +387,25 @@ def compile_type(annotation: Any) -> Shape:
             return SCALARS[annotation]
     except TypeError:  # an annotation that has no hash
         pass
-    if getattr(annotation, "__module__", None) in ("datetime", "decimal", "uuid"):
+    if str(getattr(annotation, "__module__", None)).partition(".")[0] in ("datetime", "decimal", "uuid", "pathlib"):
         scalar = _library_scalars().get(annotation)
         if scalar is not None:
             return scalar
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return compile_type(arguments[0])
+        from samovar.constraints import constrained
+
+        return constrained(annotation, arguments[0], annotation.__metadata__)
     if hasattr(annotation, "__supertype__"):  # NewType
         return compile_type(annotation.__supertype__)
-    if type(annotation).__name__ == "TypeAliasType":  # `type Name = ...` of Python 3.12
-        return compile_type(annotation.__value__)
+    if type(origin or annotation).__name__ == "TypeAliasType":  # `type Name = ...` of Python 3.12
+        return _alias_shape(annotation, origin or annotation, arguments)
+    if isinstance(annotation, typing.TypeVar):
+        return compile_type(bind(annotation, {}))
     if origin in _UNIONS:
         return UnionShape([compile_type(member) for member in arguments])
     if origin is typing.Literal:
-        return ChoiceShape([(choice, choice) for choice in arguments])
+        return ChoiceShape([(_json_of(choice, str(choice)), choice) for choice in arguments])
     base = origin or annotation
     if base is tuple:
         if not arguments or (len(arguments) == 2 and arguments[1] is Ellipsis):
@@ -323,27 +419,50 @@ def compile_type(annotation: Any) -> Shape:
                 raise OptionError(f"{_written(annotation)}: keys of a JSON object are text; use dict[str, ...]")
             return MapShape(compile_type(arguments[1] if arguments else Any))
         if issubclass(base, enum.Enum):
-            return ChoiceShape([(member.value, member) for member in base])
+            return _enum_shape(base)
         from samovar.shapes import class_shape
 
-        shape = class_shape(base)
+        shape = class_shape(base, arguments)
         if shape is not None:
             return shape
+        if hasattr(base, "__get_pydantic_core_schema__"):
+            from samovar.models import ModelShape, understands
+
+            if understands(annotation):
+                return ModelShape(annotation)
     raise OptionError(
         f"{_written(annotation)} has no JSON form; use JSON types, bytes, dates, Decimal, UUID, Enum, Literal, "
         "dataclasses, TypedDict, NamedTuple or pydantic models"
     )
 
 
-def hints(owner: Any) -> dict[str, Any]:
-    """The annotations of a class or function, resolved. Raises OptionError for one that can't be."""
+def _alias_shape(annotation: Any, alias: Any, arguments: tuple[Any, ...]) -> Shape:
+    if str(alias.__module__).partition(".")[0] == "pydantic":
+        from samovar.models import ModelShape
+
+        return ModelShape(annotation)
+    value = resolve_alias(alias)
+    return AliasShape(annotation, bind(value, dict(zip(alias.__type_params__, arguments))))
+
+
+def _enum_shape(kind: Any) -> Shape:
+    values = [member.value for member in kind]
+    if issubclass(kind, enum.Flag) and values:
+        most = functools.reduce(lambda known, value: known | value, values, 0)
+        if most & (most + 1) == 0:  # every number up to it is a set of members
+            return FlagShape(kind)
+    return ChoiceShape([(_json_of(member.value, member.name), member) for member in kind])
+
+
+def _json_of(value: Any, name: str) -> Any:
+    """The JSON of an Enum's value or a Literal: as in results; a value that has none is known by its name."""
+    from samovar.codec import plain
+    from samovar.errors import NotSerializable
+
     try:
-        return typing.get_type_hints(owner, include_extras=True)
-    except (NameError, TypeError, SyntaxError, AttributeError) as error:
-        advice = (
-            " (on Python 3.9 write Optional[X] and Union[X, Y], not X | Y)" if sys.version_info < (3, 10) else ""
-        )
-        raise OptionError(f"{owner.__qualname__}: an annotation can't be resolved: {error}{advice}") from None
+        return plain(value)
+    except NotSerializable:
+        return name
 
 
 def _written(annotation: Any) -> str:
