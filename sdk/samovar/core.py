@@ -9,6 +9,7 @@ code decides (validators that run before, `__init__`) is left open, and refused 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 from samovar import readings
@@ -138,9 +139,10 @@ class CoreReader:
         properties: dict[str, Schema] = {}
         required: list[str] = []
         every: list[Schema] = []
-        keys: set[str] = set()
+        places = [self._paths(name, field) for name, field, _ in fields]
+        used = Counter(key for paths in places for key in {path[0] for path in paths})
         extra = node.get("extra_behavior") or self._config.get("extra_fields_behavior") or "ignore"
-        for name, field, needed in fields:
+        for (_, field, needed), paths in zip(fields, places):
             schema = self.read(field["schema"])
             words = {
                 word: text
@@ -148,33 +150,25 @@ class CoreReader:
                 if word in ("title", "description")
             }
             schema = {**schema, **words}
-            paths = self._paths(name, field)
-            keys.update(path[0] for path in paths)
             if len(paths) == 1 and len(paths[0]) == 1:
                 properties[paths[0][0]] = schema
                 if needed:
                     required.append(paths[0][0])
                 continue
+            # of a key that is not read, another field may have a use; else it is unknown
+            firsts = {path[0] for path in paths if extra == "forbid" and used[path[0]] == 1}
             # where none of the places is there, it is the first that is missing
-            rest: Schema = (_path_there(paths[0]) or {}) if needed else {}
+            rest: Schema = (_path_there(paths[0]) or {}) if needed else _absent(firsts)
             for path in reversed(paths):
                 there = _path_there(path)
                 if there is None:  # counted from the end of a list
                     rest = {}
                     continue
-                rest = {"if": there, "then": _path_value(path, schema), "else": rest}
+                value = {**_path_value(path, schema), **_absent(firsts - {path[0]})}
+                rest = {"if": there, "then": value, "else": rest}
             every.append(rest)
-            if extra == "forbid":
-                firsts = [path[0] for path in paths]
-                # the first that is there is read; another one beside it is an unknown key
-                every += [
-                    {"not": {"required": [first, second]}}
-                    for number, first in enumerate(firsts)
-                    for second in firsts[number + 1 :]
-                    if first != second
-                ]
         made: Schema = {"type": "object", "properties": properties, "required": required}
-        for key in sorted(keys):
+        for key in sorted(used):
             properties.setdefault(key, {})
         if every:
             made["allOf"] = every
@@ -369,6 +363,11 @@ def _exactly(items: list[Schema], least: int) -> Schema:
     """A list of just these items, of which the first `least` must be there."""
     prefix = {"prefixItems": items} if items else {}
     return {"type": "array", **prefix, "minItems": least, "maxItems": len(items)}
+
+
+def _absent(keys: set[str]) -> Schema:
+    """What has none of these keys."""
+    return {"not": {"anyOf": [{"required": [key]} for key in sorted(keys)]}} if keys else {}
 
 
 def _path_there(path: list[Any]) -> Schema | None:

@@ -171,7 +171,7 @@ def distinct(least: int | None, most: int | None) -> dict[str, Any]:
 
 def address(kind: str) -> dict[str, Any]:
     """An IP address, network or interface: `kind` is the name of its class in `ipaddress`."""
-    return {"type": ["string", "integer"], READS: {"type": "address", "kind": kind}}
+    return {"type": ["string", "integer", "boolean"], READS: {"type": "address", "kind": kind}}
 
 
 def json_text() -> dict[str, Any]:

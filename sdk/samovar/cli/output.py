@@ -41,6 +41,8 @@ class Output:
         plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
         self.out = Console(width=None if sys.stdout.isatty() else 200, soft_wrap=False, **plain)
         self.err = Console(stderr=True, **plain)
+        #: The console with a line on it that has not ended.
+        self._open: Console | None = None
 
     def document(self, value: Any) -> None:
         """Print `value` as the command's one JSON document."""
@@ -59,6 +61,16 @@ class Output:
     def line(self, text: str, style: str | None = None) -> None:
         """A line of a result, on stdout; with --json on stderr, where it disturbs no document."""
         self._print(self.err if self.as_json else self.out, (text, style))
+
+    def state(self, text: str) -> None:
+        """A line that has not ended: on a terminal until the next line is printed, nowhere else."""
+        console = self.err if self.as_json else self.out
+        if texts.is_terminal(console.file):
+            self._close()
+            shown = texts.visible(text).replace("\n", "\\n")
+            console.print(Text(shown[-max(console.width - 1, 1) :]), end="", soft_wrap=True)
+            console.file.flush()
+            self._open = console
 
     def note(self, text: str, style: str | None = None) -> None:
         """A line on stderr that stands out less, or more, than prose."""
@@ -113,9 +125,16 @@ class Output:
         style = _STATUS_STYLES.get(cell) if column in {"status", "outcome", "state"} else None
         return texts.styled(self.out.file, cell, style)
 
-    @staticmethod
-    def _print(console: Console, *parts: tuple[str, str | None]) -> None:
+    def _close(self) -> None:
+        """Wipe the line that had not ended: what it has become is printed next, or what came between."""
+        console, self._open = self._open, None
+        if console is not None:
+            console.file.write("\r\x1b[K")
+            console.file.flush()
+
+    def _print(self, console: Console, *parts: tuple[str, str | None]) -> None:
         """One line in parts, each with its style; a pipe gets the text alone, past all layout."""
+        self._close()
         if not texts.is_terminal(console.file):
             texts.write(console.file, "".join(text for text, _ in parts))  # type: ignore[arg-type]
             return

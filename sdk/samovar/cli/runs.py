@@ -160,7 +160,12 @@ def show_logs(
             watching.wait(api, cli.output, api.get(f"/runs/{run}"))
         lines = _all_lines(api, run)
     if cli.as_json:
-        cli.output.document(lines)
+        names = ("at", "level", "stream", "logger", "message", "attempt")
+        whole = [{name: line.get(name) for name in names} for line in lines]
+        for shown, line in zip(whole, lines):
+            if line.get("partial"):
+                shown["partial"] = True
+        cli.output.document(whole)
         return
     for line in lines:
         watching.print_line(cli.output, line)

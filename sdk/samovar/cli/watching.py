@@ -34,7 +34,10 @@ def follow(api: Api, output: Output, run: dict[str, Any]) -> dict[str, Any]:
         for event, identifier, data in api.events(f"/runs/{run['id']}/stream", last=last):
             last = identifier or last
             if event == "log":
-                print_line(output, data)
+                if data.get("partial"):
+                    output.state(_head(data) + str(data.get("message", "")))
+                else:
+                    print_line(output, data)
             elif event == "progress" and data.get("progress"):
                 output.say(_progress(data["progress"]))
             elif event == "status":
@@ -46,12 +49,16 @@ def follow(api: Api, output: Output, run: dict[str, Any]) -> dict[str, Any]:
 def print_line(output: Output, line: dict[str, Any]) -> None:
     """One log line of a run; those of stderr and of a level above info stand out."""
     level = str(line.get("level") or "info")
-    logger = f"{line['logger']}: " if line.get("logger") else ""
-    head = f"{level.upper()} {logger}" if line.get("stream") == "logging" else logger
     style = {"error": "red", "critical": "red", "warning": "yellow"}.get(level)
     if style is None and line.get("stream") in {"stderr", "samovar"}:
         style = "yellow"
-    output.line(f"{head}{line.get('message', '')}", style)
+    output.line(_head(line) + str(line.get("message", "")), style)
+
+
+def _head(line: dict[str, Any]) -> str:
+    """What stands before a line: of a log record its level and logger."""
+    logger = f"{line['logger']}: " if line.get("logger") else ""
+    return f"{str(line.get('level') or 'info').upper()} {logger}" if line.get("stream") == "logging" else logger
 
 
 def conclude(output: Output, run: dict[str, Any]) -> None:

@@ -17,8 +17,7 @@ from typing import Any, NoReturn
 
 from samovar import wire
 from samovar.errors import Canceled, InvalidPayload, Suspend
-from samovar.harness import kernel
-from samovar.harness.logs import LEVELS, cut
+from samovar.harness import kernel, output, records
 from samovar.harness.settings import Settings
 from samovar.harness.store import WireStore
 
@@ -36,6 +35,8 @@ def main(settings: Settings, connection: int, out: int, err: int) -> NoReturn:
         os.dup2(source, target)
         os.close(source)
     store = _store = WireStore(socket.socket(fileno=connection))
+    output.attach(store)
+    records.attach(store)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_terminate)
     task: Any = None
@@ -183,37 +184,3 @@ def _flush() -> None:
         with suppress(OSError, ValueError, AttributeError):  # the task may have closed or replaced it
             stream.flush()
     logging.shutdown()
-
-
-class RunHandler(logging.Handler):
-    """Log records as lines of the run, with their level and logger."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            message = self.format(record)
-            store = _store
-            if store is None or not store.owned:  # at import, or in a process that the task has started
-                sys.stderr.write(f"{record.levelname}:{record.name}:{message}\n")
-                return
-            level = record.levelname.lower()
-            if level not in LEVELS:
-                level = logging.getLevelName(record.levelno // 10 * 10).lower()
-            line = {
-                "at": record.created,
-                "level": level if level in LEVELS else "info",
-                "logger": record.name,
-                "message": cut(message),
-            }
-            store.send({"type": wire.LOG, "lines": [line]})
-        except Exception:
-            self.handleError(record)
-
-
-def capture_logging() -> None:
-    """Take the root logger's records, from INFO up, before the project's modules can set up logging.
-
-    A project that wants another level sets it; `logging.basicConfig()` finds a handler and leaves it.
-    """
-    root = logging.getLogger()
-    root.addHandler(RunHandler())
-    root.setLevel(logging.INFO)

@@ -18,7 +18,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from samovar.harness import kernel
+from samovar.harness import kernel, output, records
 from samovar.harness.settings import Settings
 
 _LONGEST_ERROR = 16 * 1024
@@ -89,13 +89,8 @@ def _take_output(out: int, err: int) -> None:
         os.dup2(source, target)
     # line by line, so that a crash loses no line; objects that modules keep of these go on working in runs
     sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), "utf-8")
-    sys.stdout = io.TextIOWrapper(_raw(1), "utf-8", "backslashreplace", line_buffering=True)
-    sys.stderr = io.TextIOWrapper(_raw(2), "utf-8", "backslashreplace", line_buffering=True)
+    sys.stdout, sys.stderr = output.text(1, "stdout"), output.text(2, "stderr")
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-
-
-def _raw(descriptor: int) -> io.BufferedWriter:
-    return io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
 
 
 def _close_others(keep: int) -> None:
@@ -109,12 +104,12 @@ def _import(settings: Settings) -> dict[str, Any] | None:
     """Import the project's modules; the error, in the wire's shape, where they can't be."""
     import site
 
-    from samovar.harness import process
+    import samovar.harness.process  # noqa: F401 - once, for every run
     from samovar.index import CannotIndex, import_modules, read_manifest
 
     if sys.flags.no_site:
         site.main()  # only here: what .pth files and sitecustomize do has no place in process 1
-    process.capture_logging()
+    records.capture()
     error = None
     try:
         modules = read_manifest(settings.manifest)["modules"]
