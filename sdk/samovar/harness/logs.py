@@ -83,7 +83,7 @@ class LogBook:
         """Keep a stream's bytes for the end."""
         for start in range(0, len(data), BATCH):
             piece = data[start : start + BATCH]
-            self._keep(splitter, piece, len(piece) + LINE_COST * (1 + piece.count(b"\n")), time.time())
+            self._keep(splitter, piece, len(piece) + LINE_COST * max(1, piece.count(b"\n")), time.time())
 
     def close(self) -> None:
         """What was kept for the end as lines, after one that says what was left out, if anything was."""

@@ -112,6 +112,9 @@ class Hand:
         #: What the task writes and returns; the defaults where they are None.
         self.messages: list[str] | None = None
         self.result: Any = None
+        #: Lines that are sent while the run is under way; before each, and before the end, it waits for `go`.
+        self.steps: list[dict[str, Any]] = []
+        self.go = threading.Semaphore(0)
         beat = {"memory": 4 * 1024**3, "slots": 4, "task_memory": 4 * 1024**3}
         # until its first heartbeat a runner is not known to be alive
         self._post("/runners/hand/heartbeat", beat)
@@ -147,6 +150,12 @@ class Hand:
         self._post(f"{path}/start", {**token, "start": "cold"}, key)
         name = assignment["payload"].get("name", "")
         self._post(f"{path}/checkpoint", {**token, "key": "greeting", "value": f"Hello, {name}!"}, key)
+        for step in self.steps:
+            self.go.acquire(timeout=30)
+            whole = {"at": 1.0, "level": "info", "stream": "stdout", "logger": None, **step}
+            self._post(f"{path}/logs", {**token, "lines": [whole]}, key)
+        if self.steps:
+            self.go.acquire(timeout=30)
         messages = ["from the task"] if self.messages is None else self.messages
         lines = [
             {"seq": seq, "at": 1.0, "level": "info", "stream": "stdout", "logger": None, "message": message}

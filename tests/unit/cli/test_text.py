@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,24 @@ def run(install: Install, hand: Hand, project: Path, *arguments: str) -> str:
     return str(made["id"])  # type: ignore[index]
 
 
-def on_terminal(install: Install, *arguments: str) -> str:
-    """What the command writes to a terminal, as the terminal gets it."""
+def start_on_terminal(install: Install, *arguments: str) -> tuple[int, subprocess.Popen[bytes]]:
+    """The command on a terminal; the descriptor that reads what it writes there."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "samovar.cli.main", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
         env={**os.environ, "SAMOVAR_DATA": str(install.data), "TERM": "xterm", "COLUMNS": "4000"},
-    ) as process:
-        os.close(theirs)
+    )
+    os.close(theirs)
+    return ours, process
+
+
+def on_terminal(install: Install, *arguments: str) -> str:
+    """What the command writes to a terminal, as the terminal gets it."""
+    ours, process = start_on_terminal(install, *arguments)
+    with process:
         written = b""
         while True:
             try:
@@ -92,6 +100,44 @@ def test_logs_on_a_terminal_show_what_would_act_on_it(install: Install, hand: Ha
     assert r"\x9b31m one-byte CSI, \x7f delete" in lines
     assert r"user\u202egnp.exe \u2066isolated\u2069 \u200emark" in lines
     assert not set(shown) & set("\a\b\f\v\r\x7f\x9b\u202e\u2066\u2069\u200e")
+
+
+STEPS = [
+    {"seq": 101, "message": "10% :id:", "partial": True},
+    {"seq": 102, "message": "20% \x1b[1m", "partial": True, "replaces": 101},
+    {"seq": 103, "message": "100%", "replaces": 102},
+    {"seq": 104, "message": "next"},
+]
+
+
+def test_a_progress_bar_moves_on_a_terminal_and_stands_in_a_pipe(
+    install: Install, hand: Hand, project: Path
+) -> None:
+    install.samovar("deploy", str(project))
+    follow = ("trigger", "greet", "--payload", '{"name": "you"}', "--follow")
+    hand.messages, hand.steps = [], STEPS
+    hand.go.release(100)
+    piped = install.samovar(*follow).out
+    assert piped == '100%\nnext\n{"greeting": "Hello, you!"}\n'
+    hand.go = threading.Semaphore(0)
+    ours, process = start_on_terminal(install, *follow)
+    written = ""
+
+    def until(text: str) -> None:
+        nonlocal written
+        while text not in written:
+            written += os.read(ours, 65536).decode()
+
+    hand.go.release()
+    until("10% :id:")
+    hand.go.release()
+    until("20% \\x1b[1m")
+    hand.go.release(3)
+    until("next")
+    assert "\r\x1b[K100%" in written
+    assert "10% :id:\r\x1b[K20%" in written
+    process.wait(60)
+    os.close(ours)
 
 
 @pytest.mark.parametrize("message", [":id: [bold]x[/] :key:", "a [/tag] that closes nothing", r"\[x] :smile:"])

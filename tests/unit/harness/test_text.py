@@ -44,7 +44,7 @@ def test_a_line_without_its_end_is_seen_while_the_task_waits(container: Make, tm
     gate = tmp_path / "gate"
     one = container(gated(f"    {write}\n    wait()\n    print('done', flush=True)", gate))
     one.assign("f")
-    eventually(lambda: one.messages() == ["loading... "], "the line before its end", seconds=5)
+    eventually(lambda: one.messages() == ["loading... "], "the line before its end", deadline=5)
     (line,) = one.sidecar.lines()
     assert line["partial"] is True
     gate.touch()
@@ -66,7 +66,7 @@ def test_a_progress_bar_shows_its_state_and_keeps_its_last(container: Make, tmp_
     )
     one = container(gated(bar, gate))
     one.assign("f")
-    eventually(lambda: one.messages()[-1:] == ["50% " + "#" * 40], "the state it has", seconds=5)
+    eventually(lambda: one.messages()[-1:] == ["50% " + "#" * 40], "the state it has", deadline=5)
     gate.touch()
     one.finish()
     assert one.messages() == ["100% " + "#" * 40]
