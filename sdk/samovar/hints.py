@@ -131,7 +131,8 @@ def _raw(owner: Any) -> dict[str, Any]:
         annotationlib = import_module("annotationlib")
         return dict(annotationlib.get_annotations(owner, format=annotationlib.Format.FORWARDREF))
     if sys.version_info < (3, 10):  # a class without annotations of its own answers with those of its base
-        return dict(vars(owner).get("__annotations__") or (owner.__annotations__ if callable(owner) else {}))
+        found = vars(owner).get("__annotations__") if isinstance(owner, type) else owner.__annotations__
+        return dict(found or {})
     return dict(inspect.get_annotations(owner))
 
 

@@ -90,7 +90,7 @@ class LogBook:
         kept = self._lines_of_tail()
         if self.dropped:
             text = (
-                f"{self.dropped_lines} lines ({self.dropped} bytes) of output were left out here: the first "
+                f"{self.dropped_lines} lines ({self.dropped} bytes) of output were dropped here: the first "
                 f"{HEAD // 1024} KiB and the last {TAIL // 1024} KiB of an attempt's lines are kept"
             )
             self._append(self._line("samovar", "warning", text, None, time.time()), LINE_COST + len(text))
