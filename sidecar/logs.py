@@ -15,6 +15,12 @@ _BATCH = 500
 #: The harness cuts lines and totals itself; these hold when something else speaks the protocol.
 _LONGEST = 2 * wire.MAX_LOG_MESSAGE
 _MOST = wire.MAX_LOG_BYTES + 1024 * 1024
+#: For what Samovar itself says of the attempt, beyond that.
+_MORE = 64 * 1024
+#: What a line costs besides its text: an attempt has so many lines, however short.
+_LINE_COST = 64
+#: Lines of an attempt that have not ended, at one time: one for each stream.
+_MOST_PARTIAL = 8
 
 Send = Callable[[list[AttemptLogLine]], Awaitable[None]]
 
@@ -43,14 +49,15 @@ class LogStream:
         self._taken = 0
         self._sent = 0
         self._bytes = 0
+        #: What lines that have not ended cost, by number: it is given back when they are replaced.
+        self._partial: dict[int, int] = {}
         self._arrived = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     async def add(self, lines: list[AttemptLogLine]) -> None:
         for line in lines:
             line.message = line.message[:_LONGEST]
-            self._bytes += len(line.message)
-            if self._bytes <= _MOST or line.stream == "samovar":
+            if self._admits(line):
                 self._waiting.append(line)
                 self._taken += 1
                 self._budget.used += _size(line)
@@ -63,6 +70,20 @@ class LogStream:
             away.cancel()
         if not sent.done() and self._budget.used > self._budget.limit:
             await sent
+
+    def _admits(self, line: AttemptLogLine) -> bool:
+        """Whether the attempt has room for the line; counts it."""
+        cost = len(line.message) + _LINE_COST
+        if line.replaces is not None and line.replaces < line.seq:
+            self._bytes -= self._partial.pop(line.replaces, 0)
+        if self._bytes + cost > (_MOST + _MORE if line.stream == "samovar" else _MOST):
+            return False
+        self._bytes += cost
+        if line.partial:
+            if len(self._partial) >= _MOST_PARTIAL:
+                del self._partial[next(iter(self._partial))]
+            self._partial[line.seq] = cost
+        return True
 
     async def drained(self) -> None:
         """Returns when every line taken so far is stored at the coordinator."""

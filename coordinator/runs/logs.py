@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select
+from sqlalchemy import Connection, Row, and_, delete, or_, select
 
 from coordinator.access import leases
 from coordinator.foundation.errors import invalid_field
@@ -27,7 +27,10 @@ def append(conn: Connection, now: float, attempt_id: str, token: int, lines: lis
 
 
 def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine]) -> None:
-    """Stores lines whose right to be written is already checked; a line that is there already stays."""
+    """Stores lines whose right to be written is already checked; a line that is there already stays.
+
+    One that replaces a line that had not ended takes that one's place, at its own.
+    """
     rows = [
         {
             "run_id": run_id,
@@ -38,12 +41,25 @@ def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine
             "stream": line.stream,
             "logger": None if line.logger is None else _text(line.logger),
             "message": _text(line.message),
+            "partial": line.partial,
+            "replaces": line.replaces if line.replaces is not None and line.replaces < line.seq else None,
         }
         for line in lines
     ]
     for start in range(0, len(rows), _CHUNK):
         conn.execute(
             dialect.insert(conn.dialect.name, log_lines).on_conflict_do_nothing(), rows[start : start + _CHUNK]
+        )
+    # after all of them: a batch that comes twice brings the replaced ones again
+    replaced = [row["replaces"] for row in rows if row["replaces"] is not None]
+    for start in range(0, len(replaced), _CHUNK):
+        conn.execute(
+            delete(log_lines).where(
+                log_lines.c.run_id == run_id,
+                log_lines.c.attempt == number,
+                log_lines.c.seq.in_(replaced[start : start + _CHUNK]),
+                log_lines.c.partial,
+            )
         )
 
 

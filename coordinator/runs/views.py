@@ -121,6 +121,8 @@ def log_line(row: AnyRow) -> wire.LogLine:
         logger=row.logger,
         message=row.message,
         attempt=row.attempt,
+        partial=row.partial,
+        replaces=row.replaces is not None,
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coordinator.foundation.errors import Invalid
 from coordinator.foundation.limits import MAX_MEMORY, MIN_MEMORY
-from coordinator.tasks import arguments, cron, ticks, where
+from coordinator.tasks import arguments, cron, readings, ticks, where
 from coordinator.tasks.retries import Policy
 from coordinator.wire import EVENT_NAME, FieldProblem, Json
 
@@ -221,20 +221,21 @@ def _schema_problem(schema: dict[str, Any]) -> str | None:
         return f"is no JSON Schema: {error.message[:300]}"
     except RecursionError:
         return "is nested too deeply"
-    for reference in _references(schema):
+    for reference in _words(schema, "$ref", "$dynamicRef"):
         # a reference elsewhere would have the coordinator fetch what a deployment names
         if not isinstance(reference, str) or not reference.startswith("#"):
             return f"refers to {reference!r}, outside of itself"
-    return None
+    return next(filter(None, map(readings.problem, _words(schema, readings.READS))), None)
 
 
-def _references(node: Any) -> list[Any]:
+def _words(node: Any, *words: str) -> list[Any]:
+    """What stands behind these words, anywhere in a schema."""
     found: list[Any] = []
     waiting = [node]
     while waiting:
         item = waiting.pop()
         if isinstance(item, dict):
-            found += [item[word] for word in ("$ref", "$dynamicRef") if word in item]
+            found += [item[word] for word in words if word in item]
             waiting += item.values()
         elif isinstance(item, list):
             waiting += item

@@ -8,10 +8,11 @@ import threading
 from collections.abc import Iterable
 from typing import Any, cast
 
-from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry
 
 from coordinator.foundation.errors import Invalid
+from coordinator.tasks import readings
 from coordinator.wire import FieldProblem
 
 _MOST = 50
@@ -40,7 +41,8 @@ class Payloads:
         """Raises Invalid (code `bad_payload`) that names every field that is wrong."""
         validator = self._validator(deployment, task, schema)
         try:
-            problems = list(_problems(validator.iter_errors(payload)))
+            found = _problems(validator.iter_errors(payload))
+            problems = list({(problem.path, problem.message): problem for problem in found}.values())
         except RecursionError:
             problems = [FieldProblem(path="payload", message="is nested too deeply")]
         if problems:
@@ -56,9 +58,7 @@ class Payloads:
             found = self._validators.pop(key, None)
             if found is None:
                 # an empty registry: nothing is ever fetched for a schema
-                found = Draft202012Validator(
-                    json.loads(schema), registry=Registry(), format_checker=FormatChecker()
-                )
+                found = readings.Validator(json.loads(schema), registry=Registry(), format_checker=readings.formats)
             self._validators[key] = found
             while len(self._validators) > self._keep:
                 del self._validators[next(iter(self._validators))]
@@ -70,7 +70,16 @@ def _problems(errors: Iterable[ValidationError]) -> Iterable[FieldProblem]:
         where = _path(error.absolute_path)
         kind, value, rule = error.validator, cast(Any, error.instance), cast(Any, error.validator_value)
         here = where or "payload"
-        if kind == "required":
+        beside = cast(dict[str, Any], error.schema) if isinstance(error.schema, dict) else {}
+        if kind != readings.READS and readings.is_whole(beside.get(readings.READS)):
+            continue  # the rule says it, and what is right besides
+        if kind == readings.READS:
+            yield FieldProblem(path=here, message=f"{error.message}, got {_show(value)}")
+        elif kind == "pattern" and "format" in beside:
+            yield FieldProblem(path=here, message=f"{_show(value)} is not a {beside['format']}")
+        elif kind == "not":
+            yield FieldProblem(path=here, message=f"{_show(value)} is not accepted")
+        elif kind == "required":
             # the library gives one error for each missing name, and only its sentence says which
             for name in rule:
                 if name not in value and error.message.startswith(f"{name!r} "):

@@ -90,6 +90,9 @@ class AttemptLogLine(BaseModel):
     stream: Literal["stdout", "stderr", "logging", "samovar"]
     logger: str | None = None
     message: str
+    #: The line has not ended; one with a higher `seq` that `replaces` it says what it has become.
+    partial: bool = False
+    replaces: int | None = None
 
 
 class AttemptLogs(BaseModel):

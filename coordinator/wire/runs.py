@@ -149,12 +149,18 @@ class Checkpoint(BaseModel):
 
 
 class LogLine(BaseModel):
+    """`partial`: the line has not ended yet, as that of a prompt or a progress bar. A later line of its stream that
+    says `replaces` stands for it; a page that is read after that does not hold the partial one any more.
+    """
+
     at: str
     level: str
     stream: str
     logger: str | None = None
     message: str
     attempt: int
+    partial: bool = False
+    replaces: bool = False
 
 
 class ReplayRequest(Strict):

@@ -69,6 +69,23 @@ class Task(Generic[R]):
     def __repr__(self) -> str:
         return f"<task {self.id} ({self.module}.{self.name})>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By module and name, as functions are pickled: `pool.map(task, items)` calls it in other processes."""
+        if _importable(self) is None:
+            import pickle
+
+            raise pickle.PicklingError(
+                f"task {self.id!r} ({self.place}) is not to be found as {self.name} in {self.module}: define it at "
+                "the top level of a module, under the name of its function"
+            )
+        return _unpickle, (self.module, self.name, self.trigger_options)
+
+    def __copy__(self) -> Task[R]:
+        return self  # nothing of it changes
+
+    def __deepcopy__(self, memo: Any) -> Task[R]:
+        return self
+
     def __call__(self, *args: Any, **kwargs: Any) -> R:
         return self.function(*args, **kwargs)
 
@@ -191,6 +208,29 @@ class Task(Generic[R]):
             if name in self.trigger_options:
                 raise OptionError(f"with_options({name}=...).{word}(): only in a run, whose children it is about")
         return dict(self.trigger_options)
+
+
+def _importable(task: Task[Any]) -> Task[Any] | None:
+    """The task that its module has under its name, where that is this one (options of a trigger apart)."""
+    try:
+        found = _lookup(task.module, task.name)
+    except (ImportError, AttributeError):
+        return None
+    return found if isinstance(found, Task) and found.function is task.function else None
+
+
+def _lookup(module: str, name: str) -> Any:
+    from importlib import import_module
+
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _unpickle(module: str, name: str, options: dict[str, Any]) -> Task[Any]:
+    found: Task[Any] = _lookup(module, name)
+    return found.with_options(**options) if options else found
 
 
 @overload

@@ -15,7 +15,9 @@ Requests, container → sidecar (every one but `hello` and `ready` names its `at
     started         user code is about to run
     checkpoint.get  key                      → found, value
     checkpoint.put  key, value               → stored (false: the run had this key), value (the one that holds)
-    log             lines, dropped           lines: [{seq, at, level, stream, logger, message}]
+    log             lines, dropped           lines: [{seq, at, level, stream, logger, message}];
+                                             `partial` in one that has not ended, `replaces` (a seq) in
+                                             what that one has become
     report          progress, metadata       either may be null
     extend          seconds                  so much more than the timeout, in all, for this attempt
     wait            key, kind, name, spec    → state, and what became of it
@@ -27,7 +29,8 @@ connection the container connects again, says `hello` with its attempt, and send
 not yet answered once more: each of them may be applied twice without harm.
 
 The same lines, without `attempt`, run between process 1 and the process of a run over an inherited
-socketpair; that process ends with `result`, `error` or `suspend` (the keys it waits for) instead of `finish`.
+socketpair, with what Python prints (`output`: stream, data); that process ends with `result`, `error` or `suspend`
+(the keys it waits for) instead of `finish`.
 
 This file is a leaf: standard library only, Python 3.9, imported by the harness, the sidecar and the runner.
 """
@@ -88,10 +91,11 @@ CANCEL = "cancel"
 
 #: Only between process 1 and a run's process.
 RESULT = "result"
+OUTPUT = "output"
 ERROR = "error"
 SUSPEND = "suspend"
 RUN_REQUESTS = frozenset(
-    {CHECKPOINT_GET, CHECKPOINT_PUT, LOG, REPORT, EXTEND, WAIT, WAIT_RESULT, RESULT, ERROR, SUSPEND}
+    {CHECKPOINT_GET, CHECKPOINT_PUT, LOG, OUTPUT, REPORT, EXTEND, WAIT, WAIT_RESULT, RESULT, ERROR, SUSPEND}
 )
 
 #: `outcome` of `finish`.

@@ -198,4 +198,7 @@ log_lines = Table(
     Column("stream", String, nullable=False),
     Column("logger", String),
     Column("message", Text, nullable=False),
+    # of a line that has not ended; the row with what it has become names it, and takes its place
+    Column("partial", Boolean, nullable=False, server_default=false()),
+    Column("replaces", BigInteger),
 )

@@ -83,10 +83,13 @@ class RunHandle:
         return self.data.get("result")
 
     def logs(self, follow: bool = False) -> Iterator[dict[str, Any]]:
-        """The run's lines, `{at, level, stream, logger, message, attempt}`; with `follow` until it is over."""
+        """The run's lines, `{at, level, stream, logger, message, attempt}`; with `follow` until it is over.
+
+        A line that has not ended has `partial` set; with `follow` only whole lines are given.
+        """
         if follow:
             for name, _, data in self._client.transport.events(f"/runs/{segment(self.id)}/stream"):
-                if name == "log":
+                if name == "log" and not data.get("partial"):
                     yield data
             self.refresh()  # the stream tells the status, but not the result
             return

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from samovar.cli.api import POLL, Api
 from samovar.cli.command import Cli
@@ -56,11 +55,11 @@ def watch(api: Api, output: Output, deployment: dict[str, Any]) -> dict[str, Any
     """Print the build's log as it comes; gives the deployment when the build has ended."""
     path = f"/deployments/{deployment['id']}"
     after: str | None = None
-    with output.err.status(escape(f"building {deployment['project']} {deployment['version']}")):
+    with output.status(f"building {deployment['project']} {deployment['version']}"):
         while True:
             page = api.patient_get(f"{path}/log", after=after, timeout=POLL)
             for line in page["items"]:
-                output.err.print(f"  [dim]{escape(str(line['message']))}[/]", soft_wrap=True)
+                output.note(f"  {line['message']}", "dim")
             after = page["next"]
             if page["done"]:
                 found: dict[str, Any] = api.patient_get(path)
@@ -86,7 +85,7 @@ def show(output: Output, deployment: dict[str, Any], *, promoted: bool) -> None:
 def show_findings(output: Output, deployment: dict[str, Any]) -> None:
     """Print what a deployment changes for runs under way and for callers."""
     for finding in deployment.get("findings") or []:
-        output.err.print(f"[yellow]warning:[/] {escape(str(finding['message']))}", soft_wrap=True)
+        output.warn(str(finding["message"]))
 
 
 def _row(task: dict[str, Any]) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
+from samovar.cli import text as texts
 from samovar.values.units import format_memory
 
 _STATUS_STYLES = {
@@ -36,21 +38,55 @@ class Output:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         # a pipe has no width; a table cut to 80 columns is of no use to the program that reads it
-        self.out = Console(width=None if sys.stdout.isatty() else 200, soft_wrap=False, highlight=False)
-        self.err = Console(stderr=True, highlight=False)
+        plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+        self.out = Console(width=None if sys.stdout.isatty() else 200, soft_wrap=False, **plain)
+        self.err = Console(stderr=True, **plain)
+        #: The console with a line on it that has not ended.
+        self._open: Console | None = None
 
     def document(self, value: Any) -> None:
         """Print `value` as the command's one JSON document."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-        sys.stdout.flush()
+        document = json.dumps(value, ensure_ascii=False, indent=2)
+        try:
+            document.encode("utf-8")
+        except UnicodeEncodeError:  # half a surrogate pair: JSON can say it, UTF-8 can't
+            document = json.dumps(value, ensure_ascii=True, indent=2)
+        # to a pipe as it is; to a person with nothing that acts on the terminal, and still the same JSON
+        texts.write(sys.stdout, _json_visible(document) if texts.is_terminal(sys.stdout) else document)
 
     def say(self, text: str) -> None:
         """Prose, on stderr, also with --json."""
-        self.err.print(escape(text), soft_wrap=True)
+        self._print(self.err, (text, None))
 
     def line(self, text: str, style: str | None = None) -> None:
         """A line of a result, on stdout; with --json on stderr, where it disturbs no document."""
-        (self.err if self.as_json else self.out).print(escape(text), style=style, soft_wrap=True)
+        self._print(self.err if self.as_json else self.out, (text, style))
+
+    def state(self, text: str) -> None:
+        """A line that has not ended: on a terminal until the next line is printed, nowhere else."""
+        console = self.err if self.as_json else self.out
+        if texts.is_terminal(console.file):
+            self._close()
+            shown = texts.visible(text).replace("\n", "\\n")
+            console.print(Text(shown[-max(console.width - 1, 1) :]), end="", soft_wrap=True)
+            console.file.flush()
+            self._open = console
+
+    def note(self, text: str, style: str | None = None) -> None:
+        """A line on stderr that stands out less, or more, than prose."""
+        self._print(self.err, (text, style))
+
+    def warn(self, text: str) -> None:
+        """A warning, on stderr."""
+        self._print(self.err, ("warning:", "yellow"), (f" {text}", None))
+
+    def status(self, text: str) -> Status:
+        """A line on stderr that moves while the block runs, on a terminal; `busy` makes its other texts."""
+        return self.err.status(self.busy(text))
+
+    def busy(self, text: str) -> Text:
+        """A text for the status line."""
+        return texts.styled(self.err.file, text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
         """A table on stdout, or the sentence `empty` on stderr where there is no row."""
@@ -59,7 +95,7 @@ class Output:
             table.add_column(column, overflow="fold", no_wrap=column in {"run", "id", "version", "status"})
         count = 0
         for row in rows:
-            table.add_row(*[_styled(column, cell) for column, cell in zip(columns, row)])
+            table.add_row(*[self._cell(column, cell) for column, cell in zip(columns, row)])
             count += 1
         if count:
             self.out.print(table)
@@ -73,22 +109,44 @@ class Output:
         table.add_column(overflow="fold")
         for name, value in rows:
             if value:
-                table.add_row(escape(name), _styled(name, value))
+                table.add_row(texts.styled(self.out.file, name), self._cell(name, value))
         self.out.print(table)
 
     def problem(self, message: str, fields: Sequence[dict[str, str]], *, word: str = "error") -> None:
         """An error for people: the message, then each field."""
-        self.err.print(f"[red bold]{word}:[/] {escape(message)}", soft_wrap=True)
+        self._print(self.err, (f"{word}:", "red bold"), (f" {message}", None))
         for field in fields:
             path, text = field.get("path", ""), field.get("message", "")
             if f"{path}: {text}" in message:
                 continue
-            self.err.print(f"  [bold]{escape(path)}[/]: {escape(text)}", soft_wrap=True)
+            self._print(self.err, ("  ", None), (path, "bold"), (f": {text}", None))
+
+    def _cell(self, column: str, cell: str) -> Text:
+        style = _STATUS_STYLES.get(cell) if column in {"status", "outcome", "state"} else None
+        return texts.styled(self.out.file, cell, style)
+
+    def _close(self) -> None:
+        """Wipe the line that had not ended: what it has become is printed next, or what came between."""
+        console, self._open = self._open, None
+        if console is not None:
+            console.file.write("\r\x1b[K")
+            console.file.flush()
+
+    def _print(self, console: Console, *parts: tuple[str, str | None]) -> None:
+        """One line in parts, each with its style; a pipe gets the text alone, past all layout."""
+        self._close()
+        if not texts.is_terminal(console.file):
+            texts.write(console.file, "".join(text for text, _ in parts))  # type: ignore[arg-type]
+            return
+        line = Text.assemble(*[(texts.visible(text), style or "") for text, style in parts])
+        console.print(line, soft_wrap=True)
 
 
-def _styled(column: str, cell: str) -> str:
-    style = _STATUS_STYLES.get(cell) if column in {"status", "outcome", "state"} else None
-    return f"[{style}]{cell}[/]" if style else escape(cell)
+def _json_visible(document: str) -> str:
+    """A JSON document with the characters that act on a terminal as `\\uXXXX`: the same document."""
+    found = ((character, texts.visible(character)) for character in set(document))
+    acting = {ord(character): f"\\u{ord(character):04x}" for character, shown in found if shown != character}
+    return document.translate(acting)
 
 
 def ago(text: str | None) -> str:
@@ -125,6 +183,5 @@ def memory(value: int | None) -> str:
 
 def short(value: Any, most: int = 100) -> str:
     """A JSON value on one line, cut at `most` characters."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
+    text = " ".join(value.split()) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= most else text[: most - 1] + "…"

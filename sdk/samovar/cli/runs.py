@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Annotated, Any, Optional
 
 import typer
-from rich.markup import escape
 
 from samovar.cli import bulk, watching
 from samovar.cli.command import Cli
@@ -162,7 +161,12 @@ def show_logs(
             watching.wait(api, cli.output, api.get(f"/runs/{run}"))
         lines = _all_lines(api, run)
     if cli.as_json:
-        cli.output.document(lines)
+        names = ("at", "level", "stream", "logger", "message", "attempt")
+        whole = [{name: line.get(name) for name in names} for line in lines]
+        for shown, line in zip(whole, lines):
+            if line.get("partial"):
+                shown["partial"] = True
+        cli.output.document(whole)
         return
     for line in lines:
         watching.print_line(cli.output, line)
@@ -322,7 +326,7 @@ def wait_for_run(
     if found["status"] not in watching.FINAL:
         if cli.as_json:
             cli.output.document(found)
-        cli.output.say(f"{run} is still {found['status']} after {escape(str(timeout))}")
+        cli.output.say(f"{run} is still {found['status']} after {timeout}")
         raise RunDidNotComplete(f"{run} has not ended")
     watching.conclude(cli.output, found)
 

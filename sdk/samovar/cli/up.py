@@ -210,7 +210,7 @@ def supervise(cli: Cli, install: Install, lock: int) -> None:
     stopped = False
     try:
         coordinator, sidecar, runner = parts(install)
-        with cli.output.err.status("starting"):
+        with cli.output.status("starting"):
             supervisor.start(coordinator)
             supervisor.start(sidecar)
             if _await(supervisor, ["coordinator"], ending, api.ready, "the coordinator to answer"):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
-from rich.markup import escape
-
 from samovar.cli.api import POLL, Api
 from samovar.cli.errors import RunDidNotComplete
-from samovar.cli.output import Output, memory, milliseconds, short
+from samovar.cli.output import Output, memory, milliseconds
 
 FINAL = frozenset({"completed", "failed", "canceled", "timed_out", "expired"})
 
@@ -17,13 +16,13 @@ FINAL = frozenset({"completed", "failed", "canceled", "timed_out", "expired"})
 def wait(api: Api, output: Output, run: dict[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
     """Wait until `run` has ended, or `timeout` seconds are over; gives the run as it is then."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    with output.err.status(escape(_title(run))) as status:
+    with output.status(_title(run)) as status:
         while run["status"] not in FINAL:
             rest = POLL if deadline is None else min(POLL, deadline - time.monotonic())
             if rest <= 0:
                 break
             run = api.patient_get(f"/runs/{run['id']}/wait", timeout=rest)
-            status.update(escape(_title(run)))
+            status.update(output.busy(_title(run)))
     return run
 
 
@@ -35,7 +34,10 @@ def follow(api: Api, output: Output, run: dict[str, Any]) -> dict[str, Any]:
         for event, identifier, data in api.events(f"/runs/{run['id']}/stream", last=last):
             last = identifier or last
             if event == "log":
-                print_line(output, data)
+                if data.get("partial"):
+                    output.state(_head(data) + str(data.get("message", "")))
+                else:
+                    print_line(output, data)
             elif event == "progress" and data.get("progress"):
                 output.say(_progress(data["progress"]))
             elif event == "status":
@@ -47,12 +49,16 @@ def follow(api: Api, output: Output, run: dict[str, Any]) -> dict[str, Any]:
 def print_line(output: Output, line: dict[str, Any]) -> None:
     """One log line of a run; those of stderr and of a level above info stand out."""
     level = str(line.get("level") or "info")
-    logger = f"{line['logger']}: " if line.get("logger") else ""
-    head = f"{level.upper()} {logger}" if line.get("stream") == "logging" else logger
     style = {"error": "red", "critical": "red", "warning": "yellow"}.get(level)
     if style is None and line.get("stream") in {"stderr", "samovar"}:
         style = "yellow"
-    output.line(f"{head}{line.get('message', '')}", style)
+    output.line(_head(line) + str(line.get("message", "")), style)
+
+
+def _head(line: dict[str, Any]) -> str:
+    """What stands before a line: of a log record its level and logger."""
+    logger = f"{line['logger']}: " if line.get("logger") else ""
+    return f"{str(line.get('level') or 'info').upper()} {logger}" if line.get("stream") == "logging" else logger
 
 
 def conclude(output: Output, run: dict[str, Any]) -> None:
@@ -62,7 +68,8 @@ def conclude(output: Output, run: dict[str, Any]) -> None:
     else:
         output.say(summary(run))
         if run["status"] == "completed":
-            output.line(short(run.get("result"), 100_000))
+            result = run.get("result")
+            output.line(result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))
         elif run["status"] in FINAL:
             print_error(output, run)
     if run["status"] != "completed":
@@ -74,7 +81,7 @@ def print_error(output: Output, run: dict[str, Any]) -> None:
     error = run.get("error") or {}
     output.problem(f"{error.get('type', '')}: {error.get('message', run['status'])}", [], word=run["status"])
     if error.get("traceback"):
-        output.err.print(escape(str(error["traceback"]).rstrip()), style="dim", soft_wrap=True)
+        output.note(str(error["traceback"]).rstrip(), "dim")
 
 
 def summary(run: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from collections import deque
 from typing import Any
 
 from samovar import wire
+from samovar.harness import output
 from samovar.harness.link import Link
 from samovar.harness.logs import BACKLOG, BATCH, FLUSH_DELAY, LEVELS, LineSplitter, LogBook
 from samovar.wire import Message
@@ -56,6 +57,7 @@ class Attempt:
         self._out: deque[memoryview] = deque()
         self._out_bytes = 0
         self._pipes: dict[int, LineSplitter] = {}
+        self._streams: dict[str, LineSplitter] = {}
         self._log_in_flight = False
         self._logs_sent_at = 0.0
         self._report: Message = {}
@@ -71,7 +73,7 @@ class Attempt:
         for stream, level in (("stdout", "info"), ("stderr", "warning")):
             ours, end = os.pipe()
             os.set_blocking(ours, False)
-            self._pipes[ours] = LineSplitter(stream, level)
+            self._pipes[ours] = self._streams[stream] = LineSplitter(stream, level)
             descriptors.append(end)
         self.launched = True
         self._tell(self.assignment)
@@ -88,6 +90,8 @@ class Attempt:
         for descriptor in list(self._pipes):
             self._close_pipe(descriptor)
         self._close_socket()
+        for splitter in self._streams.values():
+            splitter.close(self.book)
         self.book.close()
 
     @property
@@ -105,11 +109,7 @@ class Attempt:
         """Tell the selector what to wait for: nothing that could not be taken in now."""
         if self.concluded:
             return
-        crowded = (
-            self._link.unanswered > _MOST_REQUESTS
-            or self._link.unanswered_bytes > _MOST_BYTES
-            or self._out_bytes > _MOST_BYTES
-        )
+        crowded = self._crowded
         stuffed = self.book.waiting > BACKLOG
         if self._socket is not None:
             reading = selectors.EVENT_READ if not crowded and not stuffed else 0
@@ -117,14 +117,30 @@ class Attempt:
         for descriptor in self._pipes:
             self._set(descriptor, 0 if stuffed else selectors.EVENT_READ, self._on_pipe, descriptor)
 
+    @property
+    def _crowded(self) -> bool:
+        """Whether the process has asked for so much that it is not heard until some of it is answered."""
+        return (
+            self._link.unanswered > _MOST_REQUESTS
+            or self._link.unanswered_bytes > _MOST_BYTES
+            or self._out_bytes > _MOST_BYTES
+        )
+
     def deadline(self) -> float | None:
         """When `tick` has something to do, by the monotonic clock."""
+        times = [due for splitter in self._streams.values() if (due := splitter.due) is not None]
+        if self.concluded or self.book.full:
+            times = []
         if self.book.waiting and not self._log_in_flight:
-            return self._logs_sent_at + FLUSH_DELAY
-        return None
+            times.append(self._logs_sent_at + FLUSH_DELAY)
+        return min(times, default=None)
 
     def tick(self) -> None:
         """Send lines and reports that are due. Lines go at once after a quiet time, else in batches."""
+        if not self.concluded:
+            now = time.monotonic()
+            for splitter in self._streams.values():
+                splitter.show(self.book, now)
         due = self.book.waiting >= BATCH or time.monotonic() >= self._logs_sent_at + FLUSH_DELAY
         if self.concluded and not self.finish_sent:
             due = self.book.waiting > BATCH  # what is less goes inside `finish`
@@ -180,8 +196,14 @@ class Attempt:
         self._read_pipe(descriptor)
 
     def _read_pipe(self, descriptor: int) -> bool:
+        held = output.pending(descriptor)
+        # what Python had said before these bytes came is on the socket by now; what it says after, it says when
+        # they are read
+        for _ in range(4):
+            if self._crowded or not self._read_socket():
+                break
         try:
-            data = os.read(descriptor, _READ)
+            data = os.read(descriptor, min(held, _READ) or 1)
         except BlockingIOError:
             return False
         if not data:
@@ -191,10 +213,18 @@ class Attempt:
         return True
 
     def _close_pipe(self, descriptor: int) -> None:
-        splitter = self._pipes.pop(descriptor)
-        splitter.close(self.book)
+        del self._pipes[descriptor]
         self._set(descriptor, 0, None)
         os.close(descriptor)
+
+    def _hear_output(self, message: Message) -> None:
+        splitter, data = self._streams.get(str(message.get("stream"))), message.get("data")
+        if splitter is None or not isinstance(data, str):
+            return
+        try:
+            splitter.feed(data.encode("latin-1"), self.book)
+        except UnicodeEncodeError:
+            return
 
     # ------------------------------------------------------------ the run's socket
 
@@ -258,7 +288,9 @@ class Attempt:
 
     def _hear(self, message: Message) -> None:
         kind = message.get("type")
-        if kind == wire.LOG:
+        if kind == wire.OUTPUT:
+            self._hear_output(message)
+        elif kind == wire.LOG:
             self._hear_log(message)
         elif kind == wire.REPORT:
             self._hear_report(message)

@@ -35,14 +35,15 @@ def main(given: str) -> None:
     """Runs one task, and exits."""
     from samovar.environment import interpreter
     from samovar.environment.modules import import_modules, read_manifest
-    from samovar.harness import process
+    from samovar.harness import output, process, records
 
     described: dict[str, Any] = json.loads(given)
     settings = Settings.described(described)
 
     def load() -> None:
         faulthandler.enable(2)
-        process.capture_logging()
+        output.install()
+        records.capture()
         manifest = read_manifest(settings.manifest)
         interpreter.prepare(settings.code, manifest)
         import_modules(manifest["modules"])

@@ -10,15 +10,14 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Callable, NoReturn
 
 from samovar import wire
 from samovar.errors import Canceled, InvalidPayload, Suspend
-from samovar.harness import ending, kernel
-from samovar.harness.logs import LEVELS, cut
+from samovar.harness import ending, kernel, output, records
+from samovar.harness.logs import cut
 from samovar.harness.store import WireStore
 
 _store: WireStore | None = None
@@ -47,6 +46,8 @@ def main(
         os.close(source)
     os.set_inheritable(connection, False)
     store = _store = WireStore(socket.socket(fileno=connection))
+    output.attach(store)
+    records.attach(store)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _on_terminate)
     task: Any = None
@@ -200,37 +201,3 @@ def _describe(error: BaseException, task: Any) -> wire.Message:
         type(error).__qualname__, message, reason=reason, traceback=tracebacks.format_exception(error)
     )
     return {"type": wire.ERROR, "error": body, "retry": verdict(error, getattr(task, "retry", None))}
-
-
-class RunHandler(logging.Handler):
-    """Log records as lines of the run, with their level and logger."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            message = self.format(record)
-            store = _store
-            if store is None or not store.owned:  # at import, or in a process that the task has started
-                sys.stderr.write(f"{record.levelname}:{record.name}:{message}\n")
-                return
-            level = record.levelname.lower()
-            if level not in LEVELS:
-                level = logging.getLevelName(record.levelno // 10 * 10).lower()
-            line = {
-                "at": record.created,
-                "level": level if level in LEVELS else "info",
-                "logger": record.name,
-                "message": cut(message),
-            }
-            store.send({"type": wire.LOG, "lines": [line]})
-        except Exception:
-            self.handleError(record)
-
-
-def capture_logging() -> None:
-    """Take the root logger's records, from INFO up, before the project's modules can set up logging.
-
-    A project that wants another level sets it; `logging.basicConfig()` finds a handler and leaves it.
-    """
-    root = logging.getLogger()
-    root.addHandler(RunHandler())
-    root.setLevel(logging.INFO)

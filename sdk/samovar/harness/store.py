@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 from samovar import wire
@@ -12,6 +14,9 @@ from samovar.errors import ApiError, Canceled, CheckpointError, InvalidPayload, 
 from samovar.wire import Message
 
 _READ = 256 * 1024
+#: Signals that have handlers in Python; of the others, those of a crash, the process dies where it stands.
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
+_HANDLED = signal.valid_signals() - _CRASHES
 
 
 class WireStore:
@@ -24,7 +29,10 @@ class WireStore:
         self._process = os.getpid()
         #: One request at a time: whoever holds it reads the answer.
         self._asking = threading.Lock()
-        self._sending = threading.Lock()
+        self._sending = threading.RLock()
+        #: What a signal's handler has said while its thread was sending: it goes after that.
+        self._said: list[bytes] = []
+        self._is_sending = False
         self._number = 0
         self._known: dict[str, Any] = {}
         self._complete = False
@@ -107,8 +115,44 @@ class WireStore:
         """Send what gets no answer. Raises CheckpointError in a forked process."""
         self._check_owner()
         line = wire.encode(message)
+        if threading.current_thread() is not threading.main_thread():
+            self._put(line)
+            return
+        # a SIGTERM that raised in here would leave half a line on the socket
+        was_asking, self._main_is_asking = self._main_is_asking, True
+        try:
+            self._put(line)
+        finally:
+            self._main_is_asking = was_asking
+        if not was_asking and self.terminated:
+            self.terminated = False
+            raise Canceled("the run is canceled or has timed out")
+
+    def _put(self, line: bytes) -> None:
         with self._sending:
-            self._socket.sendall(line)
+            self._said.append(line)
+            if self._is_sending:
+                return
+            self._is_sending = True
+            try:
+                while self._said:
+                    self._write(self._said.pop(0))
+            finally:
+                self._is_sending = False
+
+    def _write(self, line: bytes) -> None:
+        sent = 0
+        with suppress(BlockingIOError):
+            sent = self._socket.send(line, socket.MSG_DONTWAIT)
+        if sent == len(line):
+            return
+        # it takes a while: what a signal's handler raises (a timeout of the task's own) waits for the line's end
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+            self._socket.sendall(line[sent:])
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def defer_termination(self) -> bool:
         """For the SIGTERM handler: whether it must wait for a request of the main thread to end."""

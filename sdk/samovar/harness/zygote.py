@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import faulthandler
 import gc
-import io
 import os
 import signal
 import socket
@@ -19,7 +18,7 @@ from typing import Any
 
 from samovar.environment.starts import FORK, fresh_notice
 from samovar.environment.variables import Reads
-from samovar.harness import kernel, spawner
+from samovar.harness import kernel, output, records, spawner
 from samovar.harness.settings import Settings
 
 _LONGEST_ERROR = 16 * 1024
@@ -64,15 +63,7 @@ def _take_output(out: int, err: int) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (out, 1), (err, 2)):
         os.dup2(source, target)
-    # line by line, so that a crash loses no line; objects that modules keep of these go on working in runs
-    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), "utf-8")
-    sys.stdout = io.TextIOWrapper(_raw(1), "utf-8", "backslashreplace", line_buffering=True)
-    sys.stderr = io.TextIOWrapper(_raw(2), "utf-8", "backslashreplace", line_buffering=True)
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-
-
-def _raw(descriptor: int) -> io.BufferedWriter:
-    return io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
+    output.install()
 
 
 def _close_others(keep: int) -> None:
@@ -86,13 +77,13 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
     """Import the project's modules; the error, in the wire's shape, where they can't be; and how runs begin."""
     import site
 
+    import samovar.harness.process  # noqa: F401 - once, for every run
     from samovar.environment import forking, generators, interpreter, variables
     from samovar.environment.modules import CannotIndex, import_modules, read_manifest
-    from samovar.harness import process
 
     if sys.flags.no_site:
         site.main()  # only here: what .pth files and sitecustomize do has no place in process 1
-    process.capture_logging()
+    records.capture()
     error, starts = None, spawner.Starts()
     try:
         manifest = read_manifest(settings.manifest)

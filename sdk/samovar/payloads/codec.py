@@ -10,7 +10,9 @@ whose value is `[tag, ...]`:
     a dict that has the key "$samovar" itself ["dict", [[key, value], ...]]
 
 Plain form: bytes as base64 text, dates as ISO text, timedelta as seconds, Decimal and UUID as text, a
-dataclass as an object, an Enum as its value, tuples and sets as lists.
+dataclass as an object, a pydantic model by its aliases, an Enum as its value (its name where the value has no
+JSON), tuples and sets as lists. Scalars of numpy and pandas are what they hold in either form: numbers, booleans,
+dates, None for NA and NaT; numpy's arrays are lists in plain form (libraries.py).
 
 Refused, with the key and the path inside the value: floats that are not finite, dicts with keys that are
 not text, cycles, nesting deeper than 100, objects of other classes, more than MAX_VALUE bytes.
@@ -25,6 +27,7 @@ import sys
 from typing import Any, Callable
 
 from samovar.errors import CheckpointError, NotSerializable
+from samovar.payloads import libraries
 from samovar.wire import MAX_VALUE
 
 TAG = "$samovar"
@@ -106,7 +109,16 @@ class _Encoder:
                 if value.name is None:  # a Flag of several members has no name before Python 3.11
                     raise NotSerializable(f"{path}: {value!r} has no name; store its members one by one")
                 return {TAG: ["enum", _address(kind, path), value.name]}
-            return self.encode(value.value, path)
+            try:
+                return self.encode(value.value, path)
+            except NotSerializable:
+                if value.name is None or isinstance(value.value, (float, str)):
+                    raise
+                return value.name
+        foreign = libraries.unwrap(value, tagged=self._tagged)
+        if foreign is not value:
+            self._count(getattr(foreign, "least", 0))
+            return self.encode(foreign, path)
         if isinstance(value, str):
             return self._text(str.__str__(value), path)
         if isinstance(value, int):
@@ -133,7 +145,8 @@ class _Encoder:
             fields = {name: self.encode(getattr(value, name), f"{path}.{name}") for name in _fields(kind)}
             return {TAG: ["dataclass", _address(kind, path), fields]} if self._tagged else fields
         if callable(getattr(kind, "model_dump", None)) and callable(getattr(kind, "model_validate", None)):
-            dumped = self.encode(value.model_dump(mode="json"), path)
+            # plain, it may become a payload, which is read by alias
+            dumped = self.encode(value.model_dump(mode="json", by_alias=not self._tagged), path)
             return {TAG: ["model", _address(kind, path), dumped]} if self._tagged else dumped
         raise NotSerializable(f"{path}: {_describe(value)} can't be stored; {_remedy(value)}")
 
@@ -142,11 +155,13 @@ class _Encoder:
         for module, name, tag, text in _SCALARS:
             kind = _loaded(module, name)
             if kind is not None and isinstance(value, kind):
-                return {TAG: [tag, text(value)]} if self._tagged else text(value)
+                # a subclass may know nanoseconds, which the class that comes back does not
+                exact = kind.isoformat(value) if tag == "datetime" and self._tagged else text(value)
+                return {TAG: [tag, exact]} if self._tagged else exact
         kind = _loaded("datetime", "timedelta")
         if kind is not None and isinstance(value, kind):
-            exact = ["timedelta", value.days, value.seconds, value.microseconds]
-            return {TAG: exact} if self._tagged else value.total_seconds()
+            parts = ["timedelta", value.days, value.seconds, value.microseconds]
+            return {TAG: parts} if self._tagged else value.total_seconds()
         return None
 
     def _count(self, size: int) -> None:
@@ -249,7 +264,7 @@ def _decode_class(tag: str, kind: Any, body: Any, name: str) -> Any:
     if tag == "namedtuple":
         return kind._make(decode(body, name))
     if tag == "model":
-        return kind.model_validate(decode(body, name))
+        return _decode_model(kind, json.dumps(decode(body, name)))
     # past __init__ and __post_init__: the fields are set to what they were, whatever these would make of them
     made = object.__new__(kind)
     for field_name, field in kind.__dataclass_fields__.items():
@@ -261,6 +276,14 @@ def _decode_class(tag: str, kind: Any, body: Any, name: str) -> Any:
             value = _default(field, f"checkpoint {name!r}: {kind.__qualname__}")
         object.__setattr__(made, field_name, value)
     return made
+
+
+def _decode_model(kind: Any, text: str) -> Any:
+    """A pydantic model out of the JSON that it was dumped as, by the fields' own names."""
+    try:
+        return kind.model_validate_json(text, by_name=True)
+    except TypeError:  # a pydantic that does not have the word yet, or a class that only looks like a model
+        return kind.model_validate(json.loads(text))
 
 
 def _default(field: Any, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""Shapes of classes with fields: dataclass, TypedDict, NamedTuple, and pydantic models where a project has them.
+"""Shapes of classes with fields: dataclass, TypedDict, NamedTuple; pydantic's own are in models.py.
 
 Fields are compiled at first use, not when the class is seen, so that a class may contain itself.
 """
@@ -6,41 +6,54 @@ Fields are compiled at first use, not when the class is seen, so that a class ma
 from __future__ import annotations
 
 import dataclasses
-import typing
+from collections.abc import Hashable
 from typing import Any
 
-from samovar.payloads.schema import Definitions, Problems, Shape, compile_type, hints
+from samovar.payloads import hints
+from samovar.payloads.definitions import Definitions
+from samovar.payloads.shape import Compile, Problems, Shape, or_null
 
-_cache: dict[type, Shape] = {}
+_cache: dict[Hashable, Shape] = {}
 
 
-def class_shape(kind: type) -> Shape | None:
-    """The shape of `kind`, or None where it is none of these."""
-    if kind not in _cache:
-        shape = _make(kind)
-        if shape is None:
+def class_shape(kind: type, arguments: tuple[Any, ...], compile: Compile) -> Shape | None:
+    """The shape of `kind`, or None where it is none of these; `arguments` are those of a generic one."""
+    key: Hashable = (kind, arguments)
+    try:
+        known = _cache.get(key)
+    except TypeError:  # an argument that has no hash
+        key = (kind, repr(arguments))
+        known = _cache.get(key)
+    if known is None:
+        known = _make(kind, arguments, compile)
+        if known is None:
             return None
-        _cache[kind] = shape
-    return _cache[kind]
+        _cache[key] = known
+    return known
 
 
-def _make(kind: Any) -> Shape | None:
-    if callable(getattr(kind, "model_validate", None)) and callable(getattr(kind, "model_json_schema", None)):
-        return ModelShape(kind)
+def _make(kind: Any, arguments: tuple[Any, ...], compile: Compile) -> Shape | None:
+    from samovar.payloads.models import ModelShape, is_pydantic
+
+    if is_pydantic(kind):
+        return ModelShape(kind[arguments] if arguments else kind)
     if dataclasses.is_dataclass(kind):
-        return DataclassShape(kind)
+        return DataclassShape(kind, arguments, compile)
     if issubclass(kind, dict) and hasattr(kind, "__total__"):
-        return TypedDictShape(kind)
+        return TypedDictShape(kind, arguments, compile)
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        return NamedTupleShape(kind)
+        return NamedTupleShape(kind, arguments, compile)
     return None
 
 
 class Fields(Shape):
     """An object with known fields and no others."""
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, arguments: tuple[Any, ...], compile: Compile) -> None:
         self.kind = kind
+        #: What a generic class was given, `(int,)` in `Box[int]`.
+        self.arguments = arguments
+        self._compile_type = compile
         self.exact = (dict,)
         self.name = f"an object ({kind.__name__})"
         self._compiled: dict[str, tuple[Shape, bool]] | None = None
@@ -72,10 +85,13 @@ class Fields(Shape):
             return None
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
-        name = definition_name(self.kind, definitions)
-        if name not in definitions:
-            definitions[name] = {"x-class": _address(self.kind)}  # before its fields: they may refer back to it
-            definitions[name].update(fields_schema(self.fields, definitions))
+        words = "".join(f"_{getattr(argument, '__name__', argument)}" for argument in self.arguments)
+        kind = self.kind
+        name, is_new = definitions.name(
+            self, kind.__name__ + words, f"{kind.__module__}.{kind.__qualname__}{words}"
+        )
+        if is_new:
+            definitions[name].update({"title": kind.__name__, **fields_schema(self.fields, definitions)})
         return {"$ref": f"#/$defs/{name}"}
 
 
@@ -107,31 +123,26 @@ def fields_schema(fields: dict[str, tuple[Shape, bool]], definitions: Definition
     }
 
 
-def definition_name(kind: Any, definitions: Definitions) -> str:
-    """The name of `kind` in `$defs`: its own, numbered where two modules have classes of one name."""
-    base: str = kind.__name__
-    name, number = base, 1
-    while name in definitions and definitions[name].get("x-class") != _address(kind):
-        number += 1
-        name = f"{base}{number}"
-    return name
-
-
-def _address(kind: Any) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
 class DataclassShape(Fields):
     def compile(self) -> dict[str, tuple[Shape, bool]]:
-        types = hints(self.kind)
-        return {
-            field.name: (
-                compile_type(types[field.name]),
-                field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-            )
-            for field in dataclasses.fields(self.kind)
-            if field.init
+        # an InitVar is given like a field, and is none
+        given = {
+            name: field
+            for name, field in self.kind.__dataclass_fields__.items()
+            if field.init and getattr(field._field_type, "name", "") != "_FIELD_CLASSVAR"
         }
+        types = hints.of_fields(self.kind, given, self.arguments)
+        fields = {}
+        for name, field in given.items():
+            annotation, _ = hints.bare(types.get(name, field.type))
+            if isinstance(annotation, dataclasses.InitVar):
+                annotation = annotation.type
+            shape = self._compile_type(annotation)
+            if field.default is None:
+                shape = or_null(shape)
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            fields[name] = (shape, required)
+        return fields
 
     def load(self, value: Any, path: str, problems: Problems) -> Any:
         return value if isinstance(value, self.kind) else super().load(value, path, problems)
@@ -142,14 +153,16 @@ class DataclassShape(Fields):
 
 class TypedDictShape(Fields):
     def compile(self) -> dict[str, tuple[Shape, bool]]:
+        names = list(self.kind.__annotations__)
+        types = hints.of_fields(self.kind, names, self.arguments)
         fields = {}
-        for name, annotation in hints(self.kind).items():
-            required = name in self.kind.__required_keys__
+        for name in names:
             # under `from __future__ import annotations` the class itself can't tell: the words are in a string
-            marker = getattr(typing.get_origin(annotation), "_name", None)
-            if marker in ("Required", "NotRequired"):
-                required, annotation = marker == "Required", typing.get_args(annotation)[0]
-            fields[name] = (compile_type(annotation), required)
+            annotation, words = hints.bare(types[name])
+            required = name in self.kind.__required_keys__
+            if "NotRequired" in words or "Required" in words:
+                required = "Required" in words
+            fields[name] = (self._compile_type(annotation), required)
         return fields
 
     def make(self, values: dict[str, Any]) -> Any:
@@ -159,17 +172,20 @@ class TypedDictShape(Fields):
 class NamedTupleShape(Fields):
     """Written as a list, or as an object with the fields' names."""
 
-    def __init__(self, kind: Any) -> None:
-        super().__init__(kind)
+    def __init__(self, kind: Any, arguments: tuple[Any, ...], compile: Compile) -> None:
+        super().__init__(kind, arguments, compile)
         self.exact = (dict, list)
         self.name = f"a list or an object ({kind.__name__})"
 
     def compile(self) -> dict[str, tuple[Shape, bool]]:
-        types = hints(self.kind)
-        return {
-            name: (compile_type(types.get(name, Any)), name not in self.kind._field_defaults)
-            for name in self.kind._fields
-        }
+        types = hints.of_fields(self.kind, self.kind._fields, self.arguments)
+        fields = {}
+        for name in self.kind._fields:
+            shape = self._compile_type(hints.bare(types.get(name, Any))[0])
+            if self.kind._field_defaults.get(name, ...) is None:
+                shape = or_null(shape)
+            fields[name] = (shape, name not in self.kind._field_defaults)
+        return fields
 
     def load(self, value: Any, path: str, problems: Problems) -> Any:
         if isinstance(value, (list, tuple)):
@@ -185,38 +201,6 @@ class NamedTupleShape(Fields):
         as_object = super().schema(definitions)
         items = [shape.schema(definitions) for shape, _ in self.fields.values()]
         least = sum(required for _, required in self.fields.values())
-        as_list = {"type": "array", "prefixItems": items, "minItems": least, "maxItems": len(items)}
+        prefix = {"prefixItems": items} if items else {}
+        as_list = {"type": "array", **prefix, "minItems": least, "maxItems": len(items)}
         return {"anyOf": [as_list, as_object]}
-
-
-class ModelShape(Shape):
-    """A pydantic model, known by its methods: the SDK itself never imports pydantic."""
-
-    exact = (dict,)
-
-    def __init__(self, kind: Any) -> None:
-        self.kind = kind
-        self.name = f"an object ({kind.__name__})"
-
-    def load(self, value: Any, path: str, problems: Problems) -> Any:
-        try:
-            return self.kind.model_validate(value)
-        except ValueError as error:
-            details = getattr(error, "errors", None)
-            if not callable(details):
-                problems.append({"path": path, "message": str(error)})
-                return None
-            for detail in details():
-                place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
-                problems.append({"path": path + place, "message": detail["msg"]})
-            return None
-
-    def schema(self, definitions: Definitions) -> dict[str, Any]:
-        name = definition_name(self.kind, definitions)
-        if name not in definitions:
-            schema = self.kind.model_json_schema(ref_template="#/$defs/{model}")
-            nested = schema.pop("$defs", {})
-            for other, body in nested.items():
-                definitions.setdefault(other, body)
-            definitions[name] = {"x-class": _address(self.kind), **nested.get(name, schema)}
-        return {"$ref": f"#/$defs/{name}"}

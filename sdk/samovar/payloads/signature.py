@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from typing import Any, Callable
 
 from samovar.errors import InvalidPayload, NotSerializable, OptionError
+from samovar.payloads import hints
 from samovar.payloads.codec import plain
-from samovar.payloads.schema import Definitions, Problems, Shape, compile_type, hints
-from samovar.payloads.shapes import fields_schema, load_fields
+from samovar.payloads.definitions import Definitions
+from samovar.payloads.schema import compile_type
+from samovar.payloads.shape import Problems, Shape, or_null
+from samovar.payloads.shapes import Fields, class_shape, fields_schema, load_fields
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -19,22 +23,37 @@ class Signature:
     def __init__(self, task: str, function: Callable[..., Any]) -> None:
         self.task = task
         self._signature = inspect.signature(function)
-        types = hints(inspect.unwrap(function))
+        inner = inspect.unwrap(function)
+        types = hints.of_parameters(inner)
         self._fields: dict[str, tuple[Shape, bool]] = {}
         self._rest: Shape | None = None
         for name, parameter in self._signature.parameters.items():
-            try:
-                shape = compile_type(types.get(name, Any))
-            except OptionError as error:
-                raise OptionError(f"task {task!r}, parameter {name!r}: {error}") from None
             if parameter.kind is parameter.VAR_POSITIONAL:
                 raise OptionError(
                     f"task {task!r}: *{name} can't be filled, a payload has names; use {name}: list[...]"
                 )
-            if parameter.kind is parameter.VAR_KEYWORD:
-                self._rest = shape
-            else:
-                self._fields[name] = (shape, parameter.default is parameter.empty)
+            try:
+                annotation = hints.resolve_parameter(inner, types.get(name, Any))
+                if parameter.kind is parameter.VAR_KEYWORD:
+                    self._take_rest(annotation)
+                    continue
+                shape = compile_type(annotation)
+            except OptionError as error:
+                raise OptionError(f"task {task!r}, parameter {name!r}: {error}") from None
+            if parameter.default is None:  # `team_id: int = None`: what is the default may be given as well
+                shape = or_null(shape)
+            self._fields[name] = (shape, parameter.default is parameter.empty)
+
+    def _take_rest(self, annotation: Any) -> None:
+        """`**rest: T`: any other names, each a T; `**rest: Unpack[Options]`: those of the TypedDict."""
+        if getattr(typing.get_origin(annotation), "_name", None) != "Unpack":
+            self._rest = compile_type(annotation)
+            return
+        (options,) = typing.get_args(annotation)
+        shape = class_shape(typing.get_origin(options) or options, typing.get_args(options), compile_type)
+        if not isinstance(shape, Fields):
+            raise OptionError(f"{annotation} is no TypedDict")
+        self._fields.update(shape.fields)
 
     def bind(self, payload: Any) -> inspect.BoundArguments:
         """The arguments of a call. Raises InvalidPayload with every bad field at once."""
@@ -67,7 +86,12 @@ class Signature:
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the payload, with defaults and every named type in `$defs`."""
-        definitions: Definitions = {}
+        definitions = Definitions()
+        for name, (shape, _) in self._fields.items():
+            try:
+                shape.schema(definitions)  # the fields of classes are looked at here for the first time
+            except OptionError as error:
+                raise OptionError(f"task {self.task!r}, parameter {name!r}: {error}") from None
         schema = {"$schema": DIALECT, **fields_schema(self._fields, definitions)}
         if self._rest is not None:
             schema["additionalProperties"] = self._rest.schema(definitions) or True

@@ -22,8 +22,9 @@ def retrying(id: str = "greet", *, memory: int = 512 * MIB, **retry: Any) -> dic
     return task_entry(id, retry=policy, memory=memory)
 
 
-def line(seq: int, message: str = "hello") -> AttemptLogLine:
-    return AttemptLogLine(seq=seq, at=1.5, level="info", stream="stdout", message=message)
+def line(seq: int, message: str = "hello", *, partial: bool = False, replaces: int | None = None) -> AttemptLogLine:
+    given: dict[str, Any] = {"seq": seq, "message": message, "partial": partial, "replaces": replaces}
+    return AttemptLogLine(at=1.5, level="info", stream="stdout", **given)
 
 
 def test_from_claim_to_result(store: Store) -> None:
@@ -276,6 +277,33 @@ def test_lines_are_kept_once_and_in_order(store: Store) -> None:
     assert [row.message.replace("\ufffd", "?") for row in rows] == ["a", "b", "c?", "d"]
     cursor = logs.parse_cursor(logs.cursor_text(rows[1]))
     assert len(store.read(logs.read, claimed.run.id, cursor)) == 2
+
+
+def test_a_line_that_has_not_ended_is_replaced_by_what_it_becomes(store: Store) -> None:
+    store.deploy()
+    claimed = store.started()
+
+    def append(*lines: AttemptLogLine) -> None:
+        store.write(logs.append, claimed.attempt, claimed.token, list(lines))
+
+    def seen(after: logs.Cursor = logs.START) -> list[tuple[int, str, bool]]:
+        return [(row.seq, row.message, row.partial) for row in store.read(logs.read, claimed.run.id, after)]
+
+    append(line(1, "a"), line(2, "10%", partial=True))
+    assert seen() == [(1, "a", False), (2, "10%", True)]
+    # a reader that has seen the line gets what it has become
+    second = line(3, "20%", partial=True, replaces=2)
+    append(second)
+    assert seen((1, 2)) == [(3, "20%", True)]
+    last = line(5, "100%", replaces=3)
+    append(line(4, "b"), last)
+    assert seen() == [(1, "a", False), (4, "b", False), (5, "100%", False)]
+    # what is sent again is there once
+    append(line(2, "10%", partial=True), second, line(4, "b"), last)
+    assert seen() == [(1, "a", False), (4, "b", False), (5, "100%", False)]
+    # only what has not ended can be replaced, and only by what comes later
+    append(line(6, "c", replaces=1), line(7, "d", partial=True, replaces=9), line(8, "e", replaces=8))
+    assert [seq for seq, _, _ in seen()] == [1, 4, 5, 6, 7, 8]
 
 
 def test_progress_replaces_and_metadata_merges(store: Store) -> None:

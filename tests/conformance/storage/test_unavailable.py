@@ -219,7 +219,7 @@ def test_of_two_writers_in_a_deadlock_both_come_through(postgres: str) -> None:
         with ThreadPoolExecutor(2) as pool:
             for future in [pool.submit(store.write, crosswise, first) for first in (0, 1)]:
                 future.result(60)
-        assert sorted(begun.values()) == [1, 2]
+        assert max(begun.values()) > 1  # one was ended; on a busy server both may be
         assert [store.run(name).losses for name in run] == [2, 2]
         store.database.close()
 

@@ -109,6 +109,12 @@ class Hand:
         self.error: dict[str, Any] | None = None
         self.tasks: list[dict[str, Any]] = TASKS
         self.sources: list[bytes] = []
+        #: What the task writes and returns; the defaults where they are None.
+        self.messages: list[str] | None = None
+        self.result: Any = None
+        #: Lines that are sent while the run is under way; before each, and before the end, it waits for `go`.
+        self.steps: list[dict[str, Any]] = []
+        self.go = threading.Semaphore(0)
         beat = {"memory": 4 * 1024**3, "slots": 4, "task_memory": 4 * 1024**3}
         # until its first heartbeat a runner is not known to be alive
         self._post("/runners/hand/heartbeat", beat)
@@ -144,18 +150,22 @@ class Hand:
         self._post(f"{path}/start", {**token, "start": "cold"}, key)
         name = assignment["payload"].get("name", "")
         self._post(f"{path}/checkpoint", {**token, "key": "greeting", "value": f"Hello, {name}!"}, key)
-        line = {
-            "seq": 1,
-            "at": 1.0,
-            "level": "info",
-            "stream": "stdout",
-            "logger": None,
-            "message": "from the task",
-        }
-        end = {"outcome": "completed", "result": {"greeting": f"Hello, {name}!"}}
+        for step in self.steps:
+            self.go.acquire(timeout=30)
+            whole = {"at": 1.0, "level": "info", "stream": "stdout", "logger": None, **step}
+            self._post(f"{path}/logs", {**token, "lines": [whole]}, key)
+        if self.steps:
+            self.go.acquire(timeout=30)
+        messages = ["from the task"] if self.messages is None else self.messages
+        lines = [
+            {"seq": seq, "at": 1.0, "level": "info", "stream": "stdout", "logger": None, "message": message}
+            for seq, message in enumerate(messages, 1)
+        ]
+        result = {"greeting": f"Hello, {name}!"} if self.result is None else self.result
+        end: dict[str, Any] = {"outcome": "completed", "result": result}
         if self.error is not None:
             end = {"outcome": "failed", "error": self.error}
-        self._post(f"{path}/finish", {**token, **end, "lines": [line], "peak_memory_bytes": 1024**2}, key)
+        self._post(f"{path}/finish", {**token, **end, "lines": lines, "peak_memory_bytes": 1024**2}, key)
 
     def _post(self, path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         self._http.post(path, json=body, headers=headers).raise_for_status()

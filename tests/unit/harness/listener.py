@@ -74,12 +74,14 @@ class Listener:
         return [request for request in list(self.requests) if request.get("type") == kind]
 
     def lines(self, attempt: str = "a1") -> list[Message]:
-        """All log lines of an attempt, each once, by number."""
+        """All log lines of an attempt, each once, by number; what a line was before it ended is gone."""
         found = {}
         for request in list(self.requests):
             if request.get("attempt") == attempt and request.get("type") in (wire.LOG, wire.FINISH):
                 for line in request["lines"]:
                     found[line["seq"]] = line
+        for line in list(found.values()):
+            found.pop(line.get("replaces"), None)
         return [found[seq] for seq in sorted(found)]
 
     def _accept(self, server: socket.socket) -> None:

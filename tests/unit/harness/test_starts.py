@@ -97,7 +97,7 @@ def test_a_logger_of_threads_works_where_each_run_has_its_own(container: Make) -
     )
     for attempt in ("a1", "a2"):
         assert one.run("speak", attempt)["outcome"] == wire.COMPLETED
-        assert any("said in a thread" in text for text in one.messages(attempt, "stderr"))
+        assert any("said in a thread" in text for text in one.messages(attempt))
 
 
 @pytest.mark.parametrize(("start", "own"), [("fork", False), ("fresh", True), ("auto", True)])

@@ -399,6 +399,36 @@ def test_log_lines_are_kept_while_the_coordinator_is_away_and_block_past_the_bud
     run(test, buffer_bytes=5000)
 
 
+def test_an_attempt_has_so_many_bytes_of_lines_whatever_they_are_called() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        for start in range(0, 200_000, 20_000):
+            many = [{**line(start + n, ""), "stream": "samovar"} for n in range(20_000)]
+            await harness.ask("log", attempt=ATTEMPT, lines=many, dropped=0)
+        stored = sum(len(body["lines"]) for body in w.coordinator.seen("logs"))
+        assert 130_000 < stored < 150_000
+
+    run(test)
+
+
+def test_a_progress_bar_costs_one_line_however_often_it_moves() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        text = "#" * 10_000
+        for n in range(1, 1201):
+            state = {**line(n, text), "partial": True, "replaces": n - 1 or None}
+            await harness.ask("log", attempt=ATTEMPT, lines=[state], dropped=0)
+        await harness.ask("log", attempt=ATTEMPT, lines=[line(1201, "the end")], dropped=0)
+        assert w.coordinator.seen("logs")[-1]["lines"][-1]["message"] == "the end"
+        assert sum(len(body["lines"]) for body in w.coordinator.seen("logs")) == 1201
+
+    run(test)
+
+
 def test_finish_comes_after_the_lines_before_it_and_tells_the_runner() -> None:
     async def test(w: World) -> None:
         await w.register()
