@@ -158,11 +158,16 @@ def test_threads_wait_each_for_its_own(container: Make) -> None:
     one = container(
         """
         from concurrent.futures import ThreadPoolExecutor
+        from threading import Barrier
         from samovar import task, wait
+        started = Barrier(2)
+        def one(key):
+            started.wait()  # what has not begun when the first suspends is not begun any more
+            return wait.event(key, key=key)
         @task
         def both() -> list:
             with ThreadPoolExecutor(2) as pool:
-                return list(pool.map(lambda key: wait.event(key, key=key), ["a", "b"]))
+                return list(pool.map(one, ["a", "b"]))
         """
     )
     answering(one)

@@ -450,7 +450,7 @@ def pydantic_accepts(model: Any, value: Any) -> str | None:
 
 
 @given(data=st.data())
-@settings(EXAMPLES, max_examples=3000)
+@settings(EXAMPLES, max_examples=800)
 def test_the_api_and_pydantic_agree_about_models(data: st.DataObject) -> None:
     model = data.draw(models())
     signature = signature_of(model)
