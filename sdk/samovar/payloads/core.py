@@ -200,6 +200,8 @@ class CoreReader:
             schema["propertyNames"] = self.read(node["keys_schema"])
         return {**schema, **_bounds(node, "Properties")}
 
+    _ordered_dict = _counter = _dict
+
     # ------------------------------------------------------------ lists
 
     def _list(self, node: Node) -> Schema:
@@ -208,7 +210,10 @@ class CoreReader:
             schema["items"] = self.read(node["items_schema"])
         return {**schema, **_bounds(node, "Items")}
 
-    _generator = _deque = _list
+    _deque = _list
+
+    def _generator(self, node: Node) -> Schema:
+        return {"type": ["array", "string", "object"]}  # it looks at its items when it is asked for them
 
     def _set(self, node: Node) -> Schema:
         schema = self._list({name: node[name] for name in ("items_schema",) if name in node})
@@ -311,6 +316,8 @@ class CoreReader:
     def _function_plain(self, node: Node) -> Schema:
         if _module(node).startswith("pydantic."):
             name = str(getattr(_function(node), "__qualname__", ""))
+            if name.startswith("pattern_"):
+                return {"type": "string"}
             if name in _ANY_ADDRESS:
                 return readings.address(_ANY_ADDRESS[name])
             found = _ADDRESSES.match(name)

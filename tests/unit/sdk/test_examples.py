@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import samovar
-from samovar.declare.registry import registry
 from samovar.context import MemoryStore
+from samovar.declare.registry import registry
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

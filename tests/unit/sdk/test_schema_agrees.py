@@ -6,12 +6,17 @@ what the run makes of a payload (`Signature.bind`).
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import decimal
 import enum
+import ipaddress
 import json
+import pathlib
+import re
 import uuid
+from collections.abc import Iterable, Sequence
 from typing import (
     Annotated,
     Any,
@@ -332,6 +337,9 @@ class Dog(pydantic.BaseModel):
     name: str
 
 
+class Root(pydantic.RootModel[list[int]]): ...
+
+
 class Tree(pydantic.BaseModel):
     value: int
     children: list[Tree] = []
@@ -381,10 +389,10 @@ LEAF_TYPES: list[Any] = [
     Annotated[list[int], Field(min_length=1, max_length=2)],
     Annotated[dict[str, int], Field(max_length=1)],
     *(tuple[int, str], tuple[int, ...], set[str], frozenset[int], dict[int, str], dict[str, Any], list),
-    __import__("ipaddress").IPv4Address,
-    __import__("pathlib").Path,
-    __import__("collections").deque[int],
-    __import__("collections.abc").abc.Sequence[int],
+    *(ipaddress.IPv4Address, pathlib.Path),
+    *(collections.deque[int], collections.Counter[str], collections.OrderedDict[str, int]),
+    *(re.Pattern, pydantic.Json[int], Root),
+    *(Sequence[int], Iterable[int]),
 ]
 CONFIGS: list[ConfigDict] = [
     ConfigDict(),

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import samovar
 from samovar import NotInRun, NotSerializable, OptionError, Retry, checkpoint, current_run, task
+from samovar.context import MemoryStore
 from samovar.declare.options import DEFAULTS, resolve
 from samovar.declare.registry import registry
-from samovar.context import MemoryStore
 
 
 @pytest.fixture(autouse=True)
