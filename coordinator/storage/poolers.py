@@ -62,7 +62,7 @@ def _pid(conn: psycopg.Connection[Any]) -> int:
 
 def _refusal(mode: str) -> str:
     return (
-        f"database_url: a pooler in the mode {mode!r} stands before PostgreSQL, and takes sessions apart that locks "
-        "and notifications belong to: set pool_mode = session for this database (in pgbouncer.ini, for all or in "
-        "the database's own line of [databases]), or connect to PostgreSQL itself"
+        f"database_url: a pooler in the mode {mode!r} stands before PostgreSQL, and takes sessions apart that "
+        "locks and notifications belong to: set pool_mode = session for this database (in pgbouncer.ini, for all "
+        "or in the database's own line of [databases]), or connect to PostgreSQL itself"
     )

@@ -10,6 +10,7 @@ import samovar
 
 SURFACE = {
     "Abort", "ApiError", "AsyncClient", "AsyncRunHandle", "Canceled", "CheckpointError", "Client",
+    "Challenge",
     "NonDeterministic", "Suspend",
     "CoordinatorUnreachable", "Cron", "CurrentRun", "Event", "InvalidPayload", "Item", "NotFound", "NotInRun",
     "NotSerializable", "OptionError", "Queue", "Retry", "RetryAfter", "RunFailed", "RunHandle", "SamovarError",
