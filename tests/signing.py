@@ -27,3 +27,20 @@ def stripe(secret: str, body: bytes, at: float) -> dict[str, str]:
     """The delivery's id is the `id` in its body."""
     signed = hmac.new(secret.encode(), f"{int(at)}.".encode() + body, hashlib.sha256).hexdigest()
     return {"stripe-signature": f"t={int(at)},v1={signed}"}
+
+
+def slack(secret: str, body: bytes, at: float) -> dict[str, str]:
+    return {"x-slack-request-timestamp": str(int(at)), "x-slack-signature": _v0(secret, body, at)}
+
+
+def zoom(secret: str, body: bytes, at: float) -> dict[str, str]:
+    return {"x-zm-request-timestamp": str(int(at)), "x-zm-signature": _v0(secret, body, at)}
+
+
+def x(secret: str, body: bytes) -> dict[str, str]:
+    signed = base64.b64encode(hmac.digest(secret.encode(), body, hashlib.sha256)).decode()
+    return {"x-twitter-webhooks-signature": f"sha256={signed}"}
+
+
+def _v0(secret: str, body: bytes, at: float) -> str:
+    return "v0=" + hmac.new(secret.encode(), f"v0:{int(at)}:".encode() + body, hashlib.sha256).hexdigest()

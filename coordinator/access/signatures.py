@@ -4,10 +4,14 @@
             over `id.timestamp.body`; the secret is `whsec_` and base64
 `github`    X-Hub-Signature-256: `sha256=HEX` over the body
 `stripe`    Stripe-Signature: `t=…,v1=HEX,…` over `t.body`
+`slack`     X-Slack-Signature: `v0=HEX` over `v0:TIME:body`, the time in X-Slack-Request-Timestamp
+`zoom`      the same in x-zm-signature and x-zm-request-timestamp
+`x`         X-Twitter-Webhooks-Signature: `sha256=BASE64` over the body
 
 All are HMAC-SHA256 over the body as it came, compared in constant time; of several signatures one has to fit. A
 signed time may be five minutes off. Where no scheme is declared, the header that is there says which it is; so that
-nobody passes what was signed under one scheme off as another's, what is signed without a time must then be JSON.
+nobody passes what was signed under one scheme off as another's, what is signed without a time must then be JSON, or
+the form that GitHub sends it in.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import Any, NamedTuple
 
 from coordinator.foundation.limits import SIGNATURE_TOLERANCE
 
-SCHEMES = ("standard", "github", "stripe")
+SCHEMES = ("standard", "github", "stripe", "slack", "zoom", "x")
 
 #: The headers that carry a signature, in the order they are looked for, and the scheme they mean.
 _CARRIERS = (
@@ -31,7 +35,12 @@ _CARRIERS = (
     ("svix-signature", "standard"),
     ("stripe-signature", "stripe"),
     ("x-hub-signature-256", "github"),
+    ("x-slack-signature", "slack"),
+    ("x-zm-signature", "zoom"),
+    ("x-twitter-webhooks-signature", "x"),
 )
+#: Where the time stands of those that sign in Slack's way.
+_TIMES = {"slack": "x-slack-request-timestamp", "zoom": "x-zm-request-timestamp"}
 SIGNATURE_HEADERS = frozenset({name for name, _ in _CARRIERS} | {"x-hub-signature"})
 _SECONDS = re.compile(r"[0-9]{1,11}")
 _LONGEST_ID = 512
@@ -57,8 +66,17 @@ def verify(scheme: str | None, secret: str, headers: Mapping[str, str], body: by
     elif found == "stripe":
         _stripe(secret, headers[carrier], body, now)
         sender_id = _text(_member(body, "id"))
+    elif found in _TIMES:
+        _slack(secret, headers[carrier], headers.get(_TIMES[found], ""), body, now)
+        sender_id = _text(_member(body, "event_id")) if found == "slack" else headers.get("x-zm-trackingid")
+    elif found == "x":
+        # a challenge is signed with the same secret, and no challenge is an object
+        if not isinstance(_parsed(body), (dict, list)):
+            raise BadSignature("a body of this scheme is JSON")
+        _x(secret, headers[carrier], body)
+        sender_id = None
     else:
-        if scheme is None and not isinstance(_parsed(body), (dict, list)):
+        if scheme is None and not (isinstance(_parsed(body), (dict, list)) or _in_a_form(body)):
             raise BadSignature("a body that is no JSON needs scheme='github' in the code of its webhook")
         _github(secret, headers[carrier], body)
         sender_id = headers.get("x-github-delivery")
@@ -116,6 +134,24 @@ def _github(secret: str, header: str, body: bytes) -> None:
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
     if not _any_equal(expected, [header.strip().removeprefix("sha256=")]):
         raise BadSignature("the signature does not fit the body and the secret")
+
+
+def _slack(secret: str, header: str, at: str, body: bytes, now: float) -> None:
+    _check_time(at, now)
+    expected = hmac.new(secret.encode(), f"v0:{at}:".encode() + body, hashlib.sha256).hexdigest().encode()
+    if not _any_equal(expected, [header.strip().removeprefix("v0=")]):
+        raise BadSignature("the signature does not fit the body and the secret")
+
+
+def _x(secret: str, header: str, body: bytes) -> None:
+    expected = base64.b64encode(hmac.digest(secret.encode(), body, hashlib.sha256))
+    if not _any_equal(expected, [header.strip().removeprefix("sha256=")]):
+        raise BadSignature("the signature does not fit the body and the secret")
+
+
+def _in_a_form(body: bytes) -> bool:
+    """Whether it is JSON in the one field of a form, as GitHub sends it unless it is told otherwise."""
+    return body.startswith(b"payload=%7B") or body.startswith(b"payload=%5B")
 
 
 def _any_equal(expected: bytes, given: list[str]) -> bool:

@@ -13,6 +13,7 @@ from coordinator.context import Coordinator, Core
 from coordinator.runs import views
 from coordinator.sources import deliveries, webhooks
 from coordinator.sources.deliveries import Filter
+from coordinator.storage.values import decode
 from coordinator.wire import Delivery, DeliveryPage, Webhook, WebhookPage
 
 router = APIRouter(tags=["webhooks"])
@@ -44,6 +45,7 @@ async def offered(
                 refused=refusal.count if refusal else 0,
                 refused_at=views.iso(refusal.at) if refusal else None,
                 refused_reason=refusal.reason if refusal else None,
+                challenge=None if row.challenge is None else decode(row.challenge)["name"],
             )
         )
     return WebhookPage(items=items, next=following)

@@ -19,6 +19,7 @@ _MEANINGS = {
     401: "No key, or one that is not known",
     403: "The key has another role",
     404: "No such thing; `error.message` names near ones where there are any",
+    405: "The address takes another method",
     409: "The state of things forbids it",
     410: "Its time is over",
     413: "Too large",

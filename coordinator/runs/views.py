@@ -179,6 +179,7 @@ def delivery(row: AnyRow, body: bytes | None = None) -> wire.Delivery:
     )
     if body is not None:
         shown.headers, shown.body = decode(row.headers), body.decode("utf-8", "replace")
+        shown.query = decode(row.query) or {}
     return shown
 
 

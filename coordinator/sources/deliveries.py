@@ -8,8 +8,6 @@ having been started, gets the run that it is owed.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from coordinator.foundation.errors import Conflict, NotFound, RateLimited, Refus
 from coordinator.runs import idempotency, targets
 from coordinator.runs.plans import Origin, Plan, plan
 from coordinator.runs.triggers import create
+from coordinator.sources import bodies
 from coordinator.sources.webhooks import Webhook, find
 from coordinator.storage import dialect
 from coordinator.storage.tables import deliveries, runs
@@ -40,6 +39,7 @@ class Received(NamedTuple):
     verified: Verified
     headers: dict[str, str]
     body: bytes
+    query: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
 class Body(NamedTuple):
@@ -117,6 +117,7 @@ def accept(
             size=len(received.body),
             received_at=now,
             replays=0,
+            query=encode_small(received.query) if received.query else None,
         )
         .on_conflict_do_nothing()
         .returning(deliveries.c.id)
@@ -129,6 +130,7 @@ def accept(
         if not _owed(conn, known):
             return Accepted(known, False, set())
         values = {"headers": encode_small(received.headers), "body": body.data, "body_blob": body.blob}
+        values["query"] = encode_small(received.query) if received.query else None
         values |= {"task": webhook.task, "size": len(received.body), "status": "dead", "problem": planned.problem}
         plan = planned.plan and replace(planned.plan, origin=Origin("webhook", known.id))
         planned = Planned(known.id, plan, planned.problem)
@@ -162,7 +164,8 @@ def prepare_replay(conn: Connection, now: float, delivery: str, body: bytes, pay
             f"the current deployment of {row.project} has no webhook {row.path!r}: deploy it, and replay then",
             code="webhook_gone",
         )
-    received = Received(webhook, Verified(row.scheme, row.sender_id), decode(row.headers), body)
+    verified = Verified(row.scheme, row.sender_id)
+    received = Received(webhook, verified, decode(row.headers), body, decode(row.query) or {})
     return _plan(conn, now, received, delivery, payloads)
 
 
@@ -241,23 +244,12 @@ def _plan(conn: Connection, now: float, received: Received, delivery: str, paylo
     name = f"{received.webhook.project}/{received.webhook.task}"
     target = targets.resolve(conn, name)
     values = {
-        "payload": parsed(received.body),
+        "payload": bodies.value(received.headers, received.body, received.verified.scheme),
         "headers": received.headers,
         "delivery_id": received.verified.sender_id or delivery,
+        "query": received.query,
     }
     body = TriggerRequest(payload=arguments.declared(decode(target.schema), values))
     planned = plan(conn, now, name, body, payloads, target, Origin("webhook", delivery))
     assert isinstance(planned, Plan)  # without an idempotency key there is no earlier run
     return planned
-
-
-def parsed(body: bytes) -> Any:
-    """What a task is given of a body: the JSON in it, else its text."""
-    try:
-        return json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return body.decode("utf-8", "replace")
-
-
-def _no_constant(name: str) -> Mapping[str, Any]:
-    raise ValueError(f"{name} is no value in JSON")

@@ -9,13 +9,16 @@ from sqlalchemy import Connection, Row, insert, select
 from coordinator.access import secrets
 from coordinator.access.vault import Sealed
 from coordinator.foundation.errors import NotFound
+from coordinator.sources import challenges
 from coordinator.storage.tables import deployments, projects, webhooks
-from coordinator.tasks.index import TaskIndex, TaskOptions
+from coordinator.storage.values import encode_small
+from coordinator.tasks.index import ChallengeOptions, TaskIndex, TaskOptions
 
 
 class Webhook(NamedTuple):
     """`secret` is its name (None: unsigned), `sealed` whose it is and what it is (None: not set).
 
+    `challenge`: how its sender is answered that first asks, and `others` the secrets that this takes, by name.
     `current`: the project's current deployment has it, and not only an earlier one. `at`: when this was read.
     """
 
@@ -25,6 +28,8 @@ class Webhook(NamedTuple):
     scheme: str | None
     secret: str | None
     sealed: tuple[str, Sealed] | None
+    challenge: ChallengeOptions | None
+    others: dict[str, tuple[str, Sealed] | None]
     current: bool
     at: float
 
@@ -37,7 +42,15 @@ def offer(conn: Connection, deployment: str, project: str, index: TaskIndex) -> 
         found = TaskOptions.model_validate(task.options).webhook
         if found is None:
             continue
-        rows.append({"deployment_id": deployment, "task": task.id, **found.model_dump()})
+        challenge = None if found.challenge is None else encode_small(found.challenge.model_dump())
+        row = {**found.model_dump(), "challenge": challenge}
+        rows.append({"deployment_id": deployment, "task": task.id, **row})
+        for name in [] if found.challenge is None else challenges.names(found.challenge):
+            if name != found.secret and secrets.find(conn, project, name) is None:
+                warnings.append(
+                    f"warning: the webhook {found.path!r} of {task.id} answers no challenge until its secret is "
+                    f"set: samovar secrets set {name} --project {project}"
+                )
         if found.secret is None:
             warnings.append(
                 f"warning: the webhook {found.path!r} of {task.id} is unsigned: whoever knows its URL can make runs"
@@ -74,7 +87,9 @@ def find(conn: Connection, now: float, project: str, path: str) -> Webhook:
     if row is None:
         raise NotFound(f"there is no webhook {path!r} of the project {project!r}", code="unknown_webhook")
     sealed = None if row.secret is None else secrets.find(conn, project, row.secret)
-    return Webhook(project, path, row.task, row.scheme, row.secret, sealed, current, now)
+    challenge = None if row.challenge is None else ChallengeOptions.model_validate_json(row.challenge)
+    others = {} if challenge is None else {n: secrets.find(conn, project, n) for n in challenges.names(challenge)}
+    return Webhook(project, path, row.task, row.scheme, row.secret, sealed, challenge, others, current, now)
 
 
 def listing(

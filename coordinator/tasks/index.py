@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coordinator.foundation.errors import Invalid
 from coordinator.foundation.limits import MAX_MEMORY, MIN_MEMORY
@@ -22,7 +22,7 @@ _LARGEST_SCHEMA = 512 * 1024
 #: What an event gives its tasks.
 EVENT_ARGUMENTS = ("event", "event_id")
 #: What a webhook gives its task.
-WEBHOOK_ARGUMENTS = ("payload", "headers", "delivery_id")
+WEBHOOK_ARGUMENTS = ("payload", "headers", "delivery_id", "query")
 
 
 class RetryOptions(BaseModel):
@@ -54,13 +54,53 @@ class EventOptions(BaseModel):
     where: dict[str, Json] | None = None
 
 
+SecretName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_Place = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class ChallengeOptions(BaseModel):
+    """Where a sender that first asks puts its challenge, and how it is answered: see sources/challenges.py."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field("own", max_length=32)
+    #: None: any.
+    method: Literal["GET", "POST"] | None = None
+    # one of them: a parameter of the address, a header, or a dotted path in the JSON of the body
+    query: _Place | None = None
+    header: _Place | None = None
+    field: _Place | None = None
+    #: What stands beside it: only then it is a challenge.
+    when: dict[_Place, Annotated[str, Field(max_length=128)]] = Field(default_factory=dict, max_length=8)
+    #: Text, or a JSON object of the challenge and what is made of it.
+    answer: Literal["text"] | dict[_Place, Literal["challenge", "hmac"]] = "text"
+    #: The secret that the sender has to name, and where.
+    verify: SecretName | None = None
+    verify_in: _Place | None = None
+    #: The secret that the challenge is signed with, and how that is written.
+    hmac: SecretName | None = None
+    encoding: Literal["hex", "base64"] = "hex"
+    prefix: str = Field("", max_length=32)
+
+    @model_validator(mode="after")
+    def _whole(self) -> ChallengeOptions:
+        if sum(place is not None for place in (self.query, self.header, self.field)) != 1:
+            raise ValueError("give one place: query, header or field")
+        if (self.verify is None) != (self.verify_in is None):
+            raise ValueError("verify and verify_in belong together")
+        if self.hmac is None and self.answer != "text" and "hmac" in self.answer.values():
+            raise ValueError("an answer with hmac needs the name of a secret for it")
+        return self
+
+
 class WebhookOptions(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     path: str = Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")
     #: None: unsigned; it has to be said.
-    secret: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None
-    scheme: Literal["standard", "github", "stripe"] | None = None
+    secret: SecretName | None
+    scheme: Literal["standard", "github", "stripe", "slack", "zoom", "x"] | None = None
+    challenge: ChallengeOptions | None = None
 
 
 class RateOptions(BaseModel):

@@ -135,7 +135,8 @@ class HookAnswer(BaseModel):
 class Delivery(BaseModel):
     """`delivery_id`: as its sender calls it, else the id. `run`: its newest; `problem`: why it has none.
 
-    `scheme` is what its signature fits, null for unsigned. `headers` and `body` (text) are left out of lists.
+    `scheme` is what its signature fits, null for unsigned. `headers`, `query` (the parameters of
+    its address) and `body` (text) are left out of lists.
     """
 
     id: str
@@ -152,6 +153,7 @@ class Delivery(BaseModel):
     received_at: str
     headers: dict[str, str] | None = None
     body: str | None = None
+    query: dict[str, Json] | None = None
 
 
 class DeliveryPage(BaseModel):
@@ -173,6 +175,8 @@ class Webhook(BaseModel):
     refused: int
     refused_at: str | None
     refused_reason: str | None
+    #: The sender that is answered when it first asks, "own" for one that the code describes.
+    challenge: str | None = None
 
 
 class WebhookPage(BaseModel):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from samovar.calling.async_client import AsyncClient, AsyncRunHandle
     from samovar.calling.client import Client, RunHandle
     from samovar.calling.items import Item
+    from samovar.declare.challenges import Challenge
     from samovar.declare.cron import Cron
     from samovar.declare.events import Event
     from samovar.declare.queues import Queue
@@ -57,6 +58,7 @@ __all__ = [
     "AsyncClient",
     "AsyncRunHandle",
     "Canceled",
+    "Challenge",
     "CheckpointError",
     "Client",
     "CoordinatorUnreachable",
@@ -90,6 +92,7 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "calling.async_client",
     "AsyncRunHandle": "calling.async_client",
+    "Challenge": "declare.challenges",
     "Client": "calling.client",
     "Cron": "declare.cron",
     "CurrentRun": "running.run",

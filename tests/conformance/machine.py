@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Row, event, select, update
 from coordinator.attempts import attempts, checkpoints
 from coordinator.attempts import claims as claiming
 from coordinator.attempts.claims import Claimed
+from coordinator.deployments import builds, rebuilds
 from coordinator.foundation.errors import Conflict, Gone, StaleAttempt
 from coordinator.foundation.limits import LEASE
 from coordinator.line import lanes, queues
@@ -30,16 +31,20 @@ from coordinator.maintenance import sweep
 from coordinator.runs import cancelling, children, plans, triggers
 from coordinator.runs.cancelling import Canceled
 from coordinator.sources import events
-from coordinator.storage.tables import schedules
+from coordinator.storage.tables import IS_MISSING, deployments, schedules
 from coordinator.storage.values import Stored, encode
 from coordinator.waits import event_waits, waits
 from coordinator.waits.waits import Called
 from coordinator.wire import (
+    Build,
+    BuildDone,
+    BuildFailed,
     ClaimRequest,
     ErrorBody,
     EventRequest,
     Finish,
     Lost,
+    Problem,
     QueuePatch,
     Retry,
     TriggerRequest,
@@ -63,23 +68,24 @@ _SCHEDULED = {"type": "object", "properties": {"scheduled_at": {"type": "string"
 _ROUNDS = 80
 
 
+_SHARED = queue("shared", concurrency=LIMIT)
+TASKS = [
+    task_entry("boss", retry=_RETRY, queue=_SHARED, on_failure="told"),
+    task_entry("child", retry=_RETRY, queue=_SHARED),
+    task_entry("keyed", retry=_RETRY, queue=queue("keyed", per_key=1), concurrency_key="key", total_timeout=200),
+    task_entry("told"),
+    task_entry("listen", on_event=[{"name": "paid", "where": {"n": {"gte": 1}}}]),
+    task_entry("minutely", _SCHEDULED, schedule={"cron": "* * * * *", "timezone": "UTC", "catchup": "all"}),
+]
+
+
 class Crash(Exception):
     """The coordinator died in the middle of a transaction."""
 
 
 def deploy(store: Store) -> None:
     """The tasks of the model: parents and children share one queue of two places."""
-    shared = queue("shared", concurrency=LIMIT)
-    store.deploy(
-        task_entry("boss", retry=_RETRY, queue=shared, on_failure="told"),
-        task_entry("child", retry=_RETRY, queue=shared),
-        task_entry(
-            "keyed", retry=_RETRY, queue=queue("keyed", per_key=1), concurrency_key="key", total_timeout=200
-        ),
-        task_entry("told"),
-        task_entry("listen", on_event=[{"name": "paid", "where": {"n": {"gte": 1}}}]),
-        task_entry("minutely", _SCHEDULED, schedule={"cron": "* * * * *", "timezone": "UTC", "catchup": "all"}),
-    )
+    store.deploy(*TASKS)
 
 
 @dataclass
@@ -299,6 +305,29 @@ class Machine(RuleBasedStateMachine):
         except StaleAttempt:
             self.model.check_stale(body.claimed)
 
+    @precondition(lambda self: any(not body.started for body in self.bodies.values()))
+    @rule(data=st.data(), crash=st.sampled_from([0, 0, 0, -1, 3]))
+    def image_is_missed(self, data: st.DataObject, crash: int) -> None:
+        """Somebody has pruned it, and a host finds none for what it has claimed."""
+        waiting = sorted(attempt for attempt, body in self.bodies.items() if not body.started)
+        body = self.bodies.pop(data.draw(st.sampled_from(waiting)))
+        try:
+            self.do(crash, _miss, body.claimed)
+        except StaleAttempt:
+            self.model.check_stale(body.claimed)
+
+    @rule(fails=st.sampled_from([False, False, True]), crash=st.sampled_from([0, 0, -1, 3, 6]))
+    def image_is_built(self, fails: bool, crash: int) -> None:
+        self.build(fails, crash)
+
+    def build(self, fails: bool = False, crash: int = 0) -> None:
+        taken: list[Build] | None = self.do(-1 if crash == -1 else 0, builds.claim, RUNNERS[0], 1)
+        for build in taken or []:
+            if fails:
+                self.do(crash, _fail_build, build)
+            else:
+                self.do(crash, _end_build, build)
+
     # ------------------------------------------------------------ user code
 
     @precondition(lambda self: self.bodies)
@@ -426,6 +455,7 @@ class Machine(RuleBasedStateMachine):
         self.all_user_code_goes_on()
 
     def all_user_code_goes_on(self) -> None:
+        self.build()
         for runner in RUNNERS:
             self.beat(runner)
             self.claim(runner, 4)
@@ -472,7 +502,10 @@ class Machine(RuleBasedStateMachine):
         self.zombies.clear()
         for runner in RUNNERS:
             self.beat(runner)
+        # whoever has made room for a build that failed does not wait for its next try
+        self.store.write(_try_builds_now)
         for round in range(_ROUNDS):
+            self.build()
             for body in list(self.bodies.values()):
                 while body.claimed.attempt in self.bodies:
                     self.step(body, 0)
@@ -502,6 +535,27 @@ def _complete(conn: Connection, now: float, token: str, value: Stored) -> bool:
 def _lose(conn: Connection, now: float, claimed: Claimed, reason: str) -> attempts.Ended:
     body = Lost(token=claimed.token, reason=reason, message="gone")  # type: ignore[arg-type]
     return attempts.lost(conn, now, claimed.attempt, body, fixed(0.0))
+
+
+def _miss(conn: Connection, now: float, claimed: Claimed) -> attempts.Ended:
+    body = Lost(token=claimed.token, reason="lost", message="no image", missing_image=claimed.image)
+    return rebuilds.lost(conn, now, claimed.attempt, body)
+
+
+def _end_build(conn: Connection, now: float, build: Build) -> builds.Outcome:
+    index = {"sdk": "0.1.0", "python": "3.11.2", "tasks": TASKS}
+    body = BuildDone(token=build.token, image=f"samovar/orders:{build.token}", index=index)
+    return builds.done(conn, now, build.deployment, body)
+
+
+def _fail_build(conn: Connection, now: float, build: Build) -> builds.Outcome:
+    problem = Problem(code="build_failed", message="no space left")
+    return builds.failed(conn, now, build.deployment, BuildFailed(token=build.token, error=problem))
+
+
+def _try_builds_now(conn: Connection, now: float) -> None:
+    for missing in conn.scalars(select(deployments.c.id).where(IS_MISSING)).all():
+        rebuilds.ask(conn, now, missing)
 
 
 def _next_tick(conn: Connection, now: float) -> float | None:

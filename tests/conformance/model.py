@@ -82,8 +82,16 @@ class Model:
 
     def acknowledge(self, run: str, task: str = "", key: str | None = None) -> None:
         self.acknowledged.add(run)
-        if key is not None:
-            assert self._by_key.setdefault((task, key), run) == run, f"the idempotency key {key} made two runs"
+        if key is None:
+            return
+        known = self._by_key.get((task, key), run)
+        if known != run:
+            # a key is free again where its run ended without having been taken, and nowhere else
+            self.changed()
+            taken = any(attempt.run_id == known for attempt in self.rows().attempts.values())
+            assert not taken, f"the idempotency key {key} made two runs"
+            assert self.rows().runs[known].status in FINAL, f"the idempotency key {key} was taken from {known}"
+        self._by_key[task, key] = run
 
     def asked_to_cancel(self, run: str) -> None:
         self._canceled.add(run)

@@ -10,7 +10,7 @@ import samovar
 
 SURFACE = {
     "Abort", "ApiError", "AsyncClient", "AsyncRunHandle", "Canceled", "CheckpointError", "Client",
-    "NonDeterministic", "Suspend", "on_exit",
+    "Challenge", "NonDeterministic", "Suspend", "on_exit",
     "CoordinatorUnreachable", "Cron", "CurrentRun", "Event", "InvalidPayload", "Item", "NotFound", "NotInRun",
     "NotSerializable", "OptionError", "Queue", "Retry", "RetryAfter", "RunFailed", "RunHandle", "SamovarError",
     "Task", "WaitTimeout", "Webhook",

@@ -121,6 +121,8 @@ webhooks = Table(
     Column("secret", String),
     #: Null: what the headers say.
     Column("scheme", String),
-    CheckConstraint("scheme IN ('standard', 'github', 'stripe')", name="scheme"),
+    #: How a sender that first asks is answered, as JSON; null where none asks.
+    Column("challenge", Text),
+    CheckConstraint("scheme IN ('standard', 'github', 'stripe', 'slack', 'zoom', 'x')", name="scheme"),
     Index("ix_webhooks_path", "path"),
 )

@@ -112,6 +112,8 @@ deliveries = Table(
     Column("run_id", String(40)),
     Column("replays", Integer, nullable=False),
     Column("received_at", Double, nullable=False),
+    #: The parameters of its address, as JSON; null for none.
+    Column("query", Text),
     CheckConstraint("status IN ('delivered', 'dead')", name="status"),
     UniqueConstraint("project", "path", "sender_id"),
     Index("ix_deliveries_status", "status", "id"),

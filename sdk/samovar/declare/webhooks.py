@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from samovar.declare.challenges import SCHEMES as CHALLENGE_SCHEMES
+from samovar.declare.challenges import Challenge
 from samovar.errors import OptionError
 
-SCHEMES = ("standard", "github", "stripe")
+SCHEMES = ("standard", "github", "stripe", "slack", "zoom", "x")
 
 _PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 _SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -18,13 +20,20 @@ class Webhook:
     """`POST /hooks/{project}/{path}` makes a run: `Webhook("stripe", secret="STRIPE_WEBHOOK_SECRET")`.
 
     `secret`: the name of the secret that signs (`samovar secrets set`), or None for a webhook that takes anything
-    from anybody; it has to be said. `scheme`: how it is signed, "standard" (Standard Webhooks), "github" or
-    "stripe"; default: what the request's headers say. Raises OptionError.
+    from anybody; it has to be said. `scheme`: how it is signed, "standard" (Standard Webhooks), "github" (also
+    Meta's), "stripe", "slack", "zoom" or "x"; default: what the request's headers say. `challenge`: for a sender
+    that first asks, its name ("slack", "zoom", …) or a `Challenge`. Raises OptionError.
     """
 
-    __slots__ = ("path", "scheme", "secret")
+    __slots__ = ("challenge", "path", "scheme", "secret")
 
-    def __init__(self, path: str, secret: str | None = _MISSING, scheme: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        secret: str | None = _MISSING,
+        scheme: str | None = None,
+        challenge: str | Challenge | None = None,
+    ) -> None:
         if not (isinstance(path, str) and _PATH.fullmatch(path) and len(path) <= 200):
             raise OptionError(
                 f"Webhook(path={path!r:.100}): give letters, digits, '_', '.', '-' and single '/', 200 at most, "
@@ -46,13 +55,34 @@ class Webhook:
             raise OptionError(
                 f"Webhook(scheme={scheme!r}) without a secret checks nothing: give secret=, or no scheme"
             )
+        if challenge is not None and not isinstance(challenge, (str, Challenge)):
+            raise OptionError(
+                f"Webhook(challenge={challenge!r:.100}): give a sender's name, or a samovar.Challenge"
+            )
         self.path = path
         self.secret = secret
+        self.challenge = Challenge(challenge) if isinstance(challenge, str) else challenge
+        if self.challenge is not None and secret is not None:
+            scheme = scheme or CHALLENGE_SCHEMES.get(self.challenge.name)
         self.scheme = scheme
+        if self.challenge is not None:
+            self._check_oracle(self.challenge.describe(secret))
 
     def __repr__(self) -> str:
-        return f"Webhook({self.path!r}, secret={self.secret!r}, scheme={self.scheme!r})"
+        challenge = "" if self.challenge is None else f", challenge={self.challenge!r}"
+        return f"Webhook({self.path!r}, secret={self.secret!r}, scheme={self.scheme!r}{challenge})"
 
     def describe(self) -> dict[str, Any]:
         """The webhook as it stands in the index."""
-        return {"path": self.path, "secret": self.secret, "scheme": self.scheme}
+        challenge = None if self.challenge is None else self.challenge.describe(self.secret)
+        return {"path": self.path, "secret": self.secret, "scheme": self.scheme, "challenge": challenge}
+
+    def _check_oracle(self, challenge: dict[str, Any]) -> None:
+        """A secret that signs whatever anybody asks for proves nothing about a delivery."""
+        same = self.secret is not None and challenge.get("hmac") == self.secret
+        # one that stands in a body is signed itself; what "x" signs is JSON, and no challenge is
+        if same and self.scheme != "x" and "field" not in challenge:
+            raise OptionError(
+                f"Webhook({self.path!r}): its challenge signs with {self.secret!r}, which signs deliveries too: "
+                "whoever asks could have a delivery signed. Give Challenge(hmac=...) a secret of its own"
+            )

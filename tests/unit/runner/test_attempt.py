@@ -160,3 +160,18 @@ def test_more_time_ends_at_the_policys_longest(longest: float | None, granted: f
         await asyncio.wait_for(running, 30)
 
     with_host(FakeEngine(), test, tmp_path, policy=policy)
+
+
+def test_a_missing_image_is_told_apart_and_is_nobodys_fault(tmp_path: Path) -> None:
+    engine = FakeEngine()
+
+    async def test(w: World, host: Host, told: Told) -> None:
+        assignment = w.assignment()
+        engine.images.clear()
+        await asyncio.wait_for(Attempt(host, assignment).run(), 30)
+        (lost,) = told.lost_ones
+        assert (lost.reason, lost.missing_image) == ("lost", assignment.image)
+        assert f"the image {assignment.image} is not on this host" in lost.message
+        await eventually_async(lambda: w.pool.used == 0, "nothing to be held")
+
+    with_host(engine, test, tmp_path)

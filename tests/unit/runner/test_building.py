@@ -14,7 +14,7 @@ import images.build as images
 from coordinator.wire import Build, BuildDone, BuildFailed, BuildLog
 from runner.building import BuildJob
 from runner.coordinator_client import CoordinatorClient
-from runner.errors import CoordinatorRefused
+from runner.errors import CoordinatorRefused, SourceGone
 from runner.policy import Policy
 from runner.records import Records
 from runner.settings import Settings
@@ -25,14 +25,16 @@ OPTIONS = {"memory": 2**26, "cpu": 1.0, "timeout": 60.0, "warm": True}
 class Told(CoordinatorClient):
     """Keeps what the runner says of builds; `refuse`: takes no finished one."""
 
-    def __init__(self, refuse: bool = False) -> None:
+    def __init__(self, refuse: bool = False, gone: bool = False) -> None:
         super().__init__("http://127.0.0.1:9", "k", "r")
-        self.refuse = refuse
+        self.refuse, self.gone = refuse, gone
         self.done: list[BuildDone] = []
         self.failed: list[BuildFailed] = []
         self.lines: list[str] = []
 
     async def build_source(self, deployment: str) -> bytes:
+        if self.gone:
+            raise SourceGone("the source is not in the blob store")
         return b""
 
     async def build_log(self, deployment: str, body: BuildLog) -> None:
@@ -100,3 +102,12 @@ def test_a_build_that_prints_without_end_is_cut(tmp_path: Path, monkeypatch: pyt
     assert len(told.done) == 1
     assert sum(map(len, told.lines[:-1])) <= MAX_LOG_BYTES
     assert told.lines[-1] == f"13 more lines were dropped: a build keeps {MAX_LOG_BYTES} bytes of log"
+
+
+def test_a_source_that_nobody_has_is_said_in_the_coordinators_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told(gone=True)
+    built([], told, tmp_path, monkeypatch)
+    (failed,) = told.failed
+    assert (failed.error.code, failed.error.message) == ("source_gone", "the source is not in the blob store")

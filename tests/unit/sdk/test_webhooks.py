@@ -16,8 +16,9 @@ def test_a_webhook_is_described() -> None:
         "path": "stripe/live",
         "secret": "STRIPE",
         "scheme": "stripe",
+        "challenge": None,
     }
-    assert Webhook("a", None).describe() == {"path": "a", "secret": None, "scheme": None}
+    assert Webhook("a", None).describe() == {"path": "a", "secret": None, "scheme": None, "challenge": None}
     assert repr(Webhook("a", "B")) == "Webhook('a', secret='B', scheme=None)"
 
 
@@ -34,7 +35,7 @@ def test_sdk_and_coordinator_have_the_same_schemes() -> None:
         ({"path": 3}, "Webhook(path=3)"),
         ({"secret": "whsec_a-b/c"}, "give the name of a secret"),
         ({"secret": ""}, "Webhook(secret='')"),
-        ({"scheme": "paypal"}, "give one of 'standard', 'github', 'stripe'"),
+        ({"scheme": "paypal"}, "give one of 'standard', 'github', 'stripe', 'slack', 'zoom', 'x'"),
         ({"secret": None, "scheme": "stripe"}, "checks nothing"),
     ],
 )

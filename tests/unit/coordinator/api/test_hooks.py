@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
+from samovar import Challenge, Webhook
 
 from tests.conformance.store import task_entry
-from tests.signing import github, standard, stripe
+from tests.signing import github, slack, standard, stripe, x, zoom
 from tests.unit.coordinator.conftest import Api, error, ok, serving, source
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -23,7 +28,7 @@ def entry(
 ) -> dict[str, Any]:
     schema = {
         "type": "object",
-        "properties": {name: {} for name in ("payload", "headers", "delivery_id", *required)},
+        "properties": {name: {} for name in ("payload", "headers", "delivery_id", "query", *required)},
         "required": list(required),
         "additionalProperties": False,
     }
@@ -191,3 +196,132 @@ def test_a_deployment_with_a_bad_webhook_fails_naming_it(
     (field,) = shown["error"]["fields"]
     assert field["path"] == place
     assert words in field["message"]
+
+
+# ---------------------------------------------------------------- senders that first ask
+
+
+def asking(challenge: Challenge | str, secret: str | None = "WHSEC", path: str = "asks") -> dict[str, Any]:
+    return entry(**Webhook(path, secret=secret, challenge=challenge).describe())
+
+
+def get(api: Api, path: str = "asks", headers: dict[str, str] | None = None, **query: str) -> httpx.Response:
+    with api.client(None) as anybody:
+        return anybody.get(f"/hooks/orders/{path}", params=query, headers=headers)
+
+
+def test_a_sender_that_asks_with_get_is_answered(api: Api) -> None:
+    set_secret(api, "open sesame", "TOKEN")
+    api.deploy(asking(Challenge("meta", verify="TOKEN")))
+    query = {"hub.mode": "subscribe", "hub.challenge": "<b>1158201444</b>", "hub.verify_token": "open sesame"}
+    answer = get(api, **query)
+    assert (answer.status_code, answer.text) == (200, "<b>1158201444</b>")
+    # what anybody sends is no page of ours
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    error(get(api, **{**query, "hub.verify_token": "guessed"}), 403, "bad_challenge")
+    (shown,) = ok(api.admin.get("/api/v1/webhooks"))["items"]
+    assert (shown["refused"], "not the secret TOKEN" in shown["refused_reason"]) == (1, True)
+    assert shown["challenge"] == "meta"
+    # nothing else is there for GET
+    error(get(api), 405, "method_not_allowed")
+    error(get(api, "nobody"), 404, "unknown_webhook")
+    assert nothing_came_in(api)
+    # its deliveries are signed in GitHub's way
+    set_secret(api)
+    assert post(api, github(SECRET, BODY), path="asks").status_code == 201
+
+
+def test_a_webhook_without_a_challenge_takes_post(api: Api) -> None:
+    api.deploy(entry())
+    error(get(api, "stripe", challenge="a"), 405, "method_not_allowed")
+
+
+def test_a_token_that_is_not_set_yet_may_be_asked_for_again(api: Api) -> None:
+    made = api.deploy(asking(Challenge("strava", verify="TOKEN"), secret=None))
+    log = ok(api.admin.get(f"/api/v1/deployments/{made['id']}/log"))["items"]
+    assert any("answers no challenge until its secret is set" in line["message"] for line in log)
+    error(get(api, **{"hub.mode": "subscribe", "hub.challenge": "a"}), 503, "webhook_not_ready")
+
+
+def test_slack_is_set_up_and_its_deliveries_are_believed(api: Api) -> None:
+    set_secret(api)
+    api.deploy(asking("slack"))
+    asked = json.dumps({"type": "url_verification", "token": "t", "challenge": "3eZbrw"}).encode()
+    # a mere echo, and so for anybody
+    answer = post(api, {"content-type": "application/json"}, asked, path="asks")
+    assert (answer.status_code, answer.json()) == (200, {"challenge": "3eZbrw"})
+    event = json.dumps({"type": "event_callback", "event_id": "Ev1", "event": {}}).encode()
+    error(post(api, slack("other", event, time.time()), event, path="asks"), 401, "bad_signature")
+    error(post(api, slack(SECRET, event, time.time() - 600), event, path="asks"), 401, "bad_signature")
+    first = post(api, slack(SECRET, event, time.time()), event, path="asks")
+    again = post(api, {**slack(SECRET, event, time.time()), "x-slack-retry-num": "1"}, event, path="asks")
+    assert (first.status_code, again.status_code, again.json()["run"]) == (201, 200, first.json()["run"])
+    command = b"command=%2Fdeploy&text=orders+now"
+    form = {**slack(SECRET, command, time.time()), "content-type": "application/x-www-form-urlencoded"}
+    run = api.run(post(api, form, command, path="asks").json()["run"])
+    assert run["payload"]["payload"] == {"command": "/deploy", "text": "orders now"}
+    assert not {"x-slack-signature"} & set(run["payload"]["headers"])
+
+
+def test_zoom_gets_its_token_signed_only_if_it_has_signed_itself(api: Api) -> None:
+    set_secret(api)
+    api.deploy(asking("zoom"))
+    asked = json.dumps({"event": "endpoint.url_validation", "payload": {"plainToken": "qgg8"}}).encode()
+    error(post(api, {}, asked, path="asks"), 401, "bad_signature")
+    answer = post(api, zoom(SECRET, asked, time.time()), asked, path="asks")
+    signed = hmac.new(SECRET.encode(), b"qgg8", hashlib.sha256).hexdigest()
+    assert answer.json() == {"plainToken": "qgg8", "encryptedToken": signed}
+    assert nothing_came_in(api)
+    assert post(api, zoom(SECRET, BODY, time.time()), path="asks").status_code == 201
+
+
+def test_x_gets_its_token_signed_and_no_delivery(api: Api) -> None:
+    set_secret(api)
+    api.deploy(asking("x"))
+    expected = base64.b64encode(hmac.digest(SECRET.encode(), b"word", hashlib.sha256)).decode()
+    assert get(api, crc_token="word").json() == {"response_token": f"sha256={expected}"}
+    error(get(api, crc_token=BODY.decode()), 403, "bad_challenge")
+    # what can be had signed is no delivery
+    error(post(api, x(SECRET, b"word"), b"word", path="asks"), 401, "bad_signature")
+    assert nothing_came_in(api)
+    assert post(api, x(SECRET, BODY), path="asks").status_code == 201
+
+
+def test_microsoft_asks_with_post_and_an_empty_body(api: Api) -> None:
+    api.deploy(asking("microsoft", secret=None))
+    with api.client(None) as anybody:
+        answer = anybody.post("/hooks/orders/asks", params={"validationToken": "Validation: Testing"})
+        assert (answer.status_code, answer.text) == (200, "Validation: Testing")
+        sent = anybody.post("/hooks/orders/asks", params={"tenant": ["a", "b"]}, json={"value": []})
+    assert sent.status_code == 201
+    # the parameters reach the task, and are there again when it is replayed
+    assert ok(api.admin.get(f"/api/v1/deliveries/{sent.json()['id']}"))["query"] == {"tenant": ["a", "b"]}
+    assert api.run(sent.json()["run"])["payload"]["query"] == {"tenant": ["a", "b"]}
+    replayed = ok(api.admin.post(f"/api/v1/deliveries/{sent.json()['id']}/replay"))
+    assert api.run(replayed["run"])["payload"]["query"] == {"tenant": ["a", "b"]}
+
+
+@pytest.mark.parametrize("scheme", ["github", None])
+def test_githubs_default_content_type_works(api: Api, scheme: str | None) -> None:
+    set_secret(api)
+    api.deploy(entry(scheme=scheme))
+    body = urlencode({"payload": '{"ref": "refs/heads/main"}'}).encode()
+    headers = {**github(SECRET, body), "content-type": "application/x-www-form-urlencoded"}
+    answer = post(api, headers, body)
+    assert answer.status_code == 201
+    assert api.run(answer.json()["run"])["payload"]["payload"] == {"ref": "refs/heads/main"}
+
+
+def test_forms_text_and_bytes_reach_the_task(api: Api) -> None:
+    api.deploy(entry(secret=None))
+    with api.client(None) as anybody:
+        sent = [
+            anybody.post("/hooks/orders/stripe", data={"From": "+49", "Media": ["a", "b"]}),
+            anybody.post("/hooks/orders/stripe", data={"to": "x"}, files={"file": ("a.bin", b"\xff\x00")}),
+            anybody.post("/hooks/orders/stripe", content=b"\xff\xfe\x00", headers={"content-type": "image/gif"}),
+        ]
+    found = [api.run(answer.json()["run"])["payload"]["payload"] for answer in sent]
+    assert found[0] == {"From": "+49", "Media": ["a", "b"]}
+    assert (found[1]["to"], found[1]["file"]["name"], found[1]["file"]["base64"]) == ("x", "a.bin", "/wA=")
+    assert found[2] == {"content_type": "image/gif", "base64": "//4A"}
