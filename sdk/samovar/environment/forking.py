@@ -20,7 +20,7 @@ from typing import Any
 _POOLS = ("gomp", "iomp", "omp", "mkl", "tbb", "openblas", "arrow", "grpc", "ray", "torch", "tensorflow", "polars")
 #: This one ends its threads before a fork and starts new ones when it needs them.
 _FORK_SAFE = {"openblas"}
-_NATIVE = re.compile(r"/(?:lib|_)?([A-Za-z]+)[^/]*\.so[^/]*$")
+_NATIVE = re.compile(r"/(?:lib|_)?([A-Za-z_]*[A-Za-z])[^/]*\.so[^/]*$")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 
 
@@ -52,7 +52,7 @@ def _native_threads() -> list[str]:
     if not extra:
         return []
     loaded = {match[1].lower() for line in _maps() if (match := _NATIVE.search(line))}
-    pools = sorted({pool for pool in _POOLS if any(pool in name for name in loaded)})
+    pools = sorted(pool for pool in _POOLS if any(n.startswith(pool) or n.endswith(f"_{pool}") for n in loaded))
     if pools and set(pools) <= _FORK_SAFE:
         return []
     whose = f" (loaded are {', '.join(pools)})" if pools else ""

@@ -35,6 +35,11 @@ def results(one: Container, task: str, runs: int = 2, **fields: object) -> list[
         ("import socket\nlistener = socket.create_server(('127.0.0.1', 0))", "a listener at 127.0.0.1"),
         ("import asyncio\nloop = asyncio.new_event_loop()", "an event loop"),
         ("import os\nends = os.pipe()", "a pipe"),
+        (
+            "import ctypes\nlibc = ctypes.CDLL(None)\n"
+            "libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, libc.pause, None)",
+            "threads of a native library",
+        ),
         ("import tempfile\nfile = tempfile.TemporaryFile()", "the open file"),
         (
             "import sqlite3, tempfile\ndb = sqlite3.connect(tempfile.mktemp())\ndb.execute('create table t(x)')",
