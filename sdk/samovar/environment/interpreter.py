@@ -74,9 +74,10 @@ def _limit_threads() -> None:
 
 def _find_modules(roots: list[str]) -> None:
     """The project's folders first, here and in every Python that is started from here."""
-    sys.path[:0] = [root for root in roots if root not in sys.path]
     sdk = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     given = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    given = [os.path.normpath(os.path.join(roots[0], part)) for part in given]
+    sys.path[:0] = [path for path in dict.fromkeys([*roots, *given]) if path not in sys.path]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*roots, *given, sdk]))
 
 

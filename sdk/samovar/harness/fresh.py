@@ -15,20 +15,20 @@ from typing import Any
 from samovar.harness.settings import Settings
 
 _SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# by the SDK's own folder, whatever the project has put on its path: then as any `python -c` there
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from samovar.harness import fresh; sys.path.remove(sys.argv[1]); "
-    "fresh.main(sys.argv[2])"
-)
+# the SDK's folder in the place of the working folder: a `queue.py` of the project is not ours to import
+_PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from samovar.harness import fresh; fresh.main(sys.argv[2])"
 
 
-def spawn(settings: Settings, descriptors: list[int], notice: str | None) -> int:
-    """Starts the process of a run; its pid. `descriptors`: socket, stdout, stderr."""
+def spawn(settings: Settings, environment: dict[str, str], descriptors: list[int], notice: str | None) -> int:
+    """Starts the process of a run, with the variables that the container has; its pid.
+
+    `descriptors`: socket, stdout, stderr.
+    """
     given = {**settings.describe(), "descriptors": descriptors, "notice": notice}
     for descriptor in descriptors:
         os.set_inheritable(descriptor, True)
     arguments = [sys.executable, "-c", _PROGRAM, _SDK, json.dumps(given)]
-    return os.posix_spawn(sys.executable, arguments, dict(os.environ))
+    return os.posix_spawn(sys.executable, arguments, environment)
 
 
 def main(given: str) -> None:
@@ -37,6 +37,7 @@ def main(given: str) -> None:
     from samovar.environment.modules import import_modules, read_manifest
     from samovar.harness import output, process, records
 
+    sys.path.pop(0)
     described: dict[str, Any] = json.loads(given)
     settings = Settings.described(described)
 

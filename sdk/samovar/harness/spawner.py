@@ -25,23 +25,29 @@ _PROGRAM = (
 
 
 class Starts:
-    """How the runs of this container begin: `notice` says why not by a fork; `forks` whether a fork is possible."""
+    """How the runs of this container begin: `notice` says why not by a fork; `forks` whether a fork is possible.
 
-    def __init__(self, notice: str | None = None, forks: bool = True) -> None:
+    `environment` has the variables that a run in an interpreter of its own begins with.
+    """
+
+    def __init__(
+        self, notice: str | None = None, forks: bool = True, environment: dict[str, str] | None = None
+    ) -> None:
         self.notice = notice
         self.forks = forks
+        self.environment = dict(os.environ) if environment is None else environment
 
     def fresh(self, asked: str) -> bool:
         """Whether a run begins in an interpreter of its own, for what its task says."""
         return not self.forks or asked == FRESH or (asked != FORK and self.notice is not None)
 
 
-def become(settings: Settings, control: socket.socket, notice: str) -> NoReturn:
+def become(settings: Settings, control: socket.socket, starts: Starts) -> NoReturn:
     """In the zygote: go on as a spawner."""
-    given = {**settings.describe(), "control": control.fileno(), "notice": notice}
+    given = {**settings.describe(), "control": control.fileno(), "notice": starts.notice}
     control.set_inheritable(True)
-    # the variables that it was started with: user code may have changed them since
-    os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", _PROGRAM, _SDK, json.dumps(given)])
+    program = [sys.executable, "-I", "-S", "-c", _PROGRAM, _SDK, json.dumps(given)]
+    os.execve(sys.executable, program, starts.environment)
 
 
 def main(given: str) -> None:
@@ -70,7 +76,7 @@ def _run(control: socket.socket, descriptors: list[int], settings: Settings, sta
     sys.stdout.flush()
     sys.stderr.flush()
     if starts.fresh(asked):
-        pid = fresh.spawn(settings, descriptors, starts.notice if asked == AUTO else None)
+        pid = fresh.spawn(settings, starts.environment, descriptors, starts.notice if asked == AUTO else None)
     else:
         pid = os.fork()
         if pid == 0:

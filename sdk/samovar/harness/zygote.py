@@ -30,13 +30,12 @@ def main(settings: Settings, control: socket.socket, out: int, err: int) -> None
     _take_output(out, err)
     _close_others(control.fileno())
     faulthandler.enable(2)  # a segmentation fault leaves its Python stack in the log, in runs as well
-    before = dict(os.environ)
+    environment = dict(os.environ)  # as it was given: user code may change it
     error, starts = _import(settings)
+    starts.environment = environment
     spawner.say(control, {"ready": error})
     if error is None and starts.notice is not None and not starts.forks:
-        os.environ.clear()
-        os.environ.update(before)
-        spawner.become(settings, control, starts.notice)
+        spawner.become(settings, control, starts)
     gc.collect()
     gc.freeze()  # what is here now is shared with every run; the collector need not touch its pages
     spawner.serve(control, settings, starts)

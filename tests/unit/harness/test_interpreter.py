@@ -119,6 +119,15 @@ def test_a_file_that_is_not_there_says_where_it_was_looked_for(container: Make) 
 
 
 @STARTS
+def test_a_module_of_the_project_may_be_called_as_one_of_pythons_own(container: Make, start: str) -> None:
+    one = container("from samovar import task\n@task\ndef f() -> str:\n    import queue\n    return queue.WORD")
+    (one.folder / "code" / "selectors.py").write_text("raise RuntimeError('not for the harness')")
+    (one.folder / "code" / "socket.py").write_text("raise RuntimeError('not for the harness')")
+    (one.folder / "code" / "queue.py").write_text("WORD = 'the project\\'s'")
+    assert result(one, "f", start) == "the project's"
+
+
+@STARTS
 def test_processors_follow_the_container(container: Make, start: str) -> None:
     one = container(
         """
