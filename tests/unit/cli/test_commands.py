@@ -283,7 +283,7 @@ def test_a_key_is_told_to_be_an_earlier_runs_and_is_given_back(install: Install,
     install.json("deploy", str(project))
     arguments = (
         "trigger",
-        "greet",
+        "demo/greet",
         "--payload",
         '{"name": "Ann"}',
         "--idempotency-key",
