@@ -175,7 +175,6 @@ def test_versions_are_listed_promoted_and_rolled_back(install: Install, hand: Ha
     assert install.json("deployments", "promote", second, "--project", "demo")["version"] == second
     assert install.json("deployments", "rollback", "--project", "demo")["version"] == first
     assert second in install.samovar("deployments", "list").out
-    assert "--project" in install.samovar("deployments", "rollback", code=2).err
 
 
 def test_the_pool_names_its_runner(install: Install, hand: Hand) -> None:
@@ -283,7 +282,7 @@ def test_a_key_is_told_to_be_an_earlier_runs_and_is_given_back(install: Install,
     install.json("deploy", str(project))
     arguments = (
         "trigger",
-        "greet",
+        "demo/greet",
         "--payload",
         '{"name": "Ann"}',
         "--idempotency-key",
@@ -311,13 +310,13 @@ def test_a_key_is_told_to_be_an_earlier_runs_and_is_given_back(install: Install,
 
 def test_a_run_is_put_at_the_front(install: Install, hand: Hand, project: Path) -> None:
     install.json("deploy", str(project))
-    install.json("queues", "pause", "task/greet")
+    install.json("queues", "pause", "task/greet", "--project", "demo")
     try:
-        runs = [install.json("trigger", "greet", "--payload", '{"name": "Ann"}')["id"] for _ in range(3)]
+        runs = [install.json("trigger", "demo/greet", "--payload", '{"name": "Ann"}')["id"] for _ in range(3)]
         assert install.json("runs", "bump", runs[2])["status"] == "queued"
         assert "is next in its queue" in install.samovar("runs", "bump", runs[2]).out
     finally:
-        install.json("queues", "resume", "task/greet")
+        install.json("queues", "resume", "task/greet", "--project", "demo")
     done = {run: install.json("runs", "wait", run)["started_at"] for run in runs}
     assert done[runs[2]] <= done[runs[0]]
     assert "only a queued one" in install.samovar("runs", "bump", runs[2], code=2).err
