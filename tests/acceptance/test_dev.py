@@ -116,6 +116,11 @@ def test_saves_are_deployed_broken_ones_survived_and_ctrl_c_leaves_nothing(empty
         assert dev.awaits("changed")["files"] == ["tasks.py"]
         assert empty.cli(*trigger)["result"] == "Bonjour Ada"
 
+        # written again as it was: nothing is built
+        tasks.write_text(code("Bonjour"))
+        dev.awaits("unchanged")
+        assert len(dev.events("deploying")) == 2
+
         # each kind of broken save is told, and the version before it stays
         tasks.write_text("def greet(:\n")
         assert "SyntaxError" in dev.awaits("refused", 1)["error"]["message"]
@@ -161,10 +166,19 @@ def test_a_running_samovar_is_used_and_left_as_it_is(name: str) -> None:
         logged = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
         assert shown == [f"greet {run['id']} | {line}" for line in logged.splitlines()]
         eventually(lambda: f"greet {run['id']} completed" in dev.err.read_text(), "its end in the terminal")
+
+        # a coordinator that comes back is gone on with
+        made.kill_part("coordinator")
+        (project / "tasks.py").write_text(code("Ciao"))
+        eventually(lambda: dev.err.read_text().count("is current after") == 2, "the second deploy to be told", 120)
+        again = made.finished("greet", name="Ada")
+        assert again["result"] == "Ciao Ada"
+        eventually(lambda: f"greet {again['id']} | Ciao, Ada" in dev.out.read_text(), "its line in the terminal")
+
         assert dev.interrupt() == 0
         assert made.healthy()
         assert set(made.pids()) == {"coordinator", "sidecar", "runner"}
-        assert made.finished("greet", name="Eve")["result"] == "Hello [bold] :id: Eve"
+        assert made.finished("greet", name="Eve")["result"] == "Ciao Eve"
 
 
 def test_a_killed_dev_takes_along_what_it_started(empty: Stack, name: str) -> None:

@@ -36,7 +36,8 @@ _TICK = 0.1
 #: What `samovar up` may take to stop its three processes, and a little more, before it is killed.
 _PATIENCE = 90.0
 #: Seconds until a coordinator that was away is asked again.
-_AWAY = 2.0
+_AWAY = 1.0
+_LONGEST_AWAY = 8.0
 
 
 def dev(
@@ -282,12 +283,18 @@ class Deploys:
             # looked at before it is packed: what is saved during a deploy differs from this, and is deployed next
             seen = self._changes.look()
             if not self._try():
-                self._ending.wait(_AWAY)
+                self._away()
                 continue
             names = self._changes.wait(seen, self._ending)
             if names:
                 shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
                 self._terminal.tell("changed", f"changed: {shown}", "dim", files=names)
+
+    def _away(self) -> None:
+        """Wait until a coordinator answers again, or the end."""
+        pause = _AWAY
+        while not self._ending.wait(pause) and not self._api.ready():
+            pause = min(pause * 2, _LONGEST_AWAY)
 
     def _try(self) -> bool:
         """Deploy what is there. False where that is to be tried again by itself: no coordinator answered."""
@@ -295,7 +302,7 @@ class Deploys:
             self._deploy()
         except Unreachable as error:
             if not self._ending.is_set():
-                self._terminal.problem(error, "it is tried again")
+                self._terminal.problem(error, "it is tried again when one does")
             return False
         except CliError as error:
             self._refused(error)
