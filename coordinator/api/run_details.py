@@ -74,7 +74,8 @@ async def list_logs(
 
     rows = await core.database.read(read)
     more, rows = len(rows) > limit, rows[:limit]
-    return LogPage(items=[views.log_line(row) for row in rows], next=logs.cursor_text(rows[-1]) if more else None)
+    last = logs.cursor_text(rows[-1]) if rows else after
+    return LogPage(items=[views.log_line(row) for row in rows], next=last if more else None, last=last)
 
 
 @router.get(

@@ -279,7 +279,11 @@ class AttemptPage(BaseModel):
 
 
 class LogPage(BaseModel):
-    """`next` continues after the last line; null when there is no more now."""
+    """`next` continues after the last line; null when there is no more now.
+
+    `last` is where the lines end that there are: given as `after` later, it brings those that have come since.
+    """
 
     items: list[LogLine]
     next: str | None = None
+    last: str | None = None

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from samovar.cli import projects
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
 
@@ -14,7 +15,7 @@ RunsArgument = Annotated[
 ]
 StatusOption = Annotated[Optional[list[str]], typer.Option(help="All runs of this status; may be repeated.")]
 TaskOption = Annotated[Optional[str], typer.Option(help="All runs of this task.")]
-ProjectOption = Annotated[Optional[str], typer.Option(help="All runs of this project.")]
+ProjectOption = Annotated[Optional[str], projects.only_option("All runs of this project, where no ids are given")]
 TagOption = Annotated[Optional[list[str]], typer.Option(help="All runs with this tag; may be repeated.")]
 SinceOption = Annotated[Optional[str], typer.Option(help='None older than this: "2h", or a time in ISO 8601.')]
 DeadOption = Annotated[bool, typer.Option("--dead-letter", help="All runs of the dead-letter list.")]
@@ -43,6 +44,9 @@ def many(
     **body: Any,
 ) -> None:
     """Do `action` to all runs that fit, page by page, and print what became of each."""
+    if not runs:
+        # runs that are named by their ids are meant, wherever the command is typed
+        conditions = {**conditions, "project": projects.narrowed(cli.output, conditions["project"])}
     wanted = {name: value for name, value in {**conditions, "runs": runs}.items() if value}
     found: list[dict[str, Any]] = []
     with cli.api() as api:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from samovar.cli.api import POLL, Api
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
 from samovar.cli.output import Output, duration
-from samovar.cli.pack import pack
+from samovar.cli.pack import Packed, pack
 from samovar.values.units import format_memory
 
 
@@ -29,9 +30,22 @@ def deploy(
     packed = pack(path)
     with cli.api() as api:
         cli.output.say(f"uploading {packed.project}: {packed.files} files, {max(1, len(packed.data) // 1024)} KiB")
-        options = {"promote": promote, "force": force}
-        deployment = api.upload("/deployments", packed.data, **{k: str(v).lower() for k, v in options.items()})
-        deployment = watch(api, cli.output, deployment)
+        deployment = watch(api, cli.output, hand_in(api, packed, promote=promote, force=force))
+    check(deployment, promote=promote)
+    show(cli.output, deployment, promoted=bool(deployment["current"]))
+
+
+def hand_in(api: Api, packed: Packed, *, promote: bool = True, force: bool = False) -> dict[str, Any]:
+    """Upload a packed project; gives the deployment whose build begins."""
+    options = {"promote": promote, "force": force}
+    deployment: dict[str, Any] = api.upload(
+        "/deployments", packed.data, **{name: str(value).lower() for name, value in options.items()}
+    )
+    return deployment
+
+
+def check(deployment: dict[str, Any], *, promote: bool = True) -> None:
+    """Raises CliError where the build failed, or the version was to be promoted and could not be."""
     if deployment["status"] == "failed":
         error = deployment.get("error") or {}
         raise CliError(
@@ -48,22 +62,31 @@ def deploy(
             code="breaks_runs",
             fields=[{"path": finding["task"], "message": finding["message"]} for finding in blocking],
         )
-    show(cli.output, deployment, promoted=bool(deployment["current"]))
 
 
 def watch(api: Api, output: Output, deployment: dict[str, Any]) -> dict[str, Any]:
     """Print the build's log as it comes; gives the deployment when the build has ended."""
-    path = f"/deployments/{deployment['id']}"
-    after: str | None = None
     with output.status(f"building {deployment['project']} {deployment['version']}"):
-        while True:
-            page = api.patient_get(f"{path}/log", after=after, timeout=POLL)
-            for line in page["items"]:
-                output.note(f"  {line['message']}", "dim")
-            after = page["next"]
-            if page["done"]:
-                found: dict[str, Any] = api.patient_get(path)
-                return found
+        for line in build_log(api, deployment):
+            print_build_line(output, line)
+    found: dict[str, Any] = api.patient_get(f"/deployments/{deployment['id']}")
+    return found
+
+
+def build_log(api: Api, deployment: dict[str, Any]) -> Iterator[str]:
+    """The lines of a build as they come, until it has ended."""
+    after: str | None = None
+    while True:
+        page = api.patient_get(f"/deployments/{deployment['id']}/log", after=after, timeout=POLL)
+        yield from (str(line["message"]) for line in page["items"])
+        after = page["next"]
+        if page["done"]:
+            return
+
+
+def print_build_line(output: Output, line: str) -> None:
+    """A line of a build's log, on stderr."""
+    output.note(f"  {line}", "dim")
 
 
 def show(output: Output, deployment: dict[str, Any], *, promoted: bool) -> None:

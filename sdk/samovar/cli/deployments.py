@@ -4,29 +4,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Optional
+from urllib.parse import quote
 
 import typer
 
+from samovar.cli import projects
 from samovar.cli.command import Cli
 from samovar.cli.deploy import show_findings
-from samovar.cli.errors import CliError, NotFound
+from samovar.cli.errors import NotFound
 from samovar.cli.output import ago
-from samovar.cli.pack import read_config
-
-ProjectOption = Annotated[
-    Optional[str], typer.Option("--project", help="The project; by default that of the samovar.toml here.")
-]
 
 
 def list_deployments(
     cli: Cli,
-    project: Annotated[Optional[str], typer.Option("--project", help="Only of this project.")] = None,
+    project: Annotated[Optional[str], projects.only_option("Only of this project")] = None,
 ) -> None:
     """List deployments, the newest first."""
     with cli.api() as api:
-        found = api.get("/deployments", project=project)
+        found = api.get("/deployments", project=projects.narrowed(cli.output, project))
     if cli.as_json:
         cli.output.document(found)
         return
@@ -57,7 +53,7 @@ def _status(item: dict[str, Any]) -> str:
 def promote(
     cli: Cli,
     version: Annotated[str, typer.Argument(help="The version (YYYYMMDD.N), or a deployment's id.")],
-    project: ProjectOption = None,
+    project: projects.OneOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also where that breaks something for runs under way.")
     ] = False,
@@ -69,18 +65,17 @@ def promote(
     _show(cli, deployment)
 
 
-def rollback(cli: Cli, project: ProjectOption = None) -> None:
+def rollback(cli: Cli, project: projects.OneOption = None) -> None:
     """Go back to the version that was current before."""
-    name = project or _project_here()
     with cli.api() as api:
-        deployment = api.post(f"/projects/{name}/rollback")
+        deployment = api.post(f"/projects/{quote(projects.one(api, project), safe='')}/rollback")
     _show(cli, deployment)
 
 
 def rebuild(
     cli: Cli,
     version: Annotated[str, typer.Argument(help="The version, or the deployment's id.", metavar="VERSION")],
-    project: ProjectOption = None,
+    project: projects.OneOption = None,
 ) -> None:
     """Build the image of a version again from the kept source, e.g. when it was pruned."""
     with cli.api() as api:
@@ -103,17 +98,8 @@ def _identifier(api: Any, version: str, project: str | None) -> str:
     # an id is taken as it is; a version is one of a project
     if "." not in version:
         return version
-    name = project or _project_here()
+    name = projects.one(api, project)
     for item in api.items("/deployments", project=name):
         if item["version"] == version:
             return str(item["id"])
     raise NotFound(f"project {name!r} has no version {version!r}; see `samovar deployments list`")
-
-
-def _project_here() -> str:
-    try:
-        return str(read_config(Path("."))["project"]["name"])
-    except CliError:
-        raise CliError(
-            "which project? There is no samovar.toml here; give --project NAME", code="no_project"
-        ) from None

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from samovar.cli import projects
 from samovar.cli.command import Cli
 from samovar.cli.output import ago
 from samovar.cli.trigger import read_json
@@ -21,7 +22,9 @@ def send_event(
         Optional[str], typer.Option(help="What it says, as JSON; @FILE reads a file, - reads stdin.")
     ] = None,
     id: Annotated[Optional[str], typer.Option("--id", help="The same id is the same event, sent once.")] = None,
-    project: Annotated[Optional[str], typer.Option(help="Only to tasks of this project.")] = None,
+    project: Annotated[
+        Optional[str], typer.Option(help="Only to tasks of this project; default: every project.")
+    ] = None,
 ) -> None:
     """Send an event to every task that listens to it."""
     body: dict[str, Any] = {"name": name, "payload": read_json(payload), "id": id, "project": project}
@@ -44,11 +47,12 @@ def send_event(
 def list_events(
     cli: Cli,
     name: Annotated[Optional[str], typer.Option(help="Only of this name.")] = None,
-    project: Annotated[Optional[str], typer.Option(help="Only what concerns this project.")] = None,
+    project: Annotated[Optional[str], projects.only_option("Only what concerns this project")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
 ) -> None:
     """List the events that were sent, newest first."""
     with cli.api() as api:
+        project = projects.narrowed(cli.output, project)
         found = list(islice(api.items("/events", name=name, project=project, limit=min(limit, 100)), limit))
     if cli.as_json:
         cli.output.document({"items": found, "next": None})

@@ -14,6 +14,7 @@ from samovar.cli import (
     checkpoints,
     deploy,
     deployments,
+    dev,
     doctor,
     events,
     images,
@@ -64,6 +65,7 @@ app.add_typer(_images, name="images")
 
 command(app, "init")(init.init)
 command(app, "up")(up.up)
+command(app, "dev")(dev.dev)
 command(app, "deploy")(deploy.deploy)
 command(app, "trigger")(trigger.trigger)
 command(_runs, "list")(runs.list_runs)

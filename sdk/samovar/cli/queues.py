@@ -9,19 +9,26 @@ from urllib.parse import quote
 
 import typer
 
+from samovar.cli import projects
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
 
 QueueArgument = Annotated[str, typer.Argument(help="The queue's name; a task's own is task/ID.", metavar="QUEUE")]
-ProjectOption = Annotated[Optional[str], typer.Option(help="The project, where several have a queue of this name.")]
+ProjectOption = Annotated[
+    Optional[str],
+    typer.Option(
+        "--project",
+        help="The project; by default that of the samovar.toml here, else the only one with a queue of this name.",
+    ),
+]
 
 
 def list_queues(
-    cli: Cli, project: Annotated[Optional[str], typer.Option(help="Only queues of this project.")] = None
+    cli: Cli, project: Annotated[Optional[str], projects.only_option("Only queues of this project")] = None
 ) -> None:
     """List the queues: their limits, and what is in them."""
     with cli.api() as api:
-        found = api.get("/queues", project=project)
+        found = api.get("/queues", project=projects.narrowed(cli.output, project))
     if cli.as_json:
         cli.output.document(found)
         return
@@ -72,7 +79,7 @@ def resume_queue(cli: Cli, queue: QueueArgument, project: ProjectOption = None) 
 
 def _change(cli: Cli, queue: str, project: str | None, body: dict[str, Any]) -> None:
     with cli.api() as api:
-        found = api.patch(f"/queues/{quote(queue, safe='/')}", body, project=project)
+        found = api.patch(f"/queues/{quote(queue, safe='/')}", body, project=project or projects.here())
     if cli.as_json:
         cli.output.document(found)
         return

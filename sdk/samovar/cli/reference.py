@@ -35,6 +35,9 @@ Where the coordinator is, and its key, is looked for in this order: `--url` and 
 variables `SAMOVAR_URL` and `SAMOVAR_API_KEY`; `credentials.json` in the directory that `--data` or `SAMOVAR_DATA`
 names; `credentials.json` in `~/.samovar`. A key found in a file is only sent to the address in that file.
 
+Where a command takes `--project` and it is not given, it is the project of the samovar.toml in the current folder.
+Without one there, lists are of every project, and what is about one project takes the only one that the key sees.
+
 With `--json` one thing is one object, and a list is `{"items": [...], "next": cursor}`; `runs logs` is a list of
 `{at, level, stream, logger, message, attempt}`. A refused input is `{"error": {"code", "message", "fields":
 [{"path", "message"}]}}`.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from samovar.cli import bulk, watching
+from samovar.cli import bulk, projects, watching
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError, RunDidNotComplete
 from samovar.cli.output import ago, memory, milliseconds, short
@@ -25,7 +25,7 @@ def list_runs(
     cli: Cli,
     status: Annotated[Optional[list[str]], typer.Option(help="Only runs of this status; may be repeated.")] = None,
     task: Annotated[Optional[str], typer.Option(help="Only runs of this task.")] = None,
-    project: Annotated[Optional[str], typer.Option(help="Only runs of this project.")] = None,
+    project: Annotated[Optional[str], projects.only_option("Only runs of this project")] = None,
     parent: Annotated[Optional[str], typer.Option(help="Only runs that this run has triggered.")] = None,
     tag: Annotated[Optional[list[str]], typer.Option(help="Only runs with this tag; may be repeated.")] = None,
     since: Annotated[Optional[str], typer.Option(help='Not older than this: "2h", or a time in ISO 8601.')] = None,
@@ -39,7 +39,7 @@ def list_runs(
     wanted: dict[str, Any] = {
         "status": status,
         "task": task,
-        "project": project,
+        "project": projects.narrowed(cli.output, project),
         "parent": parent,
         "tag": tag,
         "since": _since(since),

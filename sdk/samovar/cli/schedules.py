@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from samovar.cli import projects
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError, NotFound
 from samovar.cli.trigger import read_payload
@@ -23,11 +24,11 @@ ScheduleArgument = Annotated[
 
 def list_schedules(
     cli: Cli,
-    project: Annotated[Optional[str], typer.Option("--project", help="Only of this project.")] = None,
+    project: Annotated[Optional[str], projects.only_option("Only of this project")] = None,
 ) -> None:
     """List the schedules of the current deployments."""
     with cli.api() as api:
-        found = list(api.items("/schedules", project=project))
+        found = list(api.items("/schedules", project=projects.narrowed(cli.output, project)))
     if cli.as_json:
         cli.output.document({"items": found, "next": None})
         return

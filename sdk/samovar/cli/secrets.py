@@ -11,19 +11,22 @@ from urllib.parse import quote
 
 import typer
 
+from samovar.cli import projects
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
 from samovar.cli.output import ago
 
 NameArgument = Annotated[str, typer.Argument(help="Its name, such as an environment variable has.")]
-ProjectOption = Annotated[Optional[str], typer.Option(help="The project it belongs to; default: every project.")]
+ProjectOption = Annotated[Optional[str], projects.only_option("The project it belongs to")]
 
 
 def set_secret(cli: Cli, name: NameArgument, project: ProjectOption = None) -> None:
     """Set a secret to what stdin says (without its last line end); asked for where stdin is a terminal."""
     value = _read()
     with cli.api() as api:
-        secret = api.put(f"/secrets/{quote(name, safe='')}", {"value": value}, project=project)
+        secret = api.put(
+            f"/secrets/{quote(name, safe='')}", {"value": value}, project=projects.narrowed(cli.output, project)
+        )
     if cli.as_json:
         cli.output.document(secret)
     else:
@@ -33,11 +36,11 @@ def set_secret(cli: Cli, name: NameArgument, project: ProjectOption = None) -> N
 
 
 def list_secrets(
-    cli: Cli, project: Annotated[Optional[str], typer.Option(help="Only what this project can use.")] = None
+    cli: Cli, project: Annotated[Optional[str], projects.only_option("Only what this project can use")] = None
 ) -> None:
     """List the names of secrets."""
     with cli.api() as api:
-        found = list(api.items("/secrets", project=project))
+        found = list(api.items("/secrets", project=projects.narrowed(cli.output, project)))
     if cli.as_json:
         cli.output.document({"items": found, "next": None})
         return
@@ -51,7 +54,7 @@ def list_secrets(
 def remove_secret(cli: Cli, name: NameArgument, project: ProjectOption = None) -> None:
     """Remove a secret."""
     with cli.api() as api:
-        secret = api.delete(f"/secrets/{quote(name, safe='')}", project=project)
+        secret = api.delete(f"/secrets/{quote(name, safe='')}", project=projects.narrowed(cli.output, project))
     if cli.as_json:
         cli.output.document(secret)
     else:

@@ -25,7 +25,8 @@ _SHOWN_LEVELS = frozenset({"warning", "error", "critical"})
 
 #: Seconds for which a warning is not shown again; the log has them all.
 _QUIET = 30.0
-_CHILD = Path(__file__).with_name("child.py")
+#: Runs a module as a child that does not outlive this process.
+CHILD = Path(__file__).with_name("child.py")
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Supervisor:
     def _spawn(self, child: _Child) -> None:
         child.process = subprocess.Popen(
             # -P: nothing is imported from the directory it is started in
-            [sys.executable, "-P", str(_CHILD), str(os.getpid()), child.part.name],
+            [sys.executable, "-P", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), child.part.name],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

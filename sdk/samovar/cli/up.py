@@ -202,7 +202,8 @@ def supervise(cli: Cli, install: Install, lock: int) -> None:
     impatient = threading.Event()
 
     def end(number: int, frame: object) -> None:
-        (impatient if ending.is_set() else ending).set()
+        # SIGHUP is no impatience: a terminal that closes, or a `samovar dev` that is killed, sends several
+        (impatient if ending.is_set() and number != signal.SIGHUP else ending).set()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     supervisor = Supervisor(logs=install.data / "logs", directory=install.data, say=cli.output.say, keep=(lock,))
@@ -216,7 +217,7 @@ def supervise(cli: Cli, install: Install, lock: int) -> None:
             if _await(supervisor, ["coordinator"], ending, api.ready, "the coordinator to answer"):
                 supervisor.start(runner)
                 _await(
-                    supervisor, ["runner", "sidecar"], ending, lambda: _runner_there(api), "the runner to register"
+                    supervisor, ["runner", "sidecar"], ending, lambda: runner_there(api), "the runner to register"
                 )
         if not ending.is_set():
             _say_ready(cli, install)
@@ -270,7 +271,8 @@ def _await(
     return False
 
 
-def _runner_there(api: Api) -> bool:
+def runner_there(api: Api) -> bool:
+    """Whether a live runner has registered."""
     try:
         return bool(api.get("/pool", patience=5.0)["items"])
     except CliError:

@@ -46,13 +46,13 @@ def follow(api: Api, output: Output, run: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def print_line(output: Output, line: dict[str, Any]) -> None:
-    """One log line of a run; those of stderr and of a level above info stand out."""
+def print_line(output: Output, line: dict[str, Any], prefix: str = "") -> None:
+    """One log line of a run, after `prefix`; those of stderr and of a level above info stand out."""
     level = str(line.get("level") or "info")
     style = {"error": "red", "critical": "red", "warning": "yellow"}.get(level)
     if style is None and line.get("stream") in {"stderr", "samovar"}:
         style = "yellow"
-    output.line(_head(line) + str(line.get("message", "")), style)
+    output.line(prefix + _head(line) + str(line.get("message", "")), style)
 
 
 def _head(line: dict[str, Any]) -> str:

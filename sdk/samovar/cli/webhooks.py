@@ -10,10 +10,11 @@ from urllib.parse import quote
 
 import typer
 
+from samovar.cli import projects
 from samovar.cli.command import Cli
 from samovar.cli.output import ago
 
-ProjectOption = Annotated[Optional[str], typer.Option(help="Only of this project.")]
+ProjectOption = Annotated[Optional[str], projects.only_option("Only of this project")]
 DeliveryArgument = Annotated[str, typer.Argument(help="The delivery's id.", metavar="DELIVERY")]
 
 
@@ -27,6 +28,7 @@ def list_deliveries(
     limit: Annotated[int, typer.Option(min=1, max=5000, help="How many.")] = 20,
 ) -> None:
     """List what came in at webhooks, newest first."""
+    project = projects.narrowed(cli.output, project)
     wanted = {"status": status, "project": project, "webhook": webhook, "limit": min(limit, 500)}
     with cli.api() as api:
         found = list(islice(api.items("/deliveries", **wanted), limit))
@@ -77,7 +79,7 @@ def replay_delivery(cli: Cli, delivery: DeliveryArgument) -> None:
 def list_webhooks(cli: Cli, project: ProjectOption = None) -> None:
     """List the webhooks of the current deployments: where they are, and whether they check signatures."""
     with cli.api() as api:
-        found = list(api.items("/webhooks", project=project))
+        found = list(api.items("/webhooks", project=projects.narrowed(cli.output, project)))
     if cli.as_json:
         cli.output.document({"items": found, "next": None})
         return

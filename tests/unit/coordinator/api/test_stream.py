@@ -85,6 +85,23 @@ def test_a_long_log_comes_whole(api: Api) -> None:
     assert paged == streamed
 
 
+def test_lines_that_come_later_are_found_from_the_last_one(api: Api) -> None:
+    api.deploy()
+    assignment = api.started()
+    path = f"/api/v1/runs/{assignment['run']}/logs"
+    page = ok(api.admin.get(path))
+    assert (page["items"], page["last"]) == ([], None)
+    ok(api.attempt(assignment, "logs", lines=[line(1, "one"), line(2, "two")]))
+    page = ok(api.admin.get(path, params={"after": page["last"]}))
+    assert ([item["message"] for item in page["items"]], page["next"]) == (["one", "two"], None)
+    last = page["last"]
+    page = ok(api.admin.get(path, params={"after": last}))
+    assert (page["items"], page["last"]) == ([], last)
+    ok(api.attempt(assignment, "finish", outcome="completed", lines=[line(3, "three")]))
+    page = ok(api.admin.get(path, params={"after": page["last"]}))
+    assert [item["message"] for item in page["items"]] == ["three"]
+
+
 def test_what_cannot_be_followed_is_refused_first(api: Api) -> None:
     error(api.admin.get("/api/v1/runs/run_none/stream"), 404, "not_found")
     api.deploy()
