@@ -160,6 +160,12 @@ class Stack:
             label = f"samovar.runner={path.read_text().strip()}"
             return list(engine.containers(all=True, filters={"label": [label]}))
 
+    def remove_containers(self) -> None:
+        """Takes away what a test that failed has left."""
+        for container in self.containers():
+            with contextlib.closing(docker.APIClient(version="auto")) as engine:
+                engine.remove_container(container["Id"], force=True, v=True)
+
     def container_of(self, run: str) -> str:
         """The name of the container that executes `run` now."""
 
@@ -191,9 +197,7 @@ def stack(**environment: str) -> Iterator[Stack]:
                 made.process.wait(60)
             except subprocess.TimeoutExpired:
                 made.process.kill()
-        for container in made.containers():
-            with contextlib.closing(docker.APIClient(version="auto")) as engine:
-                engine.remove_container(container["Id"], force=True, v=True)
+        made.remove_containers()
         if not os.environ.get("SAMOVAR_TEST_KEEP"):
             shutil.rmtree(directory, ignore_errors=True)
 

@@ -83,7 +83,9 @@ def gone(pids: list[int]) -> bool:
 def empty() -> Iterator[Stack]:
     """A place for an install that nothing has started."""
     directory = Path(tempfile.mkdtemp(prefix="smv-"))
-    yield Stack(directory, directory / "ledger", directory / "policy.toml")
+    made = Stack(directory, directory / "ledger", directory / "policy.toml")
+    yield made
+    made.remove_containers()
     shutil.rmtree(directory, ignore_errors=True)
 
 
