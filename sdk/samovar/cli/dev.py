@@ -81,7 +81,7 @@ class Terminal:
                 sys.stdout.write(json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n")
                 sys.stdout.flush()
             elif text is not None:
-                self._output.err.print(text, style=style, markup=False, emoji=False, soft_wrap=True)
+                self._output.note(text, style)
 
     def problem(self, error: CliError, text: str) -> None:
         """A deploy that came to nothing, and what is the state now."""

@@ -169,7 +169,8 @@ def show_logs(
         cli.output.document(whole)
         return
     for line in lines:
-        watching.print_line(cli.output, line)
+        # as it stands now: nothing more of it will come here
+        watching.print_line(cli.output, {**line, "partial": False})
 
 
 def _all_lines(api: Any, run: str) -> list[dict[str, Any]]:

@@ -34,10 +34,7 @@ def follow(api: Api, output: Output, run: dict[str, Any]) -> dict[str, Any]:
         for event, identifier, data in api.events(f"/runs/{run['id']}/stream", last=last):
             last = identifier or last
             if event == "log":
-                if data.get("partial"):
-                    output.state(_head(data) + str(data.get("message", "")))
-                else:
-                    print_line(output, data)
+                print_line(output, data)
             elif event == "progress" and data.get("progress"):
                 output.say(_progress(data["progress"]))
             elif event == "status":
@@ -47,12 +44,19 @@ def follow(api: Api, output: Output, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def print_line(output: Output, line: dict[str, Any], prefix: str = "") -> None:
-    """One log line of a run, after `prefix`; those of stderr and of a level above info stand out."""
+    """One log line of a run, after `prefix`; those of stderr and of a level above info stand out.
+
+    One that has not ended is a state: what it becomes is printed over it.
+    """
+    text = prefix + _head(line) + str(line.get("message", ""))
+    if line.get("partial"):
+        output.state(text)
+        return
     level = str(line.get("level") or "info")
     style = {"error": "red", "critical": "red", "warning": "yellow"}.get(level)
     if style is None and line.get("stream") in {"stderr", "samovar"}:
         style = "yellow"
-    output.line(prefix + _head(line) + str(line.get("message", "")), style)
+    output.line(text, style)
 
 
 def _head(line: dict[str, Any]) -> str:
