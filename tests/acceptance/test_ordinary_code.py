@@ -16,7 +16,6 @@ HABITS = '''
 import ctypes, multiprocessing, os, random, socket, subprocess, sys, tempfile, threading
 from samovar import task
 
-LOCK = None
 MODE = os.environ["MODE"]
 TEMPLATE = open("templates/mail.txt").read()
 DICE = random.Random()
@@ -120,9 +119,10 @@ def write_beside_the_code() -> None:
 '''
 
 THREADED = """
-import logging, logging.handlers, os, queue, threading
+import logging, logging.handlers, multiprocessing, os, queue, threading
 from samovar import task
 
+LOCK = multiprocessing.Lock()
 records = queue.SimpleQueue()
 listener = logging.handlers.QueueListener(records, logging.StreamHandler())
 listener.start()
@@ -132,7 +132,8 @@ HERE = os.getpid()
 
 @task
 def speak() -> bool:
-    logging.getLogger("threaded").warning("through a thread")
+    with LOCK:
+        logging.getLogger("threaded").warning("through a thread")
     return HERE == os.getpid()
 """
 
@@ -228,6 +229,7 @@ def test_what_a_fork_breaks_is_said_at_deploy_and_on_the_run(samovar: Stack, tmp
     deployed = samovar.run("deploy", str(project(tmp_path, "threaded", THREADED)))
     assert deployed.returncode == 0, deployed.stderr
     assert "_monitor" in deployed.stderr
+    assert "memory that processes share" in deployed.stderr
     assert 'start="fork"' in deployed.stderr
     for _ in range(2):
         run = samovar.finished("speak")

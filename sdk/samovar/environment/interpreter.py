@@ -49,7 +49,7 @@ def prepare(code: str, manifest: dict[str, Any]) -> None:
 
 
 def _limit_threads() -> None:
-    given = os.environ.get(CPUS, "")
+    given = os.environ.pop(CPUS, "")  # of no concern to user code
     if not given.isdigit() or given == "0":
         return  # not in a container of ours
     cpus = int(given)
