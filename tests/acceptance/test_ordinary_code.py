@@ -134,6 +134,7 @@ HERE = os.getpid()
 def speak() -> bool:
     with LOCK:
         logging.getLogger("threaded").warning("through a thread")
+    listener.stop()
     return HERE == os.getpid()
 """
 

@@ -82,11 +82,11 @@ def test_versions_come_stay_and_go(samovar: Stack, project: Path) -> None:
     samovar.cli("runs", "cancel", waiting)
     write(project, 5)
     fifth = samovar.deploy_path(project)
-    dependencies = {name for name in images(project) if ":deployment-" not in name}
+    dependencies = {name for name in images(project) if ":dependencies-" in name}
     eventually(
         lambda: {name for name in images(project) if ":deployment-" in name} == {fifth["image"]},
         "the images of all earlier versions to go",
         deadline=120,
     )
-    assert {name for name in images(project) if ":deployment-" not in name} == dependencies
+    assert {name for name in images(project) if ":dependencies-" in name} == dependencies
     assert samovar.cli("trigger", "say", "--wait")["result"] == 5

@@ -13,6 +13,7 @@ import socket
 import stat
 import sys
 import threading
+import types
 from contextlib import suppress
 from typing import Any
 
@@ -132,9 +133,25 @@ def _process_ids(code: str) -> list[str]:
         if not isinstance(path, str) or not os.path.realpath(path).startswith(inside):
             continue
         for variable, value in list(vars(module).items()):
-            if type(value) is int and value == os.getpid() and "pid" in variable.lower():
+            if _is_own_id(variable, value):
                 found.append(f"the process id in {name}.{variable}")
+            elif not isinstance(value, types.ModuleType):
+                inner = _attributes(value)
+                found += [f"the process id in {name}.{variable}.{n}" for n, v in inner.items() if _is_own_id(n, v)]
     return found
+
+
+def _is_own_id(name: str, value: Any) -> bool:
+    return type(value) is int and value == os.getpid() and "pid" in name.lower()
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """What an object or a class of the module holds itself, without running code of its own."""
+    try:
+        found = vars(value) if isinstance(value, type) else object.__getattribute__(value, "__dict__")
+        return dict(found)
+    except (AttributeError, TypeError):
+        return {}
 
 
 def _target(number: int) -> str | None:

@@ -48,6 +48,8 @@ def results(one: Container, task: str, runs: int = 2, **fields: object) -> list[
         ("import multiprocessing\nlock = multiprocessing.Lock()", "memory that processes share"),
         ("import mmap\nshared = mmap.mmap(-1, 4096)", "memory that processes share"),
         ("import os\nPID = os.getpid()", "the process id in job.PID"),
+        ("import os\nclass Worker:\n    pid = os.getpid()", "the process id in job.Worker.pid"),
+        ("import os\nclass W: pass\nme = W()\nme._pid = os.getpid()", "the process id in job.me._pid"),
         ("import subprocess\nchild = subprocess.Popen(['sleep', '600'])", "the process"),
         (
             "from concurrent.futures import ThreadPoolExecutor\n"
