@@ -99,7 +99,7 @@ def walk(store: Store, seed: int, steps: int) -> tuple[set[tuple[str, str]], set
 
 
 def test_random_histories_keep_to_the_table(store: Store) -> None:
-    runs_seen, attempts_seen = walk(store, seed=1, steps=5000)
+    runs_seen, attempts_seen = walk(store, seed=1, steps=3500)
     assert runs_seen == RUN
     assert attempts_seen == ATTEMPT
 
