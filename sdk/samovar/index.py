@@ -211,8 +211,7 @@ def _try_with_placeholders(
     """
     from samovar.environment import variables
 
-    names = variables.secret_names(code) | set(manifest["defaults"].get("secrets") or [])
-    unset = {name for name in names if name not in os.environ}
+    unset = {name for name in variables.secret_names(code, manifest["defaults"]) if name not in os.environ}
     wanted = unset if reads.all else unset & reads.missing
     if wanted and _PLACEHOLDERS not in os.environ:
         os.environ.update({name: variables.placeholder(name) for name in unset})

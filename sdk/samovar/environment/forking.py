@@ -17,6 +17,8 @@ import types
 from contextlib import suppress
 from typing import Any
 
+from samovar.values.files import read_text
+
 #: Native libraries that start threads of their own, by what their files are called.
 _POOLS = ("gomp", "iomp", "omp", "mkl", "tbb", "openblas", "arrow", "grpc", "ray", "torch", "tensorflow", "polars")
 #: This one ends its threads before a fork and starts new ones when it needs them.
@@ -63,8 +65,8 @@ def _native_threads() -> list[str]:
 def _children() -> list[str]:
     found = []
     for task in os.listdir("/proc/self/task"):
-        for pid in _read(f"/proc/self/task/{task}/children").split():
-            command = _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+        for pid in read_text(f"/proc/self/task/{task}/children").split():
+            command = read_text(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
             found.append(f"the process {pid} ({command[:80]})")
     return found
 
@@ -94,7 +96,7 @@ def _is_shared_file(number: int, target: str, mapped: set[str]) -> bool:
         return False
     if stat.S_ISDIR(mode):
         return False
-    flags = re.search(r"flags:\s*(\d+)", _read(f"/proc/self/fdinfo/{number}"))
+    flags = re.search(r"flags:\s*(\d+)", read_text(f"/proc/self/fdinfo/{number}"))
     reads_only = flags is not None and int(flags[1], 8) & os.O_ACCMODE == os.O_RDONLY
     return not (reads_only and target in mapped)  # a mapped file is read without a place in it
 
@@ -162,12 +164,4 @@ def _target(number: int) -> str | None:
 
 
 def _maps() -> list[str]:
-    return _read("/proc/self/maps").splitlines()
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
+    return read_text("/proc/self/maps").splitlines()

@@ -29,6 +29,8 @@ THREAD_VARIABLES = (
     "GOMAXPROCS",
     "PYTHON_CPU_COUNT",  # Python 3.13 and later
 )
+#: The folder that the SDK is imported from.
+SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 #: How many processors the container has, from whoever started it.
 CPUS = "SAMOVAR_CPUS"
 _NO_PLAIN_FLAGS = {"isolated": 0, "no_site": 0, "ignore_environment": 0, "no_user_site": 0, "safe_path": False}
@@ -37,7 +39,7 @@ _replaced: list[types.ModuleType] = []
 
 
 def prepare(code: str, manifest: dict[str, Any]) -> None:
-    """Before the modules are imported; `manifest` as `index.read_manifest` gives it, `code` the project's
+    """Before the modules are imported; `manifest` as `modules.read_manifest` gives it, `code` the project's
     folder.
     """
     os.environ.update(manifest["env"])
@@ -74,11 +76,10 @@ def _limit_threads() -> None:
 
 def _find_modules(roots: list[str]) -> None:
     """The project's folders first, here and in every Python that is started from here."""
-    sdk = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     given = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     given = [os.path.normpath(os.path.join(roots[0], part)) for part in given]
     sys.path[:0] = [path for path in dict.fromkeys([*roots, *given]) if path not in sys.path]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*roots, *given, sdk]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*roots, *given, SDK]))
 
 
 def _be_plain() -> None:

@@ -11,6 +11,7 @@ import ast
 import os
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 #: Files that are looked through for the names of secrets, at most, and bytes of each.
 _MOST_FILES = 5000
@@ -64,9 +65,9 @@ def watching(placeholders: Container[str] = ()) -> Iterator[Reads]:
         os.environ.__class__ = plain
 
 
-def secret_names(code: str) -> set[str]:
-    """The names of secrets that the project's files give to tasks, read without running them."""
-    found: set[str] = set()
+def secret_names(code: str, defaults: dict[str, Any]) -> set[str]:
+    """The names of the secrets that tasks are given, in the project's files (not run) or in `defaults`."""
+    found = set(defaults.get("secrets") or ())
     for number, path in enumerate(_files(code)):
         if number >= _MOST_FILES:
             break

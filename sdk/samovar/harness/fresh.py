@@ -12,9 +12,9 @@ import os
 import sys
 from typing import Any
 
+from samovar.environment.interpreter import SDK
 from samovar.harness.settings import Settings
 
-_SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # the SDK's folder in the place of the working folder: a `queue.py` of the project is not ours to import
 _PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from samovar.harness import fresh; fresh.main(sys.argv[2])"
 
@@ -27,7 +27,7 @@ def spawn(settings: Settings, environment: dict[str, str], descriptors: list[int
     given = {**settings.describe(), "descriptors": descriptors, "notice": notice}
     for descriptor in descriptors:
         os.set_inheritable(descriptor, True)
-    arguments = [sys.executable, "-c", _PROGRAM, _SDK, json.dumps(given)]
+    arguments = [sys.executable, "-c", _PROGRAM, SDK, json.dumps(given)]
     return os.posix_spawn(sys.executable, arguments, environment)
 
 

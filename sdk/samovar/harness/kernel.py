@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 
+from samovar.values.files import read_text
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
@@ -74,7 +76,7 @@ def resident_memory(*pids: int) -> int:
     """Resident bytes of these processes together."""
     total = 0
     for pid in pids:
-        words = _read(f"/proc/{pid}/statm").split()
+        words = read_text(f"/proc/{pid}/statm").split()
         if len(words) > 1:
             total += int(words[1]) * _PAGE
     return total
@@ -86,7 +88,7 @@ def standing(pid: int) -> tuple[object, ...]:
         scheduling = (os.sched_getaffinity(pid), os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid))
     except OSError:  # it is gone
         return ()
-    return (_read(f"/proc/{pid}/limits"), *scheduling)
+    return (read_text(f"/proc/{pid}/limits"), *scheduling)
 
 
 def processes() -> list[int]:
@@ -101,7 +103,7 @@ def descendants(pid: int) -> list[int]:
     while waiting:
         parent = waiting.pop()
         for thread in _list(f"/proc/{parent}/task"):
-            children = [int(word) for word in _read(f"/proc/{parent}/task/{thread}/children").split()]
+            children = [int(word) for word in read_text(f"/proc/{parent}/task/{thread}/children").split()]
             found += children
             waiting += children
     return found
@@ -110,7 +112,7 @@ def descendants(pid: int) -> list[int]:
 def is_alive(pid: int) -> bool:
     """Whether a process is there, and not dead with its status yet to be collected."""
     # the command name, in parentheses, may hold anything; what follows the last one is plain
-    _, _, rest = _read(f"/proc/{pid}/stat").rpartition(")")
+    _, _, rest = read_text(f"/proc/{pid}/stat").rpartition(")")
     return rest.split()[:1] not in ([], ["Z"], ["X"])
 
 
@@ -121,21 +123,13 @@ def _list(path: str) -> list[str]:
         return []
 
 
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 def _number(path: str) -> int:
-    text = _read(path).strip()
+    text = read_text(path).strip()
     return int(text) if text.isdigit() else 0
 
 
 def _field(path: str, name: str) -> int:
-    for line in _read(path).splitlines():
+    for line in read_text(path).splitlines():
         words = line.split()
         if len(words) == 2 and words[0] == name and words[1].isdigit():
             return int(words[1])

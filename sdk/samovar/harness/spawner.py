@@ -14,40 +14,34 @@ import sys
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from samovar.environment.interpreter import SDK
 from samovar.environment.starts import AUTO, FORK, FRESH
 from samovar.harness import fresh, kernel
 from samovar.harness.settings import Settings
 
-_SDK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); from samovar.harness import spawner; spawner.main(sys.argv[2])"
 )
 
 
 class Starts:
-    """How the runs of this container begin: `notice` says why not by a fork; `forks` whether a fork is possible.
+    """How the runs of this container begin: `notice` says why not by a fork; `forks` whether a fork is possible."""
 
-    `environment` has the variables that a run in an interpreter of its own begins with.
-    """
-
-    def __init__(
-        self, notice: str | None = None, forks: bool = True, environment: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, notice: str | None = None, forks: bool = True) -> None:
         self.notice = notice
         self.forks = forks
-        self.environment = dict(os.environ) if environment is None else environment
 
     def fresh(self, asked: str) -> bool:
         """Whether a run begins in an interpreter of its own, for what its task says."""
         return not self.forks or asked == FRESH or (asked != FORK and self.notice is not None)
 
 
-def become(settings: Settings, control: socket.socket, starts: Starts) -> NoReturn:
+def become(settings: Settings, control: socket.socket, notice: str, environment: dict[str, str]) -> NoReturn:
     """In the zygote: go on as a spawner."""
-    given = {**settings.describe(), "control": control.fileno(), "notice": starts.notice}
+    given = {**settings.describe(), "control": control.fileno(), "notice": notice}
     control.set_inheritable(True)
-    program = [sys.executable, "-I", "-S", "-c", _PROGRAM, _SDK, json.dumps(given)]
-    os.execve(sys.executable, program, starts.environment)
+    program = [sys.executable, "-I", "-S", "-c", _PROGRAM, SDK, json.dumps(given)]
+    os.execve(sys.executable, program, environment)
 
 
 def main(given: str) -> None:
@@ -60,33 +54,44 @@ def main(given: str) -> None:
     for pid in kernel.descendants(os.getpid()):  # what the modules have started
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    serve(control, Settings.described(described), Starts(described["notice"], forks=False))
+    starts = Starts(described["notice"], forks=False)
+    serve(control, Settings.described(described), starts, dict(os.environ))
 
 
-def serve(control: socket.socket, settings: Settings, starts: Starts) -> None:
-    """Start runs, one after another, until process 1 is gone."""
+def serve(control: socket.socket, settings: Settings, starts: Starts, environment: dict[str, str]) -> None:
+    """Start runs, one after another, until process 1 is gone.
+
+    `environment` has the variables that a run in an interpreter of its own begins with.
+    """
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 64, 3, socket.MSG_CMSG_CLOEXEC)
         if not data:
             return
-        _run(control, descriptors, settings, starts, data.decode())
+        asked = data.decode()
+        if starts.fresh(asked):
+            spawned = fresh.spawn(settings, environment, descriptors, starts.notice if asked == AUTO else None)
+            _attend(control, descriptors, spawned)
+        else:
+            _attend(control, descriptors, _fork(control, descriptors))
 
 
-def _run(control: socket.socket, descriptors: list[int], settings: Settings, starts: Starts, asked: str) -> None:
+def _fork(control: socket.socket, descriptors: list[int]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
-    if starts.fresh(asked):
-        pid = fresh.spawn(settings, starts.environment, descriptors, starts.notice if asked == AUTO else None)
-    else:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                control.close()
-                from samovar.harness import process
+    pid = os.fork()
+    if pid == 0:
+        try:
+            control.close()
+            from samovar.harness import process
 
-                process.main(descriptors)
-            finally:
-                os._exit(70)  # process.main does not return
+            process.main(descriptors)
+        finally:
+            os._exit(70)  # process.main does not return
+    return pid
+
+
+def _attend(control: socket.socket, descriptors: list[int], pid: int) -> None:
+    """Tells process 1 of a run's process, and how it ended."""
     for descriptor in descriptors:
         os.close(descriptor)
     say(control, {"forked": pid})

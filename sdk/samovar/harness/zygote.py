@@ -32,13 +32,12 @@ def main(settings: Settings, control: socket.socket, out: int, err: int) -> None
     faulthandler.enable(2)  # a segmentation fault leaves its Python stack in the log, in runs as well
     environment = dict(os.environ)  # as it was given: user code may change it
     error, starts = _import(settings)
-    starts.environment = environment
     spawner.say(control, {"ready": error})
     if error is None and starts.notice is not None and not starts.forks:
-        spawner.become(settings, control, starts)
+        spawner.become(settings, control, starts.notice, environment)
     gc.collect()
     gc.freeze()  # what is here now is shared with every run; the collector need not touch its pages
-    spawner.serve(control, settings, starts)
+    spawner.serve(control, settings, starts, environment)
 
 
 def _prepare_runs() -> None:
@@ -92,14 +91,14 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
             try:
                 import_modules(manifest["modules"])
             except CannotIndex:
-                secrets = variables.secret_names(settings.code)
+                secrets = variables.secret_names(settings.code, manifest["defaults"])
                 if not (secrets and (reads.all or secrets & reads.missing)):
                     raise
                 # with its secrets, which only a run has, the import may work as it did with placeholders
                 starts = spawner.Starts(fresh_notice(reads.of(secrets)), forks=False)
         if starts.notice is None:
             generators.find()
-            starts = _decide(forking.culprits(known, settings.code), reads)
+            starts = _decide(forking.culprits(known, settings.code), reads, manifest["defaults"])
             _prepare_runs()
     except CannotIndex as failure:
         text = str(failure)
@@ -113,11 +112,11 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
     return error and {name: value[-_LONGEST_ERROR:] for name, value in error.items()}, starts
 
 
-def _decide(culprits: list[str], reads: Reads) -> spawner.Starts:
+def _decide(culprits: list[str], reads: Reads, defaults: dict[str, Any]) -> spawner.Starts:
     """How runs begin, by what the imports have made."""
     from samovar.declare.registry import registry
 
-    options = [task.options for tasks in registry.values() for task in tasks]
+    options = [{**defaults, **task.options} for tasks in registry.values() for task in tasks]
     secrets = {name for given in options for name in given.get("secrets") or ()}
     culprits = [*culprits, *reads.of(secrets)]
     if not culprits:

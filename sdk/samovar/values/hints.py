@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from samovar.values.files import read_text
 from samovar.values.tracebacks import describe
 
 _PIDS = ("/sys/fs/cgroup/pids", "/sys/fs/cgroup")
@@ -76,20 +77,12 @@ def _processes() -> str | None:
         most = _number(f"{folder}/pids.max")
         if most:
             # how often it was reached: by now the threads may have ended
-            if not _read(f"{folder}/pids.events").partition("max ")[2].strip().strip("0"):
+            if not read_text(f"{folder}/pids.events").partition("max ")[2].strip().strip("0"):
                 return None
             return f"the container may have {most} processes and threads at once; ask for more with @task(pids=...)"
     return None
 
 
 def _number(path: str) -> int:
-    text = _read(path).strip()
+    text = read_text(path).strip()
     return int(text) if text.isdigit() else 0
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except (OSError, ValueError):
-        return ""

@@ -140,16 +140,23 @@ class Container:
     """A harness as process tree on this host, with a project of its own."""
 
     def __init__(
-        self, folder: Path, code: str, python: str = sys.executable, *, silent: bool = False, **environment: str
+        self,
+        folder: Path,
+        code: str,
+        python: str = sys.executable,
+        *,
+        silent: bool = False,
+        defaults: dict[str, Any] | None = None,
+        **environment: str,
     ) -> None:
-        """`silent`: its hello is not answered."""
+        """`silent`: its hello is not answered; `defaults`: those of samovar.toml."""
         self.folder = folder
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
         (folder / "code").mkdir()
         (folder / "code" / "job.py").write_text(textwrap.dedent(code))
         manifest = folder / "manifest.json"
-        manifest.write_text(json.dumps({"project": "p", "modules": ["job"], "defaults": {}}))
+        manifest.write_text(json.dumps({"project": "p", "modules": ["job"], "defaults": defaults or {}}))
         # a socket's path is at most 107 bytes, and pytest's folders are long
         self._short = Path(f"/tmp/samovar-test-{os.getpid()}-{id(self):x}")
         self._short.mkdir()

@@ -264,3 +264,20 @@ def test_a_secret_that_a_module_reads_is_there_when_it_is_imported(container: Ma
     for attempt, value in (("a1", "first"), ("a2", "second")):
         assert one.run("key", attempt, environment={"API_KEY": value})["result"] == value
     assert "API_KEY" in one.messages("a1")[0] or "all variables" in one.messages("a1")[0]
+
+
+@pytest.mark.parametrize("read", ["os.environ['API_KEY']", "os.getenv('API_KEY')"])
+def test_a_secret_of_the_projects_defaults_is_one_too(container: Make, read: str) -> None:
+    code = SECRET.format(read=read).replace('(secrets=["API_KEY"])', "")
+    one = container(code, defaults={"secrets": ["API_KEY"]})
+    assert one.run("key", environment={"API_KEY": "mine"})["result"] == "mine"
+
+
+def test_a_start_of_the_projects_defaults_decides_too(container: Make) -> None:
+    one = container(
+        "import os, threading\nfrom samovar import task\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\nhere = os.getpid()\n"
+        "@task\ndef own() -> bool:\n    return here == os.getpid()",
+        defaults={"start": "fork"},
+    )
+    assert results(one, "own", start="fork") == [False, False]
