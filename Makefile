@@ -1,6 +1,6 @@
 # What to type: `make help`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long claim-race check format bench clean
+.PHONY: help setup demo test test-long claim-race isolation-mutants check format bench clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 $(INSTALLED): pyproject.toml sdk/pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Samovar needs Python 3.11: install it, or name yours with make PYTHON=..."; exit 2; }
@@ -35,6 +35,9 @@ test-long: setup ## the random histories, many of them (a quarter of an hour)
 
 claim-race: setup ## claims and cancels that race in many processes, in large numbers (a quarter of an hour)
 	$(BIN)/python -m tests.race
+
+isolation-mutants: setup ## switch each control of isolation off and see that the tests notice
+	$(BIN)/python -m tests.security.mutants
 
 check: $(INSTALLED) ## types, lint and format
 	$(BIN)/ruff check .

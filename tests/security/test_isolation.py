@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.security.attempts import attempt
 from tests.stack import Stack, stack
 from tests.waiting import eventually
 
@@ -46,16 +47,19 @@ def test_nobody_with_no_privileges(seen: dict[str, Any]) -> None:
     assert seen["core_limit"] == 0
 
 
+@attempt("run", "write outside scratch", "read-only root", "EROFS, EACCES")
 def test_the_root_file_system_is_read_only_and_scratch_is_not(seen: dict[str, Any]) -> None:
     scratch = {"/tmp/x", "/dev/shm/x", "/home/task/x"}
     assert {path for path, outcome in seen["writes"].items() if outcome == "allowed"} == scratch
     assert {o for path, o in seen["writes"].items() if path not in scratch} <= {"EROFS", "EACCES"}
 
 
+@attempt("run", "open process 1's memory, environment, descriptors", "process 1 is not dumpable", "EACCES, EPERM")
 def test_process_one_cannot_be_looked_into(seen: dict[str, Any]) -> None:
     assert set(seen["process_one"].values()) <= {"EACCES", "EPERM"}, seen["process_one"]
 
 
+@attempt("run", "system calls that Docker's own profile allows or that escape", "seccomp profile", "EPERM, ENOSYS")
 def test_dangerous_system_calls_are_refused(seen: dict[str, Any]) -> None:
     assert set(seen["syscalls"].values()) <= {"EPERM", "ENOSYS"}, seen["syscalls"]
     assert seen["vsock"] == "EPERM"

@@ -1,0 +1,9 @@
+"""The mutants of `make isolation-mutants`, by the part whose control they switch off."""
+
+from __future__ import annotations
+
+from tests.security.controls import builds, clients, containers, protocol
+from tests.security.mutant import Mutant
+
+MUTANTS: list[Mutant] = [*containers.MUTANTS, *protocol.MUTANTS, *builds.MUTANTS, *clients.MUTANTS]
+assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
