@@ -1,4 +1,4 @@
-"""The coordinator's own log: lines for people on a terminal, JSON lines anywhere else."""
+"""The coordinator's own log: JSON lines on standard error, which `samovar up` shows to people."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ def configure(level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    terminal = sys.stderr.isatty()
-    # plain: the renderer's own tracebacks show local variables, and with them keys and secrets
-    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    last: structlog.typing.Processor = console if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    rendering = [] if terminal else [structlog.processors.format_exc_info]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering, last],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                # on a terminal too: JSON writes out what would act on it, in texts of tasks and of clients
+                structlog.processors.JSONRenderer(),
+            ],
         )
     )
     root = logging.getLogger()

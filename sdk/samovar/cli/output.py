@@ -144,8 +144,7 @@ class Output:
 
 def _json_visible(document: str) -> str:
     """A JSON document with the characters that act on a terminal as `\\uXXXX`: the same document."""
-    found = ((character, texts.visible(character)) for character in set(document))
-    acting = {ord(character): f"\\u{ord(character):04x}" for character, shown in found if shown != character}
+    acting = {ord(found): json.dumps(found)[1:-1] for found in set(document) if texts.acts(found)}
     return document.translate(acting)
 
 

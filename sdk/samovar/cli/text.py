@@ -7,27 +7,36 @@ as Python writes them (`\\x1b`, `\\u202e`). A pipe or a file gets every characte
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from typing import Any, TextIO
 
 from rich.text import Text
 
-#: C0 but tab and newline, DEL and C1, the marks that turn the direction of text, and the two that break lines.
-_CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+#: Characters of formatting that words are spelled and emoji joined with: the joiners and the soft hyphen.
+_SPELLING = "\u200c\u200d\u00ad"
+#: Control characters but tab and newline, surrogates, what breaks lines, and all that is there and not seen: marks
+#: that turn the direction of text, spaces of no width, tags.
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_LAYOUT = "\t\n"
 _SHORT = {"\r": "\\r", "\b": "\\b", "\a": "\\a", "\v": "\\v", "\f": "\\f"}
 
 
 def visible(text: str) -> str:
     """`text` with its control characters written out; tabs, newlines and all letters stay."""
-    return _CONTROLS.sub(_written, text)
+    if text.isprintable():
+        return text
+    return "".join(_written(character) if acts(character) else character for character in text)
 
 
-def _written(found: re.Match[str]) -> str:
-    character = found.group()
+def acts(character: str) -> bool:
+    """Whether a terminal does with `character` anything else than showing it."""
+    return character not in _LAYOUT and unicodedata.category(character) in _HIDDEN and character not in _SPELLING
+
+
+def _written(character: str) -> str:
     code = ord(character)
-    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    short = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return _SHORT.get(character) or (short if code < 0x10000 else f"\\U{code:08x}")
 
 
 def is_terminal(stream: Any) -> bool:

@@ -31,6 +31,7 @@ ACTING = [
     "bell\a back\b\b form\f vertical\v return\rover",
     "\x9b31m one-byte CSI, \x7f delete",
     "user\u202egnp.exe \u2066isolated\u2069 \u200emark",
+    "ad\u200bmin \ufeffstart \u2060joined \U000e0041tag \x85next \u2028line",
 ]
 
 
@@ -99,7 +100,8 @@ def test_logs_on_a_terminal_show_what_would_act_on_it(install: Install, hand: Ha
     assert r"bell\a back\b\b form\f vertical\v return\rover" in lines
     assert r"\x9b31m one-byte CSI, \x7f delete" in lines
     assert r"user\u202egnp.exe \u2066isolated\u2069 \u200emark" in lines
-    assert not set(shown) & set("\a\b\f\v\r\x7f\x9b\u202e\u2066\u2069\u200e")
+    assert r"ad\u200bmin \ufeffstart \u2060joined \U000e0041tag \x85next \u2028line" in lines
+    assert not set(shown) & set("\u200b\ufeff\u2060\U000e0041\x85\u2028\a\b\f\v\r\x7f\x9b\u202e\u2066\u2069\u200e")
 
 
 STEPS = [
