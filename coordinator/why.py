@@ -6,12 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select
 
+from coordinator.attempts import runners as runners_known
+from coordinator.attempts.room import Room
 from coordinator.foundation.limits import MAX_POSITION, RUNNER_ALIVE
 from coordinator.line import queues
 from coordinator.line.queues import Limits
 from coordinator.runs import plans, runs
 from coordinator.runs.views import iso
-from coordinator.storage.tables import IS_LIVE, IS_QUEUED, IS_RUNNING, attempts, deployments, lanes, runners
+from coordinator.storage.tables import IS_QUEUED, IS_RUNNING, deployments, lanes, runners
 from coordinator.storage.tables import runs as table
 from coordinator.storage.values import decode
 from coordinator.waits import waits
@@ -147,22 +149,21 @@ def _fleet(conn: Connection, now: float, run: Row[Any]) -> Why:
     if largest is not None and run.memory > largest:
         words = f"it asks for {run.memory} bytes of memory, and the most that a runner gives one task is {largest}"
         return _answer(run, "memory", words, limit=largest)
-    held: dict[str, tuple[int, int]] = {}
-    for runner, memory, count in conn.execute(
-        select(attempts.c.runner, func.coalesce(func.sum(attempts.c.memory), 0), func.count())
-        .where(IS_LIVE)
-        .group_by(attempts.c.runner)
-    ):
-        held[runner] = (int(memory), int(count))
-    free = 0
-    for runner in alive:
-        used, count = held.get(runner.name, (0, 0))
-        free = max(free, runner.memory - used if runner.slots > count else 0)
+    rooms = [
+        Room(conn, r.name, r.memory, r.slots, runners_known.shares(r.shares, r.memory, r.slots)) for r in alive
+    ]
+    free = max(room.memory if room.slots > 0 else 0 for room in rooms)
     if free < run.memory:
         words = f"no runner has {run.memory} bytes of memory and a slot free now: the most is {free}"
-        return _answer(
-            run, "memory", words, limit=max(r.memory for r in alive), occupied=sum(m for m, _ in held.values())
+        held = sum(whole.memory - room.memory for whole, room in zip(alive, rooms, strict=True))
+        return _answer(run, "memory", words, limit=max(r.memory for r in alive), occupied=held)
+    shared = max(room.of(run.project) if room.slots > 0 else 0 for room in rooms)
+    if shared < run.memory:
+        words = (
+            f"the runs of {run.project!r} hold its share of every host that has room, and what is left to it there "
+            f"is {shared} bytes; the operator sets shares in policy.toml, [shares]"
         )
+        return _answer(run, "share", words, limit=run.memory, occupied=shared)
     return _answer(run, "turn", "")
 
 

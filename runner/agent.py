@@ -155,6 +155,7 @@ class Agent:
             memory=self._settings.memory,
             slots=self._settings.slots,
             task_memory=self._host.policy.task_memory(min(self._settings.memory, host_memory())),
+            shares=self._host.policy.shares_of(self._settings.memory, self._settings.slots),
         )
         reply = await self._host.coordinator.heartbeat(beat)
         lost = set(reply.lost)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from samovar import wire
 
 from coordinator.wire import Duration, FieldProblem, Memory, TaskLimits
+from coordinator.wire import Share as WireShare
+from coordinator.wire import Shares as WireShares
 from runner.errors import Rejected, RunnerError
 from runner.machines import Machine, sized
 
@@ -20,6 +22,10 @@ USUAL_PIDS = 128
 #: Where nothing may be mounted: what the container itself needs.
 _TAKEN = ("/", "/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/run", "/tmp", "/var")
 _OURS = (wire.IMAGE_CODE, "/opt/samovar", "/home", "/root", "/boot")
+
+
+#: A part of what the host gives, from 1 to 100 %.
+Part = Annotated[str, Field(pattern=r"^([1-9]|[1-9][0-9]|100)%$")]
 
 
 class _Strict(BaseModel):
@@ -47,6 +53,19 @@ class Limits(_Strict):
     scratch: Memory | None = None
 
 
+class Share(_Strict):
+    """What the runs of one project may hold of this host at a time: a number, or a part such as "50%"."""
+
+    memory: Memory | Part | None = None
+    slots: Annotated[int, Field(ge=1)] | Part | None = None
+
+
+class Shares(Share):
+    """The share of every project, and others' by name; they hold once more than one project is deployed."""
+
+    projects: dict[str, Share] = Field(default_factory=dict)
+
+
 class Policy(_Strict):
     """What policy.toml says; an absent file is a policy that allows no mount and no open network."""
 
@@ -54,6 +73,7 @@ class Policy(_Strict):
     network: Network = Network()
     limits: Limits = Limits()
     machines: dict[str, Machine] = Field(default_factory=dict)
+    shares: Shares = Shares()
 
     @classmethod
     def read(cls, path: Path | None) -> Policy:
@@ -79,6 +99,12 @@ class Policy(_Strict):
     def task_memory(self, host: int) -> int:
         """The most memory one task may ask for, where the host gives `host` bytes in all."""
         return min(host, self.limits.memory or host)
+
+    def shares_of(self, memory: int, slots: int) -> WireShares:
+        """What projects may hold of `memory` bytes and `slots` runs: what a claim says."""
+        usual = _share(self.shares, WireShare.usual(memory, slots), memory, slots)
+        projects = {name: _share(share, usual, memory, slots) for name, share in self.shares.projects.items()}
+        return WireShares(usual=usual, projects=projects)
 
     def size(self, options: dict[str, Any]) -> str | None:
         """Puts the memory and cpu of a named machine into a task's options; what is wrong with its name, if so."""
@@ -173,6 +199,18 @@ class Policy(_Strict):
             raise Rejected("; ".join(f"{p.path}: {p.message}" for p in found))
         mounts = [(self.mounts[name], target) for name, target in sorted(limits.mounts.items())]
         return [(mount.path, target, mount.mode == "ro") for mount, target in mounts]
+
+
+def _share(share: Share, usual: WireShare, memory: int, slots: int) -> WireShare:
+    return WireShare(
+        memory=_of(share.memory, memory, usual.memory), slots=max(1, _of(share.slots, slots, usual.slots))
+    )
+
+
+def _of(given: int | str | None, whole: int, usual: int) -> int:
+    if given is None:
+        return usual
+    return int(whole * float(given.rstrip("%")) / 100) if isinstance(given, str) else min(given, whole)
 
 
 def _mib(size: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from coordinator.attempts import checkpoints, runners
+from coordinator.attempts.room import Room
 from coordinator.foundation import ids
 from coordinator.foundation.limits import LEASE, MIN_MEMORY, STARVING
 from coordinator.foundation.states import RUN, sources
@@ -47,9 +48,6 @@ class Claimed:
 
 # Statements of the hot path are built once: to build one takes longer than SQLite takes to run it.
 
-_HELD = select(func.coalesce(func.sum(attempts.c.memory), 0), func.count()).where(
-    attempts.c.runner == bindparam("runner"), IS_LIVE
-)
 _ALL_RUNNING = select(func.count()).select_from(runs).where(IS_RUNNING)
 _ADD_ATTEMPT = insert(attempts)
 _TAKE = (
@@ -84,29 +82,30 @@ def claim(
 
     `max_running` is the limit over all queues.
     """
-    runners.lock(conn, now, runner, request.memory, request.slots)
-    used, live_count = conn.execute(_HELD, {"runner": runner}).one()
-    free, slots = request.memory - used, min(request.slots - live_count, request.most)
-    if slots <= 0 or free < MIN_MEMORY:
+    shares = runners.lock(conn, now, runner, request.memory, request.slots)
+    room = Room(conn, runner, request.memory, request.slots, shares)
+    room.slots = min(room.slots, request.most)
+    if room.slots <= 0 or room.memory < MIN_MEMORY:
         return []
     if max_running is not None:
         # every claim waits here for the one before it: only so is the count what it will be when it commits
         dialect.lock_claims(conn)
-        slots = min(slots, max_running - int(conn.scalar(_ALL_RUNNING) or 0))
+        room.slots = min(room.slots, max_running - int(conn.scalar(_ALL_RUNNING) or 0))
     claimed: list[Claimed] = []
     line = Line(conn, now)
-    while len(claimed) < slots and free >= MIN_MEMORY:
-        lane = line.next(free)
+    while room.slots > 0 and room.memory >= MIN_MEMORY:
+        lane = line.next(room.of)
         if lane is None:
             break
-        if lane.memory > free:
-            if lane.memory <= request.memory and line.waits_since(lane) < now - STARVING:
+        project = lane.queue.limits.project
+        if lane.memory > room.of(project):
+            if room.keeps_for(project, lane.memory) and line.waits_since(lane) < now - STARVING:
                 break  # it has waited long for room that this host has: what comes free is kept for it
             line.pass_over(lane)
             continue
         run = line.take(lane)
         if run is not None:
-            free -= run.memory
+            room.take(project, run.memory)
             claimed.append(_take(conn, now, runner, run, rated=lane.queue.limits.throttles))
     line.settle()
     return claimed

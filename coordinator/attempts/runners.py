@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -10,20 +11,32 @@ from coordinator.foundation.limits import LEASE, RUNNER_ALIVE, UNNAMED
 from coordinator.storage import dialect
 from coordinator.storage.tables import IS_BUILDING, IS_LIVE, attempts, deployments, runners, runs
 from coordinator.storage.values import encode_small
-from coordinator.wire import Heartbeat, Held
+from coordinator.wire import Heartbeat, Held, Share, Shares
 
-_LOCK = select(runners.c.name).where(runners.c.name == bindparam("runner")).with_for_update()
+_LOCK = select(runners.c.shares).where(runners.c.name == bindparam("runner")).with_for_update()
 
 
-def lock(conn: Connection, now: float, runner: str, memory: int, slots: int) -> None:
-    """Makes the claims of one runner go one after the other: each sees what the other took."""
-    if conn.execute(_LOCK, {"runner": runner}).one_or_none() is None:
+def lock(conn: Connection, now: float, runner: str, memory: int, slots: int) -> Shares:
+    """Makes the claims of one runner go one after the other: each sees what the other took. Gives its shares."""
+    row = conn.execute(_LOCK, {"runner": runner}).one_or_none()
+    if row is None:
         conn.execute(
             dialect.insert(conn.dialect.name, runners)
             .values(name=runner, memory=memory, slots=slots, task_memory=None, pool="[]", seen_at=now)
             .on_conflict_do_nothing()
         )
-        conn.execute(_LOCK, {"runner": runner})
+        row = conn.execute(_LOCK, {"runner": runner}).one()
+    return shares(row.shares, memory, slots)
+
+
+def shares(stored: str | None, memory: int, slots: int) -> Shares:
+    """What a runner gives to projects of `memory` bytes and `slots`, where it has said `stored`."""
+    return Shares(usual=Share.usual(memory, slots)) if stored is None else _shares(stored)
+
+
+@lru_cache(maxsize=256)
+def _shares(stored: str) -> Shares:
+    return Shares.model_validate_json(stored)
 
 
 def heartbeat(conn: Connection, now: float, runner: str, beat: Heartbeat) -> list[str]:
@@ -33,6 +46,7 @@ def heartbeat(conn: Connection, now: float, runner: str, beat: Heartbeat) -> lis
         "slots": beat.slots,
         "task_memory": beat.task_memory,
         "pool": encode_small([entry.model_dump() for entry in beat.pool]),
+        "shares": None if beat.shares is None else beat.shares.model_dump_json(),
         "seen_at": now,
     }
     conn.execute(

@@ -1,4 +1,4 @@
-"""The line as one claim sees it: the queues that may start something, and their lanes, by whose turn it is.
+"""The line as one claim sees it: projects by turns, their queues that may start something, and the lanes of these.
 
 A queue is locked when its turn comes, before anything in it is counted: its limits hold exactly, however many
 claims there are. The first queue of a claim is waited for; later ones are passed over while another claim holds
@@ -9,13 +9,14 @@ A queue without limits is only kept from being changed, and claims share it.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Row, bindparam, func, or_, select
 
 from coordinator.line import lanes as waiting_lanes
-from coordinator.line import queues
+from coordinator.line import queues, turns
 from coordinator.line.queues import Limits
 from coordinator.storage.tables import IS_PARKED, IS_QUEUED, IS_RUNNING, lanes, runs
 from coordinator.storage.tables import queues as table
@@ -107,8 +108,10 @@ class Line:
         self._waited = False
         self._closed: dict[str, float] = {}
         self._queues: list[Queue] = []
-        #: (rank, a number that tells equal ranks apart, queue, lane or None where it has yet to be found)
-        self._turns: list[tuple[float, int, Queue, Lane | None]] = []
+        #: Of each project: (rank, a number that tells equal ranks apart, queue, lane or None: yet to be found)
+        self._turns: dict[str, list[tuple[float, int, Queue, Lane | None]]] = {}
+        self._served_at = turns.known(conn)
+        self._served: dict[str, float] = {}
         candidates = [row for row in conn.execute(_CANDIDATES) if row.first_rank is not None]
         found = [(row.first_rank, queues.read(row)) for row in candidates]
         occupied: dict[tuple[str, str], int] = {}
@@ -119,18 +122,28 @@ class Line:
             if limits.concurrency is None or occupied.get((limits.project, limits.name), 0) < limits.concurrency:
                 queue = Queue(limits)
                 self._queues.append(queue)
-                self._turns.append((rank, n, queue, None))
-        heapq.heapify(self._turns)
+                # in the order of the ranks, which is a heap already
+                self._turns.setdefault(limits.project, []).append((rank, n, queue, None))
         self._number = len(found)
 
-    def next(self, free: int) -> Lane | None:
+    def next(self, room: Callable[[str], int]) -> Lane | None:
         """The lane whose turn it is, in a queue that may start something; None where there is none.
 
-        It may need more memory than is `free`; then `pass_over` it, and nothing that needs more than `free` in
-        its queue comes again.
+        `room` gives the bytes that a project may take now; of one that has none, no lane comes. The lane may need
+        more memory than that; then `pass_over` it, and nothing that needs more in its queue comes again.
         """
         while self._turns:
-            rank, _, queue, lane = heapq.heappop(self._turns)
+            project = min(self._turns, key=lambda name: self._served_at.get(name, 0.0))
+            free = room(project)
+            lane = self._next_of(self._turns[project], free) if free > 0 else None
+            if lane is not None:
+                return lane
+            del self._turns[project]
+        return None
+
+    def _next_of(self, waiting: list[tuple[float, int, Queue, Lane | None]], free: int) -> Lane | None:
+        while waiting:
+            rank, _, queue, lane = heapq.heappop(waiting)
             if not queue.locked and not self._lock(queue):
                 continue
             if lane is None:
@@ -171,6 +184,9 @@ class Line:
                 lane.rank, run = None, None
         if run is not None:
             lane.served += 1
+            project = queue.limits.project
+            served_at = turns.after(self._now, self._served_at.get(project, 0.0))
+            self._served_at[project] = self._served[project] = served_at
             if queue.room is not None:
                 queue.room -= 1
         # whose turn it is in the queue now is found when it is asked for: the run's row is still to be changed
@@ -181,6 +197,7 @@ class Line:
         """Writes down whose turn it is from now on; the last thing that a claim does."""
         served = {lane.id: lane.served for queue in self._queues for lane in queue.touched.values()}
         waiting_lanes.settle(self._conn, self._now, served, self._closed)
+        turns.settle(self._conn, self._served)
 
     # ------------------------------------------------------------ inside
 
@@ -236,4 +253,5 @@ class Line:
 
     def _push(self, rank: float, queue: Queue, lane: Lane | None) -> None:
         self._number += 1
-        heapq.heappush(self._turns, (rank, self._number, queue, lane))
+        waiting = self._turns.setdefault(queue.limits.project, [])
+        heapq.heappush(waiting, (rank, self._number, queue, lane))

@@ -107,6 +107,26 @@ class Build(BaseModel):
     lease: float
 
 
+class Share(BaseModel):
+    """What the runs of one project may hold of a host at a time, once more than one project is deployed."""
+
+    #: Bytes.
+    memory: int
+    slots: int
+
+    @classmethod
+    def usual(cls, memory: int, slots: int) -> Share:
+        """Where nobody says otherwise: three quarters of what the host gives, so that nobody can take all of it."""
+        return cls(memory=memory * 3 // 4, slots=max(1, slots * 3 // 4))
+
+
+class Shares(BaseModel):
+    """The shares that the policy of a host gives to projects."""
+
+    usual: Share
+    projects: dict[str, Share] = Field(default_factory=dict)
+
+
 class ClaimRequest(BaseModel):
     """What the runner's host gives in all; the coordinator takes off what it knows to be live there.
 
@@ -169,6 +189,8 @@ class Heartbeat(BaseModel):
     slots: int
     #: The largest memory one task may ask for on this host.
     task_memory: int
+    #: None: the usual ones.
+    shares: Shares | None = None
 
 
 class HeldImages(BaseModel):

@@ -239,6 +239,7 @@ WhyReason = Literal[
     "global_limit",
     "no_runner",
     "memory",
+    "share",
     "image",
     "turn",
     "running",

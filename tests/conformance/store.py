@@ -33,6 +33,7 @@ from coordinator.wire import (
     Held,
     Lost,
     Retry,
+    Shares,
     Started,
     TriggerRequest,
     WaitCall,
@@ -148,7 +149,8 @@ class Store:
         most: int = 1,
         max_running: int | None = None,
     ) -> list[Claimed]:
-        return self.write(claims.claim, runner, ClaimRequest(memory=memory, slots=slots, most=most), max_running)
+        request = ClaimRequest(memory=memory, slots=slots, most=most)
+        return self.write(claims.claim, runner, request, max_running)
 
     def claim_one(self, runner: str = "r1", **options: int) -> Claimed:
         (claimed,) = self.claim(runner, **options)
@@ -221,12 +223,15 @@ class Store:
         body = Lost(token=claimed.token, reason=reason, message="gone")
         return self.write(attempts.lost, claimed.attempt, body, fixed(0.0))
 
-    def heartbeat(self, *held: Claimed, runner: str = "r1", task_memory: int = HOST) -> list[str]:
+    def heartbeat(
+        self, *held: Claimed, runner: str = "r1", task_memory: int = HOST, shares: Shares | None = None
+    ) -> list[str]:
         beat = Heartbeat(
             attempts=[Held(id=claimed.attempt, token=claimed.token) for claimed in held],
             memory=HOST,
             slots=100,
             task_memory=task_memory,
+            shares=shares,
         )
         lost = self.write(runners.heartbeat, runner, beat)
         self.write(sweep.end_unnamed, runner, {claimed.attempt for claimed in held})

@@ -19,7 +19,7 @@ from coordinator.storage.tables.conditions import (
     IS_RUNNING,
 )
 from coordinator.storage.tables.deployments import build_log, deployments, listeners, projects, tasks, webhooks
-from coordinator.storage.tables.line import batches, lanes, queues, runners
+from coordinator.storage.tables.line import batches, lanes, queues, runners, turns
 from coordinator.storage.tables.runs import attempts, checkpoints, log_lines, run_tags, runs
 from coordinator.storage.tables.sources import deliveries, event_runs, events, schedules, ticks
 from coordinator.storage.tables.waits import waits
@@ -55,6 +55,7 @@ __all__ = [
     "secrets",
     "tasks",
     "ticks",
+    "turns",
     "waits",
     "webhooks",
 ]

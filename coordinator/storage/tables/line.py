@@ -60,6 +60,15 @@ lanes = Table(
     partial("ix_lanes_idle", "served_at", where="rank IS NULL AND opens_at IS NULL"),
 )
 
+# When each project was last given a run to start: projects take turns, whatever their lanes and priorities.
+turns = Table(
+    "turns",
+    metadata,
+    # no foreign key: it would make a claim wait for a deploy, which waits for lanes that the claim holds
+    Column("project", String, primary_key=True),
+    Column("served_at", Double, nullable=False),
+)
+
 batches = Table(
     "batches",
     metadata,
@@ -83,5 +92,7 @@ runners = Table(
     Column("slots", Integer, nullable=False),
     Column("task_memory", BigInteger),
     Column("pool", Text, nullable=False),
+    #: What its policy gives to projects, as JSON; null: the usual shares.
+    Column("shares", Text),
     Column("seen_at", Double, nullable=False),
 )

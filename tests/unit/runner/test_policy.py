@@ -89,3 +89,20 @@ def test_a_wrong_file_is_named_with_key_and_value(tmp_path: Path, text: str, sai
         written(tmp_path, text)
     assert "policy.toml" in str(error.value)
     assert said in str(error.value)
+
+
+def test_shares_are_parts_of_the_host_or_numbers(tmp_path: Path) -> None:
+    usual = Policy.read(None).shares_of(8 * GIB, 10)
+    assert (usual.usual.memory, usual.usual.slots, usual.projects) == (6 * GIB, 7, {})
+    policy = written(tmp_path, '[shares]\nmemory = "50%"\n[shares.projects.orders]\nmemory = "1g"\nslots = "1%"\n')
+    found = policy.shares_of(8 * GIB, 10)
+    assert (found.usual.memory, found.usual.slots) == (4 * GIB, 7)
+    assert (found.projects["orders"].memory, found.projects["orders"].slots) == (GIB, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ['memory = "0%"', 'memory = "101%"', "slots = 0", 'slots = "half"', "slots = -1", "cpu = 1"]
+)
+def test_a_share_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RunnerError, match="shares"):
+        written(tmp_path, f"[shares]\n{text}\n")
