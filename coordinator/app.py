@@ -43,6 +43,7 @@ from coordinator.api.fleet import runners as fleet_runners
 from coordinator.api.gate import Gate
 from coordinator.api.head import Head
 from coordinator.context import Coordinator
+from coordinator.deployments.uploads import Uploads
 from coordinator.foundation.errors import CoordinatorError, RateLimited, StorageUnavailable
 from coordinator.maintenance.duties import DUTIES
 from coordinator.maintenance.service import Maintenance
@@ -93,7 +94,17 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
     seats = Seats(database.session, [duty.name for duty in DUTIES])
     callers = Callers(database)
     return Coordinator(
-        settings, database, blobs, Values(blobs), attempt_secrets, Payloads(), Waking(), vault, seats, callers
+        settings,
+        database,
+        blobs,
+        Values(blobs),
+        attempt_secrets,
+        Payloads(),
+        Waking(),
+        vault,
+        seats,
+        callers,
+        Uploads(blobs),
     )
 
 

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from coordinator.access.callers import Callers
 from coordinator.access.keys import AttemptSecrets
 from coordinator.access.vault import Vault
+from coordinator.deployments.uploads import Uploads
 from coordinator.settings import Settings
 from coordinator.signals.seats import Seats
 from coordinator.signals.waking import Waking
@@ -31,6 +32,7 @@ class Coordinator:
     vault: Vault
     seats: Seats
     callers: Callers
+    uploads: Uploads
     #: By project and path, what webhooks have refused.
     refusals: dict[tuple[str, str], Any] = field(default_factory=dict)
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from images.backends import ask_backends
 from images.base import Base, base_image
-from images.config import Config, read_config
+from images.config import Config
 from images.dependencies import Answer, Plan, Tree, make_plan
 from images.dependencies.imports import site_files
-from images.dependencies.target import guess
 from images.dependencies.tree import outside, packed
 from images.deployment import read_index, with_code
 from images.docker_builder import Builder
@@ -22,8 +21,9 @@ from images.errors import BuildError, IndexError_
 from images.layers import Workshop, with_dependencies, with_libraries, with_packages
 from images.locks import hold
 from images.names import LABEL_KIND, digest
-from images.settings import DEFAULT_PYTHON, ImageSettings
-from images.source import unpack
+from images.project import read_project
+from images.reading import Reader
+from images.settings import ImageSettings
 
 __all__ = ["BuildError", "Built", "ImageSettings", "build", "clean", "remove"]
 
@@ -39,10 +39,18 @@ class Built:
 
 
 def build(
-    source: Path, *, version: str, state: Path, log: Callable[[str], None], settings: ImageSettings | None = None
+    source: Path,
+    *,
+    project: str,
+    version: str,
+    state: Path,
+    log: Callable[[str], None],
+    settings: ImageSettings | None = None,
 ) -> Built:
-    """Build the project in `source`, a tar or tar.gz with samovar.toml at its top.
+    """Build `project` out of `source`, an archive as coordinator/archive.py reads it, with samovar.toml at its top.
 
+    `project` is whose the build is: a source that says another is refused. What it shares with earlier builds
+    (images, package caches, turns) goes by this name, and never by one out of the source.
     `state` is a directory of the host that keeps package caches; `log` gets each line of what is done, from
     one thread at a time. May be called from several threads: builds of one project wait for each other.
     Raises BuildError, whose `problem` says what was wrong and what to do; then no container is left, and no
@@ -51,27 +59,23 @@ def build(
     settings = settings or ImageSettings()
     unpacked = Path(tempfile.mkdtemp(prefix="samovar-source-"))
     try:
-        unpack(source, unpacked, most_bytes=settings.source_bytes, most_files=settings.source_files)
-        config = read_config(unpacked)
-        tree = Tree(unpacked, config.project.include)
-        project = config.project.name
-        # what cannot be is said before there is anything to wait for
-        make_plan(tree, config.project, guess(config.project.python or DEFAULT_PYTHON, config.project.apt))
-        log(f"building {project} {version}")
-        with Builder() as builder, hold(f"project-{project}"):
-            shop = Workshop(builder, project, state.absolute(), settings, log, _owner(state))
-            base = base_image(builder, config.project, settings, log)
-            log(f"base image {base.name}, Python {base.python}")
-            plan = make_plan(tree, config.project, base.target(config.project))
-            packages = with_packages(shop, base, config)
-            plan = _answered(shop, packages, tree, config, base, plan)
-            for notice in plan.notices:
-                shop.log(notice)
-            dependencies = with_dependencies(shop, packages, plan)
-            libraries = with_libraries(shop, dependencies, plan)
-            image, index = _finish(shop, libraries, config, unpacked, plan, base)
-        log(f"ready: {len(index['tasks'])} tasks in {image}")
-        return Built(image, index)
+        with Reader(settings) as reader:
+            config, tree = reader.call(read_project, source, unpacked, project, settings)
+            log(f"building {project} {version}")
+            with Builder() as builder, hold(f"project-{project}"):
+                shop = Workshop(builder, project, state.absolute(), settings, log, _owner(state))
+                base = base_image(builder, config.project, settings, log)
+                log(f"base image {base.name}, Python {base.python}")
+                plan = reader.call(make_plan, tree, config.project, base.target(config.project))
+                packages = with_packages(shop, base, config)
+                plan = _answered(shop, reader, packages, tree, config, base, plan)
+                for notice in plan.notices:
+                    shop.log(notice)
+                dependencies = with_dependencies(shop, packages, plan)
+                libraries = with_libraries(shop, dependencies, plan)
+                image, index = _finish(shop, libraries, config, unpacked, plan, base)
+            log(f"ready: {len(index['tasks'])} tasks in {image}")
+            return Built(image, index)
     except OSError as error:
         raise BuildError(f"the host could not do its part of the build: {error}", code="host_error") from error
     finally:
@@ -96,12 +100,14 @@ def clean(state: Path) -> int:
     return removed
 
 
-def _answered(shop: Workshop, below: str, tree: Tree, config: Config, base: Base, plan: Plan) -> Plan:
+def _answered(
+    shop: Workshop, reader: Reader, below: str, tree: Tree, config: Config, base: Base, plan: Plan
+) -> Plan:
     """`plan` with what build backends say where only they know; each may name a library that is asked in turn."""
     answers: dict[str, Answer] = {}
     while plan.ask:
         answers |= ask_backends(shop, below, plan)
-        plan = make_plan(tree, config.project, base.target(config.project), answers)
+        plan = reader.call(make_plan, tree, config.project, base.target(config.project), answers)
     return plan
 
 

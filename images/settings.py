@@ -31,6 +31,10 @@ class ImageSettings(BaseModel):
     source_bytes: Memory = 512 * 1024**2
     source_files: int = Field(default=50_000, ge=1)
 
+    #: Of the process that reads what a project wrote, before anything is built.
+    reading_memory: Memory = 1024**3
+    reading_timeout: Duration = 60.0
+
     #: How long the registry may take to begin to answer a pull.
     registry_timeout: Duration = 20.0
     #: Never ask a registry: bases come from the engine or from Debian packages.

@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
-import lzma
 import os
 import shutil
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from coordinator.archive import FILE_TIME, BadArchive, Entry, entries
 from images.errors import SourceError
-
-#: The time given to every file in an image: the same bytes each time, and late enough for zip archives,
-#: which know no time before 1980.
-FILE_TIME = 315_532_800
 
 
 def unpack(archive: Path, target: Path, *, most_bytes: int, most_files: int) -> None:
-    """Unpack the tar (plain or compressed) at `archive` into the empty directory `target`.
+    """Unpack the archive at `archive` into the empty directory `target`.
 
     Files, directories and symbolic links that stay inside are taken; ownership, special modes and times are
     not. Raises SourceError naming the entry that is refused, or the limit that is passed.
     """
-    written = count = 0
-    links: set[PurePosixPath] = set()
+    links: list[PurePosixPath] = []
     try:
-        with tarfile.open(archive, "r:*") as tar:
-            # member by member, so that the limits hold before the bytes are on the disk
-            for member in tar:
-                count += 1
-                written += max(member.size, 0)
-                if count > most_files:
-                    raise SourceError(
-                        f"the project has more than {most_files} files; leave some out with .samovarignore",
-                        code="source_too_large",
-                    )
-                if written > most_bytes:
-                    raise SourceError(
-                        f"the project unpacks to more than {most_bytes // 1024**2} MiB; "
-                        "leave data out with .samovarignore and bring it by a named mount",
-                        code="source_too_large",
-                    )
-                _take(tar, member, target, links)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, UnicodeError) as error:
+        with archive.open("rb") as file:
+            # one by one, so that the limits hold before the bytes are on the disk
+            for entry in entries(file, most_bytes=most_bytes, most_files=most_files):
+                _take(entry, target, links)
+    except BadArchive as error:
+        code = "source_too_large" if error.code == "source_too_large" else None
+        raise SourceError(f"the archive of the project cannot be unpacked: {error.message}", code=code) from None
+    except OSError as error:
         raise SourceError(f"the archive of the project cannot be unpacked: {error}") from None
     # what a chain of links comes to is only known when all of them are there
     inside = os.path.realpath(target) + os.sep
@@ -55,30 +40,20 @@ def unpack(archive: Path, target: Path, *, most_bytes: int, most_files: int) -> 
             raise SourceError(f"{str(link)!r} is a link that leads out of the project")
 
 
-def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, links: set[PurePosixPath]) -> None:
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts:
-        raise SourceError(f"{member.name!r} in the archive is a path out of the project, which is refused")
-    if any(parent in links for parent in name.parents):
-        raise SourceError(f"{member.name!r} in the archive would be written through a link, which is refused")
-    path = target / name
-    if member.isdir():
+def _take(entry: Entry, target: Path, links: list[PurePosixPath]) -> None:
+    path = target / entry.name
+    if entry.kind == "directory":
         path.mkdir(parents=True, exist_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    if member.issym():
-        if os.path.isabs(member.linkname):
-            raise SourceError(f"{member.name!r} is a link to {member.linkname!r}, which is out of the project")
-        links.add(name)
-        path.symlink_to(member.linkname)
-    elif member.isreg():
-        content = tar.extractfile(member)
-        assert content is not None, "a regular member has content"
-        with content, path.open("xb") as file:
-            shutil.copyfileobj(content, file)
-            os.fchmod(file.fileno(), 0o755 if member.mode & 0o100 else 0o644)
-    else:
-        raise SourceError(f"{member.name!r} in the archive is a device, a pipe or a hard link, which is refused")
+    if entry.kind == "link":
+        links.append(entry.name)
+        path.symlink_to(entry.target)
+        return
+    assert entry.content is not None, "a file has content"
+    with path.open("xb") as file:
+        shutil.copyfileobj(entry.content, file)
+        os.fchmod(file.fileno(), 0o755 if entry.executable else 0o644)
 
 
 def files(root: Path) -> Iterator[Path]:
@@ -113,7 +88,8 @@ def fingerprint(root: Path, paths: list[Path]) -> Iterator[bytes]:
             yield b"directory"
         else:
             yield b"program" if path.stat().st_mode & 0o100 else b"file"
-            yield path.read_bytes()
+            with path.open("rb") as file:
+                yield hashlib.file_digest(file, "sha256").digest()
 
 
 class Layer:

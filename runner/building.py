@@ -102,13 +102,13 @@ class BuildJob:
         await self._report(outcome)
 
     async def _build(self) -> images.Built:
-        source = await self._coordinator.build_source(self.id)
         with tempfile.TemporaryDirectory(prefix="samovar-build-") as directory:
             path = Path(directory) / "source.tar"
-            await asyncio.to_thread(path.write_bytes, source)
+            await self._coordinator.build_source(self.id, path)
             return await asyncio.to_thread(
                 images.build,
                 path,
+                project=self.build.project,
                 version=self.build.version,
                 state=self._settings.state,
                 log=self._keep,

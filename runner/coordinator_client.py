@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -72,12 +73,12 @@ class CoordinatorClient:
         answer = await self._send("POST", f"/attempts/{attempt}/lost", body, accept=(404, 409))
         return answer.is_success
 
-    async def build_source(self, deployment: str) -> bytes:
-        """Raises SourceGone."""
-        answer = await self._send("GET", f"/builds/{deployment}/source", timeout=120, accept=(410,))
+    async def build_source(self, deployment: str, target: Path) -> None:
+        """Writes the source to the file `target`. Raises SourceGone."""
+        path = f"/builds/{deployment}/source"
+        answer = await self._send("GET", path, timeout=120, accept=(410,), target=target)
         if answer.status_code == 410:
             raise SourceGone(answer.json()["error"]["message"])
-        return answer.content
 
     async def build_log(self, deployment: str, body: BuildLog) -> None:
         await self._send("POST", f"/builds/{deployment}/log", body, accept=(404, 409))
@@ -99,13 +100,22 @@ class CoordinatorClient:
         body: BaseModel | None = None,
         timeout: float = 30,
         accept: tuple[int, ...] = (),
+        target: Path | None = None,
     ) -> httpx.Response:
+        """The answer; with `target`, that of a good one is there and not in memory."""
         content: dict[str, Any] = {}
         if body is not None:
             content = {"content": body.model_dump_json(), "headers": {"Content-Type": "application/json"}}
         url = self._addresses.current
         try:
-            answer = await self._client.request(method, url + FLEET + path, timeout=timeout, **content)
+            where = url + FLEET + path
+            async with self._client.stream(method, where, timeout=timeout, **content) as answer:
+                if target is None or not answer.is_success:
+                    await answer.aread()
+                else:
+                    with target.open("wb") as file:
+                        async for chunk in answer.aiter_bytes():
+                            file.write(chunk)
         except httpx.HTTPError as error:
             self._addresses.failed(url)
             raise CoordinatorAway(f"{method} {path}: {error!r}") from None

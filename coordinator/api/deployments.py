@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -15,7 +14,6 @@ from coordinator.api.scopes import Who
 from coordinator.attempts import runners
 from coordinator.context import Coordinator, Core
 from coordinator.deployments import deployments, rebuilds
-from coordinator.deployments import uploads as sources
 from coordinator.foundation.errors import Forbidden
 from coordinator.foundation.limits import MAX_SOURCE
 from coordinator.runs import views
@@ -61,8 +59,9 @@ async def deploy(
     When it is built, it is held against the current version: `findings` names what it changes for runs that are
     under way and for what calls tasks. With one that `blocks`, it is ready and not promoted.
     """
-    blob = await core.blobs.receive(request.stream(), MAX_SOURCE, "the project's source")
-    project = await asyncio.to_thread(sources.project_name, core.blobs.path(blob))
+    with core.blobs.arriving() as uploaded:
+        await core.blobs.spool(request.stream(), uploaded, MAX_SOURCE, "the project's source")
+        blob, project = await core.uploads.prepare(f"{who.role} {who.project}", uploaded)
     if who.project not in (None, project):
         raise Forbidden(f"this key is for the project {who.project}; this is the source of {project}")
     deployment = await core.database.write(deployments.create, project, blob, promote, force)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import tempfile
@@ -52,7 +51,7 @@ class Blobs:
         # whether it is there is known only by making it young: one that was found might be removed the next moment
         if self.touch([name]):
             return name
-        with self._arriving() as temporary:
+        with self.arriving() as temporary:
             temporary.write_bytes(data)
             self._keep(temporary, name)
         return name
@@ -97,29 +96,35 @@ class Blobs:
             return False
         return True
 
-    async def receive(self, chunks: AsyncIterator[bytes], limit: int, what: str) -> str:
-        """Stores a stream without holding it in memory; its name. Raises TooLarge beyond `limit` bytes.
+    def take(self, file: Path) -> str:
+        """Makes a file that is `arriving` a blob; its name."""
+        with file.open("rb") as content:
+            name = hashlib.file_digest(content, "sha256").hexdigest()
+        if not self.touch([name]):
+            self._keep(file, name)
+        return name
+
+    async def spool(self, chunks: AsyncIterator[bytes], target: Path, limit: int, what: str) -> None:
+        """Writes a stream to a file that is `arriving`, without holding it in memory. Raises TooLarge.
 
         What comes after the limit is read and dropped, so that the sender hears the answer.
         """
-        total, size = hashlib.sha256(), 0
-        with self._arriving() as temporary:
-            with temporary.open("wb") as file:
+        size = 0
+        try:
+            with target.open("wb") as file:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size <= limit:
-                        total.update(chunk)
                         file.write(chunk)
                     elif size > 2 * limit:
                         break
-            if size > limit:
-                raise TooLarge(f"{what} is larger than {limit} bytes")
-            name = total.hexdigest()
-            await asyncio.to_thread(self._keep, temporary, name)
-        return name
+        except OSError as error:
+            raise StorageUnavailable(f"a blob cannot be written: {error.strerror}; nothing was changed") from error
+        if size > limit:
+            raise TooLarge(f"{what} is larger than {limit} bytes")
 
     @contextmanager
-    def _arriving(self) -> Iterator[Path]:
+    def arriving(self) -> Iterator[Path]:
         """A new file to write a blob into, gone afterwards if it was not kept. Raises StorageUnavailable."""
         try:
             descriptor, name = tempfile.mkstemp(dir=self._incoming)

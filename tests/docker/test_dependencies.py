@@ -126,7 +126,14 @@ def test_libraries_beside_the_service_are_installed_or_imported(project: Project
         archive = tmp_path / "packed.tar.gz"
         archive.write_bytes(pack(top / "services/orders").data)
         project.log.clear()
-        return build(archive, version="1", state=project.state, log=project.log.append, settings=SETTINGS)
+        return build(
+            archive,
+            project=project.name,
+            version="1",
+            state=project.state,
+            log=project.log.append,
+            settings=SETTINGS,
+        )
 
     built = deploy()
     assert [task["id"] for task in built.index["tasks"]] == ["hello"]

@@ -46,7 +46,14 @@ class Project:
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
         self.log.clear()
-        return build(archive, version="20260101.1", state=self.state, log=self.log.append, settings=settings)
+        return build(
+            archive,
+            project=self.name,
+            version="20260101.1",
+            state=self.state,
+            log=self.log.append,
+            settings=settings,
+        )
 
     def fails(
         self, files: dict[str, str | bytes], settings: ImageSettings = SETTINGS, extra: str = ""
