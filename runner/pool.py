@@ -239,9 +239,11 @@ class Pool:
         return container
 
     async def _start(self, container: Container, assignment: Assignment) -> None:
-        state = await self._sidecar.register(container.name, Register())
+        await self._sidecar.register(container.name, Register())
         await self._sidecar.assign(container.name, assignment, "cold")
-        spec = ContainerSpec(container.name, self._runner, container.key, state.directory)
+        spec = ContainerSpec(
+            container.name, self._runner, container.key, str(self._settings.containers_directory / container.name)
+        )
         await asyncio.to_thread(self._engine.create, spec)
         await asyncio.to_thread(self._engine.start, container.name)
 
