@@ -70,14 +70,14 @@ class Listener:
         return self._writer is not None
 
     async def open(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         path = self.directory / wire.SOCKET_NAME
         path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._accept, path)
         # whoever is in the container may connect as far as these two go: the mount is what tells containers apart.
         # On the host nobody else comes as far, because the directory above is its owner's alone
         os.chmod(path, 0o666)
-        os.chmod(self.directory, 0o711)
+        os.chmod(self.directory, 0o755)
 
     def close(self) -> None:
         """Stops; the directory stays, because a running container has it mounted."""

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, HTTPException
 
 from coordinator.wire import Assign, CancelAttempt, ContainerState, Events, Register
+from coordinator.wire.directories import private
 from sidecar.connection import clear
 from sidecar.container import Container
 from sidecar.events import EventLog
@@ -30,6 +31,7 @@ class Sidecar:
 
     def __init__(self, settings: Settings, events: EventLog) -> None:
         self._root = settings.containers_directory
+        private(self._root)
         self.events = events
         self.upstream = Upstream(settings.coordinator_url, lambda: sum(c.bound for c in self._containers.values()))
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
