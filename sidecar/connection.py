@@ -24,6 +24,8 @@ log = structlog.get_logger()
 _IN_FLIGHT = 16
 #: Bytes of them all, without the one that may be large.
 _BYTES_IN_FLIGHT = 2 * 1024 * 1024
+#: What looking into a byte costs, in bytes that are only passed on.
+_LOOKED_INTO = 3
 #: What of a reply may wait for the container to read it, besides one reply.
 _UNREAD = 1024 * 1024
 #: Seconds that whoever connects again has for its first line.
@@ -165,6 +167,9 @@ class Listener:
         room = _Room()
         async for request in Lines(reader, self.allowance, self.large, data):
             size = 0 if request.large else request.size
+            if request.kind == wire.LOG:
+                # lines are looked into: that takes some times what passing them on does
+                self.allowance.bytes.take(_LOOKED_INTO * request.size)
             await room.enter(size)
             task = asyncio.create_task(self._answer(request, writer))
             self._tasks.add(task)

@@ -31,7 +31,6 @@ class Sidecar:
 
     def __init__(self, settings: Settings, events: EventLog) -> None:
         self._root = settings.containers_directory
-        private(self._root)
         self.events = events
         self.upstream = Upstream(settings.coordinator_url, lambda: sum(c.bound for c in self._containers.values()))
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
@@ -56,6 +55,7 @@ class Sidecar:
             if body.assignment is not None:
                 container.resume(body.assignment, body.start, undelivered=body.undelivered)
             try:
+                private(self._root)
                 await container.listener.open()
             except OSError as error:
                 # registered, it would be believed to listen

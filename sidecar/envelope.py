@@ -164,17 +164,19 @@ def begin(head: bytes) -> tuple[Request, str | None, int]:
         name = member[1]
         try:
             value, end = _python.raw_decode(text, member.end())
+            comma = _COMMA.match(text, end)
         except (ValueError, RecursionError):
-            if name not in opaque:
-                break
-            # it goes on after the head
+            value, end, comma = None, member.end(), None
+        if comma is None and name in opaque:
+            # it goes on after the head, or is the last that is in it
             offset = len(text[: member.end()].encode("utf-8", "surrogateescape"))
             return _made(members, 0), name, offset
+        if end == member.end():
+            break
         if name in _NAMES:
             members[name] = [text[member.end() : end].encode("utf-8", "surrogateescape")]
         if name == "type" and isinstance(value, str):
             opaque = _OPAQUE.get(value, ())
-        comma = _COMMA.match(text, end)
         if comma is None:
             break
         at = comma.end()
@@ -215,7 +217,8 @@ def body(values: dict[str, Sequence[bytes]], fields: bytes) -> list[bytes]:
     return [*parts, fields[1:]]
 
 
-_OBJECT = re.compile(rb'\s*(\{[^{}"]*(?:"(?:[^"\\]|\\.)*"[^{}"]*)*\})\s*', re.DOTALL)
+# possessive: what it has passed over it never goes back to
+_OBJECT = re.compile(rb'\s*+(\{[^{}"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^{}"]*+)*+\})\s*+', re.DOTALL)
 #: What may come after a list in its line, where the line is too long to be looked through: numbers.
 _COUNTS = re.compile(rb'(\s*,\s*"[a-z_]{1,32}"\s*:\s*\d{1,20})*\s*')
 _EMPTY = re.compile(rb"\[\s*\]" + _COUNTS.pattern)

@@ -54,7 +54,9 @@ class Turns:
         self._pass_on()
 
     def _leave(self, owner: str, place: asyncio.Future[None]) -> None:
-        places = self._waiting[owner]
+        places = self._waiting.get(owner)
+        if places is None or place not in places:
+            return  # passed over already
         places.remove(place)
         if not places:
             del self._waiting[owner]
@@ -66,11 +68,13 @@ class Turns:
                 return
             if self._held.get(owner, 0) >= share:
                 continue
-            places = self._waiting[owner]
-            place = places.popleft()
-            self._hold(owner)
-            place.set_result(None)
             # to the end of the round
-            del self._waiting[owner]
+            places = self._waiting.pop(owner)
+            while places:
+                place = places.popleft()
+                if not place.done():  # else it was given up
+                    self._hold(owner)
+                    place.set_result(None)
+                    break
             if places:
                 self._waiting[owner] = places
