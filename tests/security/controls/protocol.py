@@ -138,8 +138,8 @@ MUTANTS: list[Mutant] = [
         name="sidecar_names_mounts",
         off="that the runner decides what is mounted",
         file="runner/pool.py",
-        old="str(self._settings.containers_directory / container.name)",
-        new='"/etc"',
-        tests=("tests/unit/runner/test_pool.py",),
+        old="        return str(path)",
+        new='        return "/etc"',
+        tests=("tests/unit/runner/test_mounts.py",),
     ),
 ]
