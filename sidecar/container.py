@@ -218,7 +218,9 @@ class Container:
         return granted(request.id)
 
     async def _on_started(self, request: Request, a: fleet.Assignment) -> bytes:
-        await self._told.turn()
+        if self._started:
+            # the first of an attempt comes as often as the runner hands one over
+            await self._told.turn()
         self._started = True
         self._events.add(self.name, "started", attempt=a.attempt)
         async with self._in_order:

@@ -111,6 +111,13 @@ def deep(n: int) -> bytes:
             "bad_request",
         ),
         tries(
+            "more beside a number than belongs there",
+            "cap per type",
+            "too_large",
+            b'"id":1,"type":"extend","attempt":"%s","seconds":1,"x":"' + b"x" * 100_000 + b'"',
+            "too_large",
+        ),
+        tries(
             "a long value where none belongs",
             "cap per type",
             "too_large",
@@ -413,7 +420,9 @@ LOG = [{"seq": 1, "at": 0, "level": LONG, "stream": "stdout", "logger": LONG, "m
 )
 def test_a_flood_costs_its_own_container_and_no_memory(host: Sidecar, message: Callable[[str, int], bytes]) -> None:
     before, said, calls = host.memory(), len(host.said()), len(host.coordinator.calls)
+    told = host.control.get("/events").json()["next"]
     name = flood(host, message)
+    assert host.control.get("/events").json()["next"] - told < 150, "the runner is told without end"
     assert host.memory() - before < ROOM
     assert len(host.said()) - said < 20_000, "a flood fills the sidecar's own log"
     assert len(host.coordinator.calls) - calls < 5000

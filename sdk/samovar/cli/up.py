@@ -211,6 +211,9 @@ def parts(install: Install) -> list[Part]:
     }
     if install.policy is not None:
         runner["SAMOVAR_RUNNER_POLICY"] = str(install.policy)
+    if (containers := os.environ.get("SAMOVAR_SIDECAR_CONTAINERS")) is not None:
+        # the runner mounts them by its own settings, and has to look where they are
+        runner["SAMOVAR_RUNNER_CONTAINERS"] = containers
     for_runner = {
         name: value
         for name, value in os.environ.items()
