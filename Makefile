@@ -1,6 +1,6 @@
 # What to type: `make help`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long claim-race isolation-mutants check format bench clean
+.PHONY: help setup demo test test-long claim-race isolation-mutants fuzz check format bench clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -38,6 +38,9 @@ claim-race: setup ## claims and cancels that race in many processes, in large nu
 
 isolation-mutants: setup ## switch each control of isolation off and see that the tests notice
 	$(BIN)/python -m tests.security.mutants
+
+fuzz: setup ## made-up input for what hostile code and builds hand in (SAMOVAR_FUZZ_SECONDS each, default 600)
+	$(BIN)/python -m tests.security.fuzz
 
 check: $(INSTALLED) ## types, lint and format
 	$(BIN)/ruff check .

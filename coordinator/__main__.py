@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -15,6 +16,7 @@ from coordinator.context import Coordinator
 from coordinator.foundation import logging
 from coordinator.foundation.errors import CoordinatorError
 from coordinator.settings import Settings
+from coordinator.wire.directories import UMASK
 
 log = structlog.get_logger()
 
@@ -43,6 +45,7 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
+    os.umask(UMASK)
     settings = CliApp.run(Settings)
     logging.configure(settings.log_level)
     try:

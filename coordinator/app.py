@@ -44,7 +44,7 @@ from coordinator.api.gate import Gate
 from coordinator.api.head import Head
 from coordinator.context import Coordinator
 from coordinator.deployments.uploads import Uploads
-from coordinator.foundation.errors import CoordinatorError, RateLimited, StorageUnavailable
+from coordinator.foundation.errors import CoordinatorError, DirectoryUnusable, RateLimited, StorageUnavailable
 from coordinator.maintenance.duties import DUTIES
 from coordinator.maintenance.service import Maintenance
 from coordinator.settings import Settings
@@ -57,6 +57,7 @@ from coordinator.storage.dialect import now
 from coordinator.storage.values import Values
 from coordinator.tasks.payloads import Payloads
 from coordinator.wire import API, FLEET, FieldProblem, Problem
+from coordinator.wire.directories import private
 
 log = structlog.get_logger()
 
@@ -76,7 +77,10 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
 
     Raises CoordinatorError with a sentence that says what to do.
     """
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        private(settings.data)
+    except OSError as error:
+        raise DirectoryUnusable(f"the data directory: {error}") from None
     database = Database(settings.resolved_database_url, clock)
     try:
         database.migrate()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
 from pydantic_settings import CliApp
 
+from coordinator.wire.directories import UMASK, private
 from runner import logging
 from runner.agent import Agent
 from runner.docker_engine import DockerEngine
@@ -19,7 +21,10 @@ from runner.settings import Settings
 async def serve(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT, then drains."""
     policy = Policy.read(settings.policy)
-    settings.state.mkdir(parents=True, exist_ok=True)
+    try:
+        private(settings.state)
+    except OSError as error:
+        raise RunnerError(f"the state directory: {error}") from None
     engine = await asyncio.to_thread(DockerEngine)
     agent = Agent(settings, engine, policy)
     loop = asyncio.get_running_loop()
@@ -30,6 +35,7 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> int:
+    os.umask(UMASK)
     logging.configure()
     try:
         asyncio.run(serve(CliApp.run(Settings)))

@@ -231,6 +231,8 @@ class Agent:
         if more.boot != self._boot:
             await register_again(self._host)
             self._boot = more.boot
+        elif more.gaps:
+            await register_again(self._host, more.gaps)
         for event in more.events:
             self._happened(event)
         self._after = more.next

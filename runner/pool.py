@@ -239,11 +239,24 @@ class Pool:
         return container
 
     async def _start(self, container: Container, assignment: Assignment) -> None:
-        state = await self._sidecar.register(container.name, Register())
+        await self._sidecar.register(container.name, Register())
         await self._sidecar.assign(container.name, assignment, "cold")
-        spec = ContainerSpec(container.name, self._runner, container.key, state.directory)
+        spec = ContainerSpec(container.name, self._runner, container.key, self._sockets(container.name))
         await asyncio.to_thread(self._engine.create, spec)
         await asyncio.to_thread(self._engine.start, container.name)
+
+    def _sockets(self, name: str) -> str:
+        """The directory that a container finds its sidecar in; no other part has a say in it.
+
+        Raises EngineError where it is a link: what the engine mounts would be what it points at.
+        """
+        path = self._settings.containers_directory / name
+        for part in (path, path.parent):
+            if part.is_symlink():
+                raise EngineError(
+                    f"{part} is a link, where the sidecar's directory of sockets has to be: remove it"
+                )
+        return str(path)
 
     async def _started(self, container: Container, starting: asyncio.Future[None]) -> None:
         """Gives the start slot back when the imports are done: that is when a start stops costing much."""

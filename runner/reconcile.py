@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import structlog
 
@@ -50,10 +51,13 @@ async def reconcile(host: Host, runner: str) -> list[Adopted]:
     return adopted
 
 
-async def register_again(host: Host) -> None:
-    """Tells a sidecar that has started anew of every container, and of what runs in them."""
+async def register_again(host: Host, names: Collection[str] | None = None) -> None:
+    """Tells a sidecar of every container, and of what runs in them, or of those named.
+
+    One that has started anew knows of none; one that knows them says again where they stand.
+    """
     for container in host.pool:
-        if container.state == "leaving":
+        if container.state == "leaving" or (names is not None and container.name not in names):
             continue
         body = Register(
             assignment=container.assignment,

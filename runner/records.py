@@ -31,9 +31,9 @@ class Records:
     def __init__(self, state: Path) -> None:
         self._state = state
         self._directory = state / "containers"
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._images = state / "images"
-        self._images.mkdir(exist_ok=True)
+        self._images.mkdir(exist_ok=True, mode=0o700)
 
     def runner_id(self) -> str:
         """This runner's id, made once."""

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     key: SecretStr | None = Field(None, description="The runner's bearer key")
     key_file: Path | None = Field(None, description="File of the key, instead of it")
     sidecar_socket: Path = Field(description="The control socket of this host's sidecar")
+    containers: Path | None = Field(
+        None,
+        description="Directory of the containers' sockets, as the sidecar has it; default: `c` beside its socket",
+    )
     state: Path = Field(
         description="Directory of this runner's identity, its containers' records and the package caches"
     )
@@ -66,6 +70,11 @@ class Settings(BaseSettings):
         if (self.key is None) == (self.key_file is None):
             raise ValueError("give one of key and key_file")
         return self
+
+    @property
+    def containers_directory(self) -> Path:
+        """Where each container's directory of sockets is; decided here, because its path is mounted."""
+        return (self.containers or self.sidecar_socket.parent / "c").absolute()
 
     def bearer(self) -> str:
         """The key, from wherever it is."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 from pydantic_settings import CliApp
 
+from coordinator.wire.directories import UMASK
 from sidecar import logging
 from sidecar.server import serve
 from sidecar.settings import Settings
 
 
 def main() -> None:
+    os.umask(UMASK)
     logging.configure()
     serve(CliApp.run(Settings))
 

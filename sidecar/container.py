@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from pydantic import BaseModel, ValidationError
 from samovar import wire
 
 from coordinator import wire as fleet
-from sidecar.connection import Listener
+from sidecar import envelope
+from sidecar.connection import Listener, granted, refusal
+from sidecar.envelope import WHOLE, Request
 from sidecar.errors import Refused, Stale
 from sidecar.events import EventLog
 from sidecar.logs import Budget, LogStream
@@ -25,6 +28,13 @@ log = structlog.get_logger()
 #: Of one container, a second and at once: each is a transaction of the coordinator's database.
 _WRITES = (300.0, 1000)
 _REPORTS = (10.0, 20)
+#: What the runner hears of: it acts on each.
+_EVENTS = (5.0, 20)
+#: Characters of an error's parts; it is cut there.
+_TEXTS = {"type": 256, "message": 64 * 1024, "traceback": 256 * 1024}
+_LONGEST_ATTEMPT = 128
+
+Handler = Callable[[Request, fleet.Assignment], Awaitable[bytes]]
 
 
 class Container:
@@ -35,7 +45,14 @@ class Container:
     """
 
     def __init__(
-        self, name: str, directory: Path, ticket: Ticket, upstream: Upstream, events: EventLog, budget: Budget
+        self,
+        name: str,
+        directory: Path,
+        ticket: Ticket,
+        upstream: Upstream,
+        events: EventLog,
+        budget: Budget,
+        large: asyncio.Semaphore,
     ) -> None:
         self.name = name
         self._upstream = upstream
@@ -49,12 +66,17 @@ class Container:
         self._started = False
         self._logs: LogStream | None = None
         self._finished: str | None = None
+        #: The events `ready` and `finished` as they were, for a runner that could not read them.
+        self._readied: dict[str, Any] | None = None
+        self._end: dict[str, Any] = {}
         self._greeted = False
         self._in_order = asyncio.Lock()
+        self._one_log = asyncio.Lock()
         self._writes = Pace(*_WRITES)
         self._reports = Pace(*_REPORTS)
-        self.listener = Listener(directory, ticket, self._handle, self._lost_connection)
-        self._handlers: dict[str, Callable[[wire.Message, fleet.Assignment], Awaitable[dict[str, Any]]]] = {
+        self._told = Pace(*_EVENTS)
+        self.listener = Listener(directory, ticket, self._handle, self._lost_connection, large)
+        self._handlers: dict[str, Handler] = {
             wire.STARTED: self._on_started,
             wire.CHECKPOINT_GET: self._on_checkpoint_get,
             wire.CHECKPOINT_PUT: self._on_checkpoint_put,
@@ -70,11 +92,20 @@ class Container:
 
     def state(self) -> fleet.ContainerState:
         return fleet.ContainerState(
-            directory=str(self.listener.directory),
             connected=self._greeted,
             attempt=self._assignment.attempt if self._assignment else None,
             finished=self._finished,
         )
+
+    @property
+    def bound(self) -> bool:
+        """Whether an attempt is bound to it: only then has it anything to ask the coordinator for."""
+        return self._assignment is not None
+
+    def repeat(self) -> None:
+        """Says once more that the container is ready, to a runner that may not have heard it."""
+        if self._readied is not None:
+            self._events.add(self.name, "ready", **self._readied)
 
     def assign(self, assignment: fleet.Assignment, start: fleet.Start) -> None:
         """Binds `assignment` and hands it over, now or when the container connects."""
@@ -87,7 +118,9 @@ class Container:
 
         Only the container knows whether it has it: its hello decides what `undelivered` leaves open.
         """
-        if self._assignment is None or self._assignment.attempt != assignment.attempt:
+        if assignment.attempt == self._finished:
+            self._events.add(self.name, "finished", **self._end)
+        elif self._assignment is None or self._assignment.attempt != assignment.attempt:
             self._bind(assignment, start)
             self._undelivered = undelivered
         elif self._started:
@@ -112,39 +145,51 @@ class Container:
 
     # ------------------------------------------------------------ what the container says
 
-    async def _handle(self, request: wire.Message) -> wire.Message:
-        kind = request.get("type")
-        if kind == wire.HELLO:
-            return self._on_hello(request)
-        if not self._greeted:
-            return wire.refusal(request, "no_hello", "say hello first")
-        if kind == wire.READY:
-            return self._on_ready(request)
-        handler = self._handlers.get(str(kind))
-        if handler is None:
-            return wire.refusal(request, "unknown_type", f"{kind!r} is none of {sorted(wire.REQUESTS)}")
-        assignment = self._assignment
-        if assignment is None or request.get("attempt") != assignment.attempt:
-            return wire.refusal(request, "stale_attempt", f"attempt {request.get('attempt')!r} is not bound here")
+    async def _handle(self, request: Request) -> bytes:
         try:
-            return wire.reply(request, **await handler(request, assignment))
+            return await self._answer(request)
+        except Refused as error:
+            return refusal(request.id, error.code, str(error), status=error.status, fields=error.fields)
+        except ValidationError as error:
+            return refusal(request.id, "bad_request", _sentence(request.kind, error))
+
+    async def _answer(self, request: Request) -> bytes:
+        kind = request.kind
+        if kind == wire.HELLO:
+            return await self._on_hello(request)
+        if not self._greeted:
+            raise Refused("no_hello", "say hello first")
+        if kind == wire.READY:
+            return await self._on_ready(request)
+        handler = self._handlers.get(kind)
+        if handler is None:
+            raise Refused("unknown_type", f"{kind!r} is none of {sorted(wire.REQUESTS)}")
+        assignment = self._assignment
+        attempt = request.get("attempt", most=1024)
+        if assignment is None or attempt != assignment.attempt:
+            raise Refused("stale_attempt", f"attempt {str(attempt)[:_LONGEST_ATTEMPT]!r} is not bound here")
+        if request.problem is not None and kind != wire.FINISH:
+            raise request.problem
+        try:
+            return granted(request.id, await handler(request, assignment))
         except Stale as error:
             if self._assignment is assignment:
                 self._unbind()
                 self._events.add(self.name, "stale", attempt=assignment.attempt)
-            return wire.refusal(request, "stale_attempt", str(error))
-        except Refused as error:
-            return wire.refusal(request, error.code, str(error), status=error.status, fields=error.fields)
-        except ValidationError as error:
-            return wire.refusal(request, "bad_request", _sentence(str(kind), error))
+            raise Refused("stale_attempt", str(error)) from None
 
-    def _on_hello(self, request: wire.Message) -> wire.Message:
-        if request.get("protocol") != wire.PROTOCOL:
-            return wire.refusal(request, "protocol", f"this sidecar speaks protocol {wire.PROTOCOL}")
+    async def _on_hello(self, request: Request) -> bytes:
+        await self._told.turn()
+        if request.get("protocol", most=32) != wire.PROTOCOL:
+            raise Refused("protocol", f"this sidecar speaks protocol {wire.PROTOCOL}")
+        running = request.get("attempt", most=1024)
+        if running is not None and not (isinstance(running, str) and len(running) <= _LONGEST_ATTEMPT):
+            raise Refused(
+                "bad_request", f"attempt: text of at most {_LONGEST_ATTEMPT} characters is wanted, or null"
+            )
         # kept before anything is said: as soon as process 1 hears from here, user code may exist
         ticket = self.listener.ticket.give()
         self._greeted = True
-        running = request.get("attempt")
         bound = self._assignment.attempt if self._assignment else None
         if bound is not None and running is None and not self._undelivered:
             self._unbind()
@@ -155,86 +200,103 @@ class Container:
             # once more, for a runner that could not hear it from the sidecar before this one
             self._events.add(self.name, "started", attempt=bound)
         elif running is not None:
-            self._events.add(self.name, "stale", attempt=str(running))
+            self._events.add(self.name, "stale", attempt=running)
         self._deliver()
-        return wire.reply(request, ticket=ticket)
+        return granted(request.id, _json({"ticket": ticket}))
 
-    def _on_ready(self, request: wire.Message) -> wire.Message:
-        error = request.get("error")
+    async def _on_ready(self, request: Request) -> bytes:
+        await self._told.turn()
+        error = None if request.problem is not None else request.get("error", most=WHOLE)
         try:
-            body = fleet.ErrorBody.model_validate(error) if error else None
+            body = fleet.ErrorBody.model_validate(_cut(error)) if error else None
         except ValidationError as problem:
             body = fleet.ErrorBody(type="ImportError", message=_sentence("ready", problem))
-        self._events.add(self.name, "ready", error=body, memory=_bytes(request.get("memory")))
-        return wire.reply(request)
+        if request.problem is not None:
+            body = fleet.ErrorBody(type="ImportError", message=_sentence("ready", request.problem))
+        self._readied = {"error": body, "memory": _bytes(request.get("memory", most=64))}
+        self.repeat()
+        return granted(request.id)
 
-    async def _on_started(self, request: wire.Message, a: fleet.Assignment) -> dict[str, Any]:
+    async def _on_started(self, request: Request, a: fleet.Assignment) -> bytes:
+        if self._started:
+            # the first of an attempt comes as often as the runner hands one over
+            await self._told.turn()
         self._started = True
         self._events.add(self.name, "started", attempt=a.attempt)
         async with self._in_order:
-            await self._post(a, "start", fleet.Started(token=a.token, start=self._start))
-        return {}
+            await self._send(request, a, "start", fleet.Started(token=a.token, start=self._start))
+        return b"{}"
 
-    async def _on_checkpoint_get(self, request: wire.Message, a: fleet.Assignment) -> dict[str, Any]:
+    async def _on_checkpoint_get(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._writes.turn()
-        body = fleet.CheckpointGet(token=a.token, key=request.get("key", ""))
-        return await self._post(a, "checkpoint-get", body)
+        body = fleet.CheckpointGet(token=a.token, key=_key(request))
+        return await self._send(request, a, "checkpoint-get", body)
 
-    async def _on_checkpoint_put(self, request: wire.Message, a: fleet.Assignment) -> dict[str, Any]:
+    async def _on_checkpoint_put(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._writes.turn()
-        # popped, so that nobody holds the value as objects while it is on its way as text
-        body = fleet.CheckpointPut(token=a.token, key=request.get("key", ""), value=request.pop("value", None))
-        posting = self._upstream.post(a.attempt, "checkpoint", a.secret, body)
-        del body
-        return await posting
+        body = fleet.CheckpointPut(token=a.token, key=_key(request), value=None)
+        return await self._send(request, a, "checkpoint", body, "value")
 
-    async def _on_log(self, request: wire.Message, a: fleet.Assignment) -> dict[str, Any]:
+    async def _on_log(self, request: Request, a: fleet.Assignment) -> bytes:
         logs = self._logs
         assert logs is not None  # bound together with the assignment
-        await logs.add(fleet.AttemptLogs(token=a.token, lines=request.get("lines") or []).lines)
-        return {}
+        # one at a time: what it takes to look through one is bounded, and their order is kept
+        async with self._one_log:
+            await logs.add(request.raw("lines"))
+        return b"{}"
 
-    async def _on_report(self, request: wire.Message, a: fleet.Assignment) -> dict[str, Any]:
+    async def _on_report(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._reports.turn()
-        body = fleet.Report(token=a.token, progress=request.get("progress"), metadata=request.get("metadata"))
-        return await self._post(a, "report", body)
+        body = fleet.Report(token=a.token)
+        return await self._send(request, a, "report", body, "progress", "metadata")
 
-    async def _on_extend(self, request: wire.Message, a: fleet.Assignment) -> dict[str, Any]:
-        await self._writes.turn()
-        body = fleet.Extend(token=a.token, seconds=request.get("seconds", 0))
-        answer = await self._post(a, "extend", body)
+    async def _on_extend(self, request: Request, a: fleet.Assignment) -> bytes:
+        await self._told.turn()
+        body = fleet.Extend(token=a.token, seconds=request.get("seconds", 0, most=64))
+        answer = await self._send(request, a, "extend", body)
         self._events.add(self.name, "extended", attempt=a.attempt, seconds=body.seconds)
         return answer
 
-    async def _on_wait(self, request: wire.Message, a: fleet.Assignment) -> dict[str, Any]:
+    async def _on_wait(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._writes.turn()
         body = fleet.WaitCall(
-            token=a.token,
-            key=request.get("key", ""),
-            kind=request.get("kind"),
-            name=request.get("name"),
-            spec=request.pop("spec", None) or {},
+            token=a.token, key=_key(request), kind=request.get("kind", most=64), name=request.get("name")
         )
-        posting = self._upstream.post(a.attempt, "wait", a.secret, body)
-        del body
-        return await posting
+        if request.raw("spec") == [b"null"]:
+            return await self._send(request, a, "wait", body)
+        return await self._send(request, a, "wait", body, "spec")
 
-    async def _on_wait_result(self, request: wire.Message, a: fleet.Assignment) -> dict[str, Any]:
+    async def _on_wait_result(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._writes.turn()
-        body = fleet.WaitResultGet(token=a.token, key=request.get("key", ""), index=request.get("index", 0))
-        return await self._post(a, "wait-result", body)
+        body = fleet.WaitResultGet(token=a.token, key=_key(request), index=request.get("index", 0, most=64))
+        return await self._send(request, a, "wait-result", body)
 
-    async def _on_finish(self, request: wire.Message, a: fleet.Assignment) -> dict[str, Any]:
-        container = _mapping(request.get("container"))
+    async def _on_finish(self, request: Request, a: fleet.Assignment) -> bytes:
+        container: dict[str, Any] = {}
+        try:
+            container = _mapping(request.get("container"))
+        except Refused:
+            log.debug("a container says what is no account of itself", container=self.name)
         clean = container.get("clean") is True and not container.get("oom_kills")
-        assert self._logs is not None
-        await self._logs.drained()
+        logs = self._logs
+        assert logs is not None
+        await logs.drained()
         self._events.add(self.name, "ending", attempt=a.attempt, clean=clean)
         try:
+            if request.problem is not None:
+                raise request.problem
             body = _finish(request, a.token)
+            lines = [
+                line for data in envelope.objects(request.raw("lines"), WHOLE) if (line := logs.admitted(data))
+            ]
+            values: dict[str, Sequence[bytes]] = {"lines": [b"[", b",".join(lines), b"]"]}
+            if body.outcome == wire.COMPLETED:
+                values["result"] = request.raw("result")
+            if body.outcome == wire.WAITING and request.raw("waits") != [b"null"]:
+                values["waits"] = request.raw("waits")
             # a run shorter than the coordinator's answer to its start would otherwise end before it began
             async with self._in_order:
-                await self._post(a, "finish", body)
+                await self._post(a, "finish", values, body, self._large(request))
         except (Refused, ValidationError) as refused:
             # an end that can't be taken as it is still has to end the run, and say why: nobody else would before
             # the task's timeout. What is left of it is made here
@@ -244,34 +306,66 @@ class Container:
                 error=fleet.ErrorBody(type="ResultRefused", message=_sentence("finish", refused)),
                 retry=fleet.Retry(allowed=False),
             )
-            await self._post(a, "finish", body)
+            await self._post(a, "finish", {}, body, self._large(request))
         self._finished = a.attempt
         if self._assignment is a:
             self._unbind()
-        self._events.add(
-            self.name,
-            "finished",
-            attempt=a.attempt,
-            outcome=body.outcome,
-            reason=body.error.reason if body.error else None,
-            clean=clean,
-            memory=_bytes(container.get("memory")),
-        )
-        return {}
+        self._end = {
+            "attempt": a.attempt,
+            "outcome": body.outcome,
+            "reason": body.error.reason if body.error else None,
+            "clean": clean,
+            "memory": _bytes(container.get("memory")),
+        }
+        self._events.add(self.name, "finished", **self._end)
+        return b"{}"
 
     # ------------------------------------------------------------
 
-    async def _post(self, a: fleet.Assignment, action: str, body: BaseModel) -> dict[str, Any]:
-        return await self._upstream.post(a.attempt, action, a.secret, body)
+    async def _send(
+        self, request: Request, a: fleet.Assignment, action: str, body: BaseModel, *values: str
+    ) -> bytes:
+        """The answer to `body` with the members `values` of the request in it, as they came."""
+        given: dict[str, Sequence[bytes]] = {name: request.raw(name) for name in values}
+        for name in values:
+            request.drop(name)
+        return await self._post(a, action, given, body, self._large(request))
+
+    async def _post(
+        self,
+        a: fleet.Assignment,
+        action: str,
+        values: dict[str, Sequence[bytes]],
+        body: BaseModel,
+        large: Callable[[], Awaitable[None]],
+    ) -> bytes:
+        fields = body.model_dump_json(exclude=set(values)).encode()
+        return await self._upstream.post(
+            self.name, a.attempt, action, a.secret, envelope.body(values, fields), large
+        )
+
+    def _large(self, request: Request) -> Callable[[], Awaitable[None]]:
+        """For an answer that is large: there is one of a container here, as there is one such request."""
+
+        async def acquire() -> None:
+            if not request.large:
+                await self.listener.large.acquire()
+                request.large = True
+
+        return acquire
 
     def _bind(self, assignment: fleet.Assignment, start: fleet.Start) -> None:
         self._unbind()
         self._assignment = assignment
         self._start = start
 
-        async def send(lines: list[fleet.AttemptLogLine]) -> None:
+        async def never() -> None:
+            """The answer to log lines is short."""
+
+        async def send(lines: list[bytes]) -> None:
+            body = fleet.AttemptLogs(token=assignment.token, lines=[])
             try:
-                await self._post(assignment, "logs", fleet.AttemptLogs(token=assignment.token, lines=lines))
+                await self._post(assignment, "logs", {"lines": [b"[", b",".join(lines), b"]"]}, body, never)
             except (Stale, Refused) as error:
                 # the next write of the attempt says so too, to somebody who can act on it
                 log.warning("log lines refused", attempt=assignment.attempt, problem=str(error))
@@ -313,21 +407,38 @@ class Container:
         self._events.add(self.name, "disconnected", attempt=self._assignment.attempt if self._assignment else None)
 
 
-def _finish(request: wire.Message, token: int) -> fleet.Finish:
+def _finish(request: Request, token: int) -> fleet.Finish:
+    """All but what passes as it came: result, waits and lines."""
     usage = _mapping(request.get("usage"))
+    error = request.get("error", most=WHOLE)
     return fleet.Finish.model_validate(
         {
             "token": token,
-            "outcome": request.get("outcome"),
-            "result": request.get("result"),
-            "error": request.get("error"),
+            "outcome": request.get("outcome", most=64),
+            "error": _cut(error),
             "retry": request.get("retry") or {},
-            "waits": request.get("waits") or [],
-            "lines": request.get("lines") or [],
             "exit_code": usage.get("exit_code"),
             "peak_memory_bytes": usage.get("peak_memory_bytes"),
         }
     )
+
+
+def _key(request: Request) -> str:
+    key = request.get("key")
+    if not isinstance(key, str) or not 1 <= len(key) <= wire.MAX_KEY:
+        raise Refused("bad_request", f"key: text of 1 to {wire.MAX_KEY} characters is wanted")
+    return key
+
+
+def _cut(error: Any) -> Any:
+    if not isinstance(error, dict):
+        return error
+    cut = {name: text[:most] for name, most in _TEXTS.items() if isinstance(text := error.get(name), str)}
+    return {**{name: error.get(name) for name in (*_TEXTS, "reason") if name in error}, **cut}
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _sentence(kind: str, error: Refused | ValidationError) -> str:
@@ -336,7 +447,7 @@ def _sentence(kind: str, error: Refused | ValidationError) -> str:
     first = error.errors()[0]
     # a value nested without end has a place as long
     where = ".".join(map(str, first["loc"][:8]))
-    return f"{kind}: {where}: {first['msg']}"
+    return f"{kind}: {where}: {first['msg']}"[:1000]
 
 
 def _mapping(value: object) -> dict[str, Any]:
@@ -344,4 +455,4 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 def _bytes(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None

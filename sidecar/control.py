@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, HTTPException
 
 from coordinator.wire import Assign, CancelAttempt, ContainerState, Events, Register
+from coordinator.wire.directories import private
 from sidecar.connection import clear
 from sidecar.container import Container
 from sidecar.events import EventLog
@@ -20,6 +22,9 @@ from sidecar.upstream import Upstream
 #: A name becomes a directory.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
+#: Lines and answers of more than envelope.WHOLE that are here at once, over all containers.
+_LARGE_AT_ONCE = 8
+
 
 class Sidecar:
     """All containers of the host, by name."""
@@ -27,7 +32,8 @@ class Sidecar:
     def __init__(self, settings: Settings, events: EventLog) -> None:
         self._root = settings.containers_directory
         self.events = events
-        self.upstream = Upstream(settings.coordinator_url)
+        self.upstream = Upstream(settings.coordinator_url, lambda: sum(c.bound for c in self._containers.values()))
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._budget = Budget(settings.buffer_bytes)
         self._containers: dict[str, Container] = {}
 
@@ -37,20 +43,29 @@ class Sidecar:
             if not _NAME.fullmatch(name):
                 raise HTTPException(422, f"{name!r} is not a container's name")
             container = Container(
-                name, self._root / name, self._ticket(name), self.upstream, self.events, self._budget
+                name,
+                self._root / name,
+                self._ticket(name),
+                self.upstream,
+                self.events,
+                self._budget,
+                self._large,
             )
             self._containers[name] = container
             if body.assignment is not None:
                 container.resume(body.assignment, body.start, undelivered=body.undelivered)
             try:
+                private(self._root)
                 await container.listener.open()
             except OSError as error:
                 # registered, it would be believed to listen
                 del self._containers[name]
                 container.remove()
                 raise HTTPException(503, f"{container.listener.directory}: cannot listen: {error}") from None
-        elif body.assignment is not None:
-            container.resume(body.assignment, body.start, undelivered=body.undelivered)
+        else:
+            container.repeat()
+            if body.assignment is not None:
+                container.resume(body.assignment, body.start, undelivered=body.undelivered)
         return container.state()
 
     def get(self, name: str) -> Container:
@@ -69,6 +84,7 @@ class Sidecar:
             # from before this process: the directory stands for a container that is gone
             clear(self._root / name)
         self._ticket(name).remove()
+        self.events.forget(name)
 
     def _ticket(self, name: str) -> Ticket:
         # no container has this directory mounted, and none has a name with a dot in front

@@ -3,26 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Literal
 
+import msgspec
 from samovar import wire
 
-from coordinator.wire import AttemptLogLine
+from sidecar.envelope import objects
+from sidecar.errors import Refused
 
 _BATCH = 500
+#: Bytes of a batch, unless one line alone has more.
+_BATCH_BYTES = 256 * 1024
 #: The harness cuts lines and totals itself; these hold when something else speaks the protocol.
 _LONGEST = 2 * wire.MAX_LOG_MESSAGE
-_MOST = wire.MAX_LOG_BYTES + 1024 * 1024
+_LONGEST_NAME = 256
+#: Of one line as it comes in: each character may be written as six.
+_LONGEST_LINE = 8 * _LONGEST
+#: Bytes of an attempt's lines as they are sent on, with everything that is in them.
+_MOST = wire.MAX_LOG_ENCODED
 #: For what Samovar itself says of the attempt, beyond that.
 _MORE = 64 * 1024
-#: What a line costs besides its text: an attempt has so many lines, however short.
-_LINE_COST = 64
 #: Lines of an attempt that have not ended, at one time: one for each stream.
 _MOST_PARTIAL = 8
+#: Bytes of lines that are looked at in one step of the loop, each line counted as a few more.
+_STEP = 32 * 1024
+_OF_EACH = 256
+_LATEST = 32_503_680_000.0  # the year 3000
 
-Send = Callable[[list[AttemptLogLine]], Awaitable[None]]
+_LEVELS = frozenset({"debug", "info", "warning", "error", "critical"})
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """As fleet.AttemptLogLine."""
+
+    seq: int
+    at: float
+    level: str
+    stream: Literal["stdout", "stderr", "logging", "samovar"]
+    message: str
+    logger: str | None = None
+    partial: bool = False
+    replaces: int | None = None
+
+
+_decoder = msgspec.json.Decoder(Line)
+_encoder = msgspec.json.Encoder()
+
+
+#: Takes encoded lines.
+Send = Callable[[list[bytes]], Awaitable[None]]
 
 
 class Budget:
@@ -44,7 +76,7 @@ class LogStream:
         self._send = send
         self._away = away
         self._budget = budget
-        self._waiting: deque[AttemptLogLine] = deque()
+        self._waiting: deque[bytes] = deque()
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._taken = 0
         self._sent = 0
@@ -54,13 +86,20 @@ class LogStream:
         self._arrived = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
-    async def add(self, lines: list[AttemptLogLine]) -> None:
-        for line in lines:
-            line.message = line.message[:_LONGEST]
-            if self._admits(line):
+    async def add(self, parts: Sequence[bytes]) -> None:
+        """Takes a JSON list of lines. Raises Refused where it is none; the lines before the wrong one are kept."""
+        step = 0
+        for data in objects(parts, _LONGEST_LINE):
+            line = self.admitted(data)
+            if line is not None:
                 self._waiting.append(line)
                 self._taken += 1
                 self._budget.used += _size(line)
+            step += len(data) + _OF_EACH
+            if step > _STEP:
+                step = 0
+                self._arrived.set()
+                await asyncio.sleep(0)
         self._arrived.set()
         sent = self._when_sent()
         if not self._away.is_set():
@@ -71,10 +110,25 @@ class LogStream:
         if not sent.done() and self._budget.used > self._budget.limit:
             await sent
 
-    def _admits(self, line: AttemptLogLine) -> bool:
-        """Whether the attempt has room for the line; counts it."""
-        cost = len(line.message) + _LINE_COST
-        if line.replaces is not None and line.replaces < line.seq:
+    def admitted(self, data: bytes) -> bytes | None:
+        """The line in `data` as it is sent on, where the attempt has room for it; counts it. Raises Refused."""
+        try:
+            line = _decoder.decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise Refused("bad_request", f"lines: {str(error)[:200]}") from None
+        if not 0 <= line.seq < 2**53:
+            raise Refused("bad_request", f"lines: seq={line.seq}: a number from 0 to 2^53 is wanted")
+        line.message = line.message[:_LONGEST]
+        line.level = line.level if line.level in _LEVELS else "info"
+        line.logger = None if line.logger is None else line.logger[:_LONGEST_NAME]
+        line.at = round(line.at if 0 <= line.at < _LATEST else time.time(), 3)
+        if line.replaces is not None and not 0 <= line.replaces < line.seq:
+            line.replaces = None
+        encoded = _encoder.encode(line)
+        return encoded if self._admits(line, len(encoded)) else None
+
+    def _admits(self, line: Line, cost: int) -> bool:
+        if line.replaces is not None:
             self._bytes -= self._partial.pop(line.replaces, 0)
         if self._bytes + cost > (_MOST + _MORE if line.stream == "samovar" else _MOST):
             return False
@@ -110,7 +164,7 @@ class LogStream:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                batch = [self._waiting[n] for n in range(min(_BATCH, len(self._waiting)))]
+                batch = _batch(self._waiting)
                 await self._send(batch)
                 for _ in batch:
                     self._budget.used -= _size(self._waiting.popleft())
@@ -121,5 +175,16 @@ class LogStream:
                         waiter.set_result(None)
 
 
-def _size(line: AttemptLogLine) -> int:
-    return len(line.message) + 128
+def _batch(waiting: Iterable[bytes]) -> list[bytes]:
+    batch: list[bytes] = []
+    size = 0
+    for line in waiting:
+        size += len(line)
+        if batch and (size > _BATCH_BYTES or len(batch) == _BATCH):
+            break
+        batch.append(line)
+    return batch
+
+
+def _size(line: bytes) -> int:
+    return len(line) + 64

@@ -12,14 +12,37 @@ requests were not answered).
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import sys
 from types import FrameType
 
+import structlog
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from coordinator.wire.directories import private
+from sidecar import peers
 from sidecar.control import create_app
 from sidecar.events import EventLog
 from sidecar.settings import Settings
+
+log = structlog.get_logger()
+
+
+class OwnersOnly(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    """HTTP with the runner: whoever else comes as far as the socket is not heard."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        user = peers.uid_of(transport)
+        if peers.may_control(user):
+            super().connection_made(transport)
+            return
+        log.warning("refused a control connection", user=user)
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+        # the protocol never begins: what is left of the connection is nobody's
+        transport.set_protocol(asyncio.Protocol())
 
 
 class Server(uvicorn.Server):
@@ -38,7 +61,13 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT."""
     path = settings.control_socket
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        # the containers' sockets are open to any user who comes as far: these two keep others out
+        private(path.parent)
+        private(settings.containers_directory)
+    except OSError as error:
+        print(f"sidecar: the directory of the sockets: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -46,5 +75,7 @@ def serve(settings: Settings) -> None:
         path.chmod(0o600)
         events = EventLog()
         app = create_app(settings, events)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, http=OwnersOnly, log_level="warning", access_log=False, timeout_graceful_shutdown=2
+        )
         Server(config, events).run(sockets=[listener])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import aiohttp
 import structlog
-from pydantic import BaseModel
 
 from coordinator.wire import FLEET, Addresses
+from sidecar.envelope import WHOLE
 from sidecar.errors import Refused, Stale
+from sidecar.turns import Turns
 
 log = structlog.get_logger()
 
@@ -27,6 +27,9 @@ _CONNECTIONS = 64
 _KEPT = 60.0
 #: Calls of a host that carry values, under way at once: each may be of 10 MiB, and many times that when parsed.
 _VALUES_AT_ONCE = 8
+_OTHERS_AT_ONCE = 32
+#: Of a refusal.
+_LARGEST_REFUSAL = 256 * 1024
 _WITH_VALUES = frozenset({"checkpoint", "checkpoint-get", "wait", "wait-result", "finish"})
 
 
@@ -38,38 +41,56 @@ class Upstream:
     may therefore arrive twice, and the coordinator counts it once.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, containers: Callable[[], int] = lambda: 1) -> None:
+        """`containers`: how many share this way at the moment."""
         self._addresses = Addresses(url)
         self._client: aiohttp.ClientSession | None = None
         self.away = asyncio.Event()
-        self._values = asyncio.Semaphore(_VALUES_AT_ONCE)
+        self._values = Turns(_VALUES_AT_ONCE, lambda: max(1, _VALUES_AT_ONCE // max(1, containers())))
+        self._others = Turns(_OTHERS_AT_ONCE, lambda: max(1, _OTHERS_AT_ONCE // max(1, containers())))
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
 
-    async def post(self, attempt: str, action: str, secret: str, body: BaseModel) -> dict[str, Any]:
-        """The answer to `action` on `attempt`. Raises Stale or Refused."""
-        content = body.model_dump_json()
-        # as text it waits in its own size; as objects it may take thirty times that
-        del body
-        async with self._values if action in _WITH_VALUES else contextlib.nullcontext():
-            return await self._post(attempt, action, secret, content)
+    async def post(
+        self,
+        owner: str,
+        attempt: str,
+        action: str,
+        secret: str,
+        body: Sequence[bytes],
+        large: Callable[[], Awaitable[None]],
+    ) -> bytes:
+        """The answer to `action` on `attempt`, a JSON object: as it came, or as the refusal that it is.
 
-    async def _post(self, attempt: str, action: str, secret: str, content: str) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+        `owner` takes its turn with others; `large` is awaited before a large answer is read. Raises Stale, Refused.
+        """
+        headers = {
+            "Authorization": f"Bearer {secret}",
+            "Content-Type": "application/json",
+            "Content-Length": str(sum(map(len, body))),
+        }
+        turns = self._values if action in _WITH_VALUES else self._others
         pause, failures = _FIRST_PAUSE, 0
         while True:
             base = self._addresses.current
             try:
                 url = f"{base}{FLEET}/attempts/{attempt}/{action}"
-                status, answer = await self._send(url, content, headers)
+                async with turns.turn(owner):
+                    answer = await self._send(url, body, headers)
+                # the coordinator's work is done: nobody else has to wait while the answer is read
+                async with answer:
+                    status = answer.status
+                    if status < 300 and (answer.content_length or 0) > WHOLE:
+                        await large()
+                    content = await answer.read() if status < 300 else await _start_of(answer)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 problem = repr(error)
             else:
                 if status < 500:
                     self.away.clear()
-                    return _read(status, answer)
+                    return _read(status, content)
                 problem = f"HTTP {status}"
                 failures += status not in _AWAY
             self._addresses.failed(base)
@@ -84,8 +105,8 @@ class Upstream:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _send(self, url: str, content: str, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Status and body of the answer."""
+    async def _send(self, url: str, body: Sequence[bytes], headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """The answer, of which only the head has been read."""
         if self._client is None:
             # made in the event loop that it is for
             self._client = aiohttp.ClientSession(
@@ -93,15 +114,29 @@ class Upstream:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        sending = self._client.post(url, data=content.encode(), headers=headers, allow_redirects=False)
-        async with sending as answer:
-            return answer.status, await answer.read()
+        # in parts where it is large: no step of the loop is longer than one of them
+        data = _parts(body) if sum(map(len, body)) > WHOLE else b"".join(body)
+        return await self._client.post(url, data=data, headers=headers, allow_redirects=False)
 
 
-def _read(status: int, content: bytes) -> dict[str, Any]:
+async def _parts(body: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for part in body:
+        yield part
+
+
+async def _start_of(answer: aiohttp.ClientResponse) -> bytes:
+    """The body of a refusal, as far as anybody reads it."""
+    data = b""
+    async for part in answer.content.iter_any():
+        data += part
+        if len(data) > _LARGEST_REFUSAL:
+            break
+    return data[:_LARGEST_REFUSAL]
+
+
+def _read(status: int, content: bytes) -> bytes:
     if 200 <= status < 300:
-        body = json.loads(content) if content else {}
-        return body if isinstance(body, dict) else {}
+        return content if content.lstrip().startswith(b"{") else b"{}"
     try:
         error = json.loads(content)["error"]
         code, message = str(error["code"]), str(error["message"])

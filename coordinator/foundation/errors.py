@@ -12,7 +12,8 @@ CoordinatorError                 (500 internal)
 │   ├── Unauthenticated          401  no usable key
 │   └── Forbidden                403  a key, but not one for this
 ├── StorageUnavailable           503  the database or the blob store cannot take or give anything now
-└── SchemaTooNew                      at the start: the database is that of a later version
+├── SchemaTooNew                      at the start: the database is that of a later version
+└── DirectoryUnusable                 at the start: the data directory is not this process's alone
 """
 
 from __future__ import annotations
@@ -112,3 +113,7 @@ class SchemaTooNew(CoordinatorError):
 def invalid_field(path: str, message: str) -> Invalid:
     """One wrong field, named in the sentence as well."""
     return Invalid(f"{path}: {message}", fields=[FieldProblem(path=path, message=message)])
+
+
+class DirectoryUnusable(CoordinatorError):
+    """The data directory cannot be made, or is open to other users and cannot be closed."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from json.encoder import encode_basestring
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, or_, select
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
 from coordinator.access import leases
 from coordinator.foundation.errors import invalid_field
 from coordinator.storage import dialect
-from coordinator.storage.tables import log_lines
+from coordinator.storage.tables import attempts, log_lines
 from coordinator.wire import AttemptLogLine
 
 #: (attempt, seq) of the last line seen.
@@ -17,6 +18,12 @@ Cursor = tuple[int, int]
 START: Cursor = (0, -1)
 
 _CHUNK = 500
+#: Bytes of an attempt's lines, encoded and with everything in them: what its sidecar lets through, and a little
+#: more for a batch that comes twice. And of a run's, whatever number of attempts it has.
+MOST_OF_ATTEMPT = 12 * 1024 * 1024
+MOST_OF_RUN = 4 * MOST_OF_ATTEMPT
+#: What a line has besides its texts.
+_FRAME = 80
 
 
 def append(conn: Connection, now: float, attempt_id: str, token: int, lines: list[AttemptLogLine]) -> str:
@@ -29,10 +36,13 @@ def append(conn: Connection, now: float, attempt_id: str, token: int, lines: lis
 def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine]) -> None:
     """Stores lines whose right to be written is already checked; a line that is there already stays.
 
-    One that replaces a line that had not ended takes that one's place, at its own.
+    One that replaces a line that had not ended takes that one's place, at its own. What the attempt, or its run,
+    has no room for is left out: the sidecar has left it out before, unless it is none of ours.
     """
-    rows = [
-        {
+    taken, room = 0, _room(conn, run_id, number)
+    rows = []
+    for line in lines:
+        row = {
             "run_id": run_id,
             "attempt": number,
             "seq": line.seq,
@@ -44,8 +54,10 @@ def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine
             "partial": line.partial,
             "replaces": line.replaces if line.replaces is not None and line.replaces < line.seq else None,
         }
-        for line in lines
-    ]
+        cost = _cost(line.level, line.logger, line.message)
+        if taken + cost <= room:
+            taken += cost
+            rows.append(row)
     for start in range(0, len(rows), _CHUNK):
         conn.execute(
             dialect.insert(conn.dialect.name, log_lines).on_conflict_do_nothing(), rows[start : start + _CHUNK]
@@ -53,14 +65,36 @@ def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine
     # after all of them: a batch that comes twice brings the replaced ones again
     replaced = [row["replaces"] for row in rows if row["replaces"] is not None]
     for start in range(0, len(replaced), _CHUNK):
-        conn.execute(
-            delete(log_lines).where(
+        gone = conn.execute(
+            delete(log_lines)
+            .where(
                 log_lines.c.run_id == run_id,
                 log_lines.c.attempt == number,
                 log_lines.c.seq.in_(replaced[start : start + _CHUNK]),
                 log_lines.c.partial,
             )
+            .returning(log_lines.c.level, log_lines.c.logger, log_lines.c.message)
         )
+        taken -= sum(_cost(*row) for row in gone)
+    conn.execute(
+        update(attempts)
+        .where(attempts.c.run_id == run_id, attempts.c.number == number)
+        .values(log_bytes=attempts.c.log_bytes + taken)
+    )
+
+
+def _room(conn: Connection, run_id: str, number: int) -> int:
+    """The bytes that the attempt may still write."""
+    own = func.sum(attempts.c.log_bytes).filter(attempts.c.number == number)
+    query = select(func.sum(attempts.c.log_bytes), own).where(attempts.c.run_id == run_id)
+    of_run, of_attempt = conn.execute(query).one()
+    return min(MOST_OF_RUN - int(of_run or 0), MOST_OF_ATTEMPT - int(of_attempt or 0))
+
+
+def _cost(level: str, logger: str | None, message: str) -> int:
+    """The bytes of a line as JSON, near enough."""
+    texts = (level, logger or "", message)
+    return _FRAME + sum(len(encode_basestring(text).encode("utf-8", "replace")) for text in texts)
 
 
 def read(conn: Connection, now: float, run_id: str, after: Cursor = START, limit: int = 500) -> list[Row[Any]]:

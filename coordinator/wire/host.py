@@ -23,9 +23,8 @@ class Register(BaseModel):
 
 
 class ContainerState(BaseModel):
-    """What the sidecar knows of a container. `directory` is what to mount at SOCKET_DIRECTORY."""
+    """What the sidecar knows of a container."""
 
-    directory: str
     connected: bool = False
     attempt: str | None = None
     #: The last attempt whose end the coordinator has accepted.
@@ -70,11 +69,15 @@ class SidecarEvent(BaseModel):
 
 
 class Events(BaseModel):
-    """`boot` names the sidecar's process: where it changes, every container is registered again."""
+    """`boot` names the sidecar's process: where it changes, every container is registered again.
+
+    `gaps` names containers of which events are missing here: each of them is registered again.
+    """
 
     boot: str
     next: int
     events: list[SidecarEvent] = Field(default_factory=list)
+    gaps: list[str] = Field(default_factory=list)
 
 
 class Addresses:

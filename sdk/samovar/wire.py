@@ -15,7 +15,7 @@ Requests, container → sidecar (every one but `hello` and `ready` names its `at
     started         user code is about to run
     checkpoint.get  key                      → found, value
     checkpoint.put  key, value               → stored (false: the run had this key), value (the one that holds)
-    log             lines, dropped           lines: [{seq, at, level, stream, logger, message}];
+    log             dropped, lines           lines: [{seq, at, level, stream, logger, message}];
                                              `partial` in one that has not ended, `replaces` (a seq) in
                                              what that one has become
     report          progress, metadata       either may be null
@@ -68,6 +68,8 @@ MAX_WAITS = 10_000
 MAX_LOG_MESSAGE = 16 * 1024
 #: Log bytes kept of one attempt; what comes after is counted, not kept.
 MAX_LOG_BYTES = 8 * 1024 * 1024
+#: The same as the sidecar counts them: encoded, with all that a line has.
+MAX_LOG_ENCODED = 10 * 1024 * 1024
 #: Seconds without a sidecar after which the harness ends its run and itself: the lease is gone by then.
 DISCONNECT_LIMIT = 25.0
 
@@ -97,6 +99,9 @@ SUSPEND = "suspend"
 RUN_REQUESTS = frozenset(
     {CHECKPOINT_GET, CHECKPOINT_PUT, LOG, OUTPUT, REPORT, EXTEND, WAIT, WAIT_RESULT, RESULT, ERROR, SUSPEND}
 )
+
+#: Members that may be long: the one that is comes last in its line.
+LONG = ("value", "spec", "lines", "waits", "result")
 
 #: `outcome` of `finish`.
 COMPLETED = "completed"

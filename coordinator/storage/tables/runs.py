@@ -161,6 +161,8 @@ attempts = Table(
     Column("error", Text),
     #: SHA-256 of the `finish` that ended it: the same one sent again is answered as the first was.
     Column("finish_digest", String(64)),
+    #: Encoded bytes of its log lines, so that a run has only so many.
+    Column("log_bytes", BigInteger, nullable=False, server_default="0"),
     CheckConstraint(
         "status IN ('claimed', 'running', 'completed', 'failed', 'timed_out', 'canceled', 'lost', 'suspended')",
         name="status",

@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -36,6 +37,8 @@ _READY_TIMEOUT = 60.0
 _PREDECESSOR_TIMEOUT = 30.0
 _DEATHS_BEFORE_READY = 3
 _TICK = 0.1
+#: What nobody but its owner may do with the data directory, or with any file of the parts.
+_OTHERS = 0o077
 
 _EVERYBODY = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "NO_COLOR")
 #: What builds need to reach package indexes, and the engine's address: the runner's alone.
@@ -87,6 +90,7 @@ def up(
 ) -> None:
     """Run Samovar on this machine until Ctrl-C."""
     require_server()
+    os.umask(_OTHERS)
     data = data_directory(cli.common.data)
     with locked(data, cli.output.say) as lock:
         docker_get("/version")
@@ -100,6 +104,7 @@ def data_directory(given: Path | None) -> Path:
     try:
         if not data.is_dir():
             data.mkdir(mode=0o700, parents=True)
+        _close(data)
         with tempfile.TemporaryFile(dir=data):
             pass
     except OSError as error:
@@ -108,6 +113,28 @@ def data_directory(given: Path | None) -> Path:
             code="data_unwritable",
         ) from None
     return data
+
+
+def _close(data: Path) -> None:
+    """Take from other users what they may do in the data directory. Raises CliError where it is not ours to."""
+    state = data.stat()
+    mode = stat.S_IMODE(state.st_mode)
+    if state.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
+        raise CliError(
+            f"the data directory {data} belongs to user {state.st_uid}; give one of your own with --data",
+            code="data_not_private",
+        )
+    if not mode & _OTHERS:
+        return
+    # a directory that has other things in it is not changed behind the back of whoever keeps them there
+    ours = (data / CREDENTIALS).is_file() or not any(data.iterdir())
+    if mode & stat.S_ISVTX or not ours:
+        raise CliError(
+            f"the data directory {data} is open to other users (mode {mode:04o}), and keys and payloads are "
+            f"kept in it: chmod 700 it, or give another with --data",
+            code="data_not_private",
+        )
+    data.chmod(mode & ~_OTHERS)
 
 
 @contextlib.contextmanager
@@ -184,6 +211,9 @@ def parts(install: Install) -> list[Part]:
     }
     if install.policy is not None:
         runner["SAMOVAR_RUNNER_POLICY"] = str(install.policy)
+    if (containers := os.environ.get("SAMOVAR_SIDECAR_CONTAINERS")) is not None:
+        # the runner mounts them by its own settings, and has to look where they are
+        runner["SAMOVAR_RUNNER_CONTAINERS"] = containers
     for_runner = {
         name: value
         for name, value in os.environ.items()

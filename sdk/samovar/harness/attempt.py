@@ -150,8 +150,8 @@ class Attempt:
             message = {
                 "type": wire.LOG,
                 "attempt": self.id,
-                "lines": self.book.take(),
                 "dropped": self.book.dropped,
+                "lines": self.book.take(),
             }
             self._link.request(message, self._logs_stored)
         if self._report and not self._report_in_flight and not self.finish_sent:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from json.encoder import encode_basestring
 from typing import Any
 
-from samovar.wire import MAX_LOG_BYTES, MAX_LOG_MESSAGE, Message
+from samovar.wire import MAX_LOG_BYTES, MAX_LOG_ENCODED, MAX_LOG_MESSAGE, Message
 
 #: Sent as soon as this many bytes wait, or after FLUSH_DELAY seconds.
 BATCH = 64 * 1024
@@ -29,6 +30,8 @@ LINE_COST = 64
 #: Bytes of lines that are kept of the end of an attempt, and of its beginning.
 TAIL = 512 * 1024
 HEAD = MAX_LOG_BYTES - TAIL
+#: The same as the sidecar counts: there has to be room for the end, whatever its lines are made of.
+HEAD_ENCODED = MAX_LOG_ENCODED - 2 * TAIL
 
 LEVELS = frozenset({"debug", "info", "warning", "error", "critical"})
 
@@ -40,6 +43,7 @@ class LogBook:
         self._lines: deque[tuple[Message, int]] = deque()
         self._seq = 0
         self._total = 0
+        self._encoded = 0
         #: What came after the head: a stream's bytes, or a record, each with its cost and time.
         self._tail: deque[tuple[LineSplitter | Message, bytes, int, float]] = deque()
         self._tail_bytes = 0
@@ -52,7 +56,7 @@ class LogBook:
     @property
     def full(self) -> bool:
         """Whether further output is kept for the end, if at all."""
-        return self._total >= HEAD
+        return self._total >= HEAD or self._encoded >= HEAD_ENCODED
 
     def add(
         self,
@@ -136,7 +140,9 @@ class LogBook:
 
     def _append(self, line: Message, cost: int, *, counted: bool = True) -> None:
         self._lines.append((line, cost))
-        self._total += cost if counted else 0
+        if counted:
+            self._total += cost
+            self._encoded += encoded_size(line)
         self.waiting += cost
 
     def _keep(self, what: LineSplitter | Message, data: bytes, cost: int, at: float) -> None:
@@ -293,6 +299,13 @@ class LineSplitter:
         message, _ = self._finish(1)
         shown, self._shown = self._shown, None
         book.add(self._stream, self._level, message, replaces=shown)
+
+
+def encoded_size(line: Message) -> int:
+    """About how many bytes a line has as JSON."""
+    message = line["message"]
+    escapes = len(encode_basestring(message)) - len(message)
+    return 90 + len(message.encode("utf-8", "replace")) + escapes + len(line["logger"] or "")
 
 
 def _text(data: bytes, excess: int) -> str:

@@ -325,11 +325,13 @@ class Supervisor:
         message = {
             "type": wire.FINISH,
             "attempt": attempt.id,
-            **verdict,
-            "lines": attempt.book.take(),
-            "dropped": attempt.book.dropped,
             "usage": {"peak_memory_bytes": attempt.peak or None, "exit_code": exit_code(attempt.status)},
             "container": self._container,
+            "dropped": attempt.book.dropped,
+            "lines": attempt.book.take(),
+            # what may be long comes last: a sidecar does not look into it
+            **{name: value for name, value in verdict.items() if name not in wire.LONG},
+            **{name: verdict[name] for name in wire.LONG if name in verdict},
         }
         attempt.finish_sent = True
         self.link.request(message, self._finished)

@@ -408,7 +408,8 @@ def test_an_attempt_has_so_many_bytes_of_lines_whatever_they_are_called() -> Non
             many = [{**line(start + n, ""), "stream": "samovar"} for n in range(20_000)]
             await harness.ask("log", attempt=ATTEMPT, lines=many, dropped=0)
         stored = sum(len(body["lines"]) for body in w.coordinator.seen("logs"))
-        assert 130_000 < stored < 150_000
+        # each line of these is written in some 70 bytes
+        assert 130_000 < stored < 155_000
 
     run(test)
 

@@ -1,0 +1,15 @@
+"""What the log lines of an attempt take"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("attempts", sa.Column("log_bytes", sa.BigInteger(), nullable=False, server_default="0"))

@@ -1,0 +1,225 @@
+"""A real sidecar process, a coordinator that writes down what reaches it, and a process 1 that says anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+from samovar import wire
+
+from tests.waiting import eventually
+
+
+@dataclass
+class Coordinator:
+    """Takes everything; keeps of each call its action, attempt, bearer and body (a long one cut)."""
+
+    calls: list[tuple[str, str, str, bytes]] = field(default_factory=list)
+    received: int = 0
+    #: What is answered instead of `{}`, by action.
+    answers: dict[str, bytes] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[str]:
+        told = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                *_, attempt, action = self.path.split("/")
+                told.received += len(body)
+                told.calls.append((action, attempt, self.headers["authorization"], body[: 1024 * 1024]))
+                answer = told.answers.get(action, b"{}")
+                self.send_response(200)
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            server.server_close()
+
+    def seen(self, attempt: str, action: str | None = None) -> list[dict[str, Any]]:
+        return [json.loads(b) for name, of, _, b in self.calls if of == attempt and action in (None, name)]
+
+
+class Process1:
+    """One connection to the socket of a container; says bytes."""
+
+    def __init__(self, path: Path, patience: float = 20) -> None:
+        def connected() -> socket.socket | None:
+            end = socket.socket(socket.AF_UNIX)
+            with contextlib.suppress(OSError):
+                end.connect(str(path))
+                return end
+            end.close()
+            return None
+
+        end = eventually(connected, "the sidecar to listen", patience)
+        assert end is not None
+        self.socket = end
+        self.socket.settimeout(20)
+        self._data = b""
+        self.number = 0
+        #: What came unasked.
+        self.told: list[dict[str, Any]] = []
+
+    def say(self, data: bytes) -> bool:
+        """Whether all of it was taken."""
+        try:
+            self.socket.sendall(data)
+        except OSError:
+            return False
+        return True
+
+    def write(self, kind: str, /, **fields: Any) -> int:
+        self.number += 1
+        self.say(json.dumps({"id": self.number, "type": kind, **fields}).encode() + b"\n")
+        return self.number
+
+    def ask(self, kind: str, /, **fields: Any) -> dict[str, Any]:
+        return self.reply(self.write(kind, **fields))
+
+    def reply(self, number: int | None) -> dict[str, Any]:
+        while True:
+            message = self.read()
+            assert message is not None, "the sidecar closed the connection"
+            if "reply" not in message:
+                self.told.append(message)
+            elif message["reply"] == number:
+                return message
+
+    def read(self) -> dict[str, Any] | None:
+        """The next message; None at the end of the connection."""
+        while b"\n" not in self._data:
+            try:
+                more = self.socket.recv(1024 * 1024)
+            except ConnectionError:
+                more = b""
+            if not more:
+                return None
+            self._data += more
+        line, self._data = self._data.split(b"\n", 1)
+        return dict(json.loads(line))
+
+    def ended(self) -> bool:
+        """Whether the sidecar ends the connection; what it says before goes unheard."""
+        while self.read() is not None:
+            pass
+        return True
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Sidecar:
+    """The process, with the containers that a runner would have told it of."""
+
+    def __init__(self, root: Path, coordinator: Coordinator, process: subprocess.Popen[bytes]) -> None:
+        self.root, self.coordinator, self.process = root, coordinator, process
+        self.control = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(root / "control.sock")), base_url="http://sidecar", timeout=20
+        )
+        self.count = 0
+        self.tickets: dict[str, str] = {}
+
+    def container(self, *, assigned: bool = True) -> str:
+        """The name of a new container; its attempt is called as it is."""
+        self.count += 1
+        name = f"c{self.count}"
+        self.control.put(f"/containers/{name}", json={}).raise_for_status()
+        if assigned:
+            self.assign(name)
+        return name
+
+    def assign(self, name: str, attempt: str | None = None) -> None:
+        body = {"assignment": assignment(attempt or name), "start": "cold"}
+        self.control.post(f"/containers/{name}/assign", json=body).raise_for_status()
+
+    def path(self, name: str) -> Path:
+        return self.root / "c" / name / wire.SOCKET_NAME
+
+    def visit(self, name: str, patience: float = 20) -> Process1:
+        return Process1(self.path(name), patience)
+
+    def greeted(self, name: str, attempt: str | None = None) -> Process1:
+        """A connection that has said hello."""
+        process1 = self.visit(name)
+        answer = process1.ask(
+            "hello", protocol=1, sdk="0", python="3", attempt=attempt, ticket=self.tickets.get(name)
+        )
+        self.tickets[name] = answer["ticket"]
+        return process1
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        boot = self.control.get("/events").json()["boot"]
+        events = self.control.get("/events", params={"boot": boot, "timeout": 0}).json()["events"]
+        return [event for event in events if event["container"] == name]
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def peak(self) -> int:
+        """The most resident bytes so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+    def said(self) -> str:
+        """The sidecar's own log."""
+        return (self.root / "log").read_text("utf-8", "replace")
+
+
+def assignment(attempt: str) -> dict[str, Any]:
+    return {
+        "attempt": attempt, "token": 7, "secret": f"secret-of-{attempt}", "run": "r1", "number": 1, "project": "p",
+        "task": "t", "version": "20260101.1", "deployment": "d", "image": "i", "payload": {"n": 1},
+        "limits": {"memory": 1, "cpu": 1, "timeout": 1, "warm": True}, "trace_id": "0", "lease": 30,
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def sidecar() -> Iterator[Sidecar]:
+    coordinator = Coordinator()
+    with tempfile.TemporaryDirectory(prefix="smv") as directory, coordinator.serving() as url:
+        root = Path(directory)
+        command = [sys.executable, "-m", "sidecar", "--coordinator-url", url]
+        with open(root / "log", "wb") as log:
+            process = subprocess.Popen([*command, "--control-socket", str(root / "control.sock")], stderr=log)
+        made = Sidecar(root, coordinator, process)
+        try:
+
+            def answers() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    return made.control.get("/events").is_success
+                return False
+
+            eventually(answers, "the sidecar to answer", 30)
+            yield made
+        finally:
+            made.control.close()
+            process.terminate()
+            process.wait()
