@@ -54,6 +54,7 @@ from coordinator.storage.blobs import Blobs
 from coordinator.storage.database import Clock, Database
 from coordinator.storage.dialect import now
 from coordinator.storage.values import Values
+from coordinator.tasks import checking
 from coordinator.tasks.payloads import Payloads
 from coordinator.wire import API, FLEET, FieldProblem, Problem
 
@@ -115,6 +116,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await asyncio.to_thread(coordinator.database.close)
+            await asyncio.to_thread(checking.close)
 
     app = FastAPI(
         title="Samovar",

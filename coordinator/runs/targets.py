@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from coordinator.foundation.errors import Conflict, NotFound
+from coordinator.foundation.near import near as near_names
 from coordinator.line import queues
 from coordinator.line.queues import Limits
 from coordinator.storage import dialect
@@ -118,7 +118,7 @@ def _unknown(conn: Connection, name: str, project: str, task: str, version: str 
         # of that project alone: whoever asks may see no other
         current = [row for row in current if row.project == project]
     names = sorted({f"{row.project}/{row.task}" if project else row.task for row in current})
-    near = difflib.get_close_matches(name, names, n=3)
+    near = near_names(name, names, 3)
     if near:
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     elif names:

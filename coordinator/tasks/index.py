@@ -5,20 +5,21 @@ It was printed by a process that had imported the project's modules, so it is us
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coordinator.foundation.errors import Invalid
 from coordinator.foundation.limits import MAX_MEMORY, MIN_MEMORY
-from coordinator.tasks import arguments, cron, readings, ticks, where
+from coordinator.foundation.near import near
+from coordinator.storage.values import encode_small
+from coordinator.tasks import arguments, cron, ticks, vocabulary, where
 from coordinator.tasks.retries import Policy
 from coordinator.wire import EVENT_NAME, FieldProblem, Json
 
 _LARGEST_SCHEMA = 512 * 1024
+#: Where so many are found, the rest of an index is not looked at.
+_MOST_PROBLEMS = 50
 #: What an event gives its tasks.
 EVENT_ARGUMENTS = ("event", "event_id")
 #: What a webhook gives its task.
@@ -207,6 +208,8 @@ def read_index(raw: dict[str, Any]) -> TaskIndex:
                 if known != queue:
                     message = f"the queue {queue.name!r} of {first} is another than that of {task.id}"
                     problems.append(FieldProblem(path=f"{task.id}.options.queue", message=message))
+        if len(problems) >= _MOST_PROBLEMS:
+            break
         problem = _schema_problem(task.json_schema)
         if problem:
             problems.append(FieldProblem(path=f"{task.id}.schema", message=problem))
@@ -237,8 +240,8 @@ def _handler_problems(task: str, handler: str, schemas: dict[str, dict[str, Any]
     if handler == task:
         return [FieldProblem(path=path, message="is the task itself: name another one")]
     if handler not in schemas:
-        close = difflib.get_close_matches(handler, list(schemas), 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"the tasks are {', '.join(sorted(schemas))}"
+        close = near(handler, schemas)
+        hint = f"did you mean {close[0]!r}?" if close else f"the tasks are {', '.join(sorted(schemas)[:50])}"
         return [FieldProblem(path=path, message=f"there is no task {handler!r} in the project; {hint}")]
     return arguments.unfilled(path, schemas[handler], ("run",), "on_failure")
 
@@ -253,42 +256,19 @@ def _schedule_problems(task: IndexedTask, schedule: ScheduleOptions) -> list[Fie
 
 
 def _schema_problem(schema: dict[str, Any]) -> str | None:
-    if len(str(schema)) > _LARGEST_SCHEMA:
+    if len(encode_small(schema)) > _LARGEST_SCHEMA:
         return f"is larger than {_LARGEST_SCHEMA} bytes"
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return f"is no JSON Schema: {error.message[:300]}"
-    except RecursionError:
-        return "is nested too deeply"
-    for reference in _words(schema, "$ref", "$dynamicRef"):
-        # a reference elsewhere would have the coordinator fetch what a deployment names
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            return f"refers to {reference!r}, outside of itself"
-    return next(filter(None, map(readings.problem, _words(schema, readings.READS))), None)
-
-
-def _words(node: Any, *words: str) -> list[Any]:
-    """What stands behind these words, anywhere in a schema."""
-    found: list[Any] = []
-    waiting = [node]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, dict):
-            found += [item[word] for word in words if word in item]
-            waiting += item.values()
-        elif isinstance(item, list):
-            waiting += item
-    return found
+    return vocabulary.problem(schema)
 
 
 def _problems(prefix: str, error: ValidationError) -> list[FieldProblem]:
     return [
         FieldProblem(path=".".join([prefix, *map(str, e["loc"])]), message=f"{e['msg']}, got {e['input']!r:.80}")
-        for e in error.errors()
+        for e in error.errors()[:_MOST_PROBLEMS]
     ]
 
 
 def _bad(problems: list[FieldProblem]) -> Invalid:
+    problems = problems[:_MOST_PROBLEMS]
     listing = "; ".join(f"{p.path}: {p.message}" for p in problems)
     return Invalid(f"the image's task index cannot be used: {listing}", code="bad_index", fields=problems)

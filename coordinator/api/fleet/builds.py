@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -38,7 +39,8 @@ async def add_log(deployment: str, body: BuildLog, core: Core) -> dict[str, Any]
 
 @router.post("/done")
 async def done(deployment: str, body: BuildDone, core: Core) -> dict[str, Any]:
-    outcome = await core.database.write(builds.done, deployment, body)
+    index = await asyncio.to_thread(builds.read, body)
+    outcome = await core.database.write(builds.done, deployment, body, index)
     core.waking.notify(waking.build(deployment), waking.BUILDS, waking.CLAIMS, waking.DUE)
     return {"status": outcome.status}
 
