@@ -14,13 +14,14 @@ from sqlalchemy import Connection, Row
 
 from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, recheck
+from coordinator.api.reading import Route
 from coordinator.attempts import checkpoints
 from coordinator.context import Coordinator, Core
 from coordinator.runs import logs, runs, views
 from coordinator.signals import waking
 from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LogPage
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=Route)
 
 _KEEP_ALIVE = 15.0
 _BATCH = 500

@@ -35,7 +35,6 @@ class Turns:
         self._closed = False
         self._count, self._name = count, name
         self._threads: list[threading.Thread] = []
-        self._idle = 0
 
     def submit(self, work: Callable[[], T], line: str | None = None) -> Future[T]:
         """Puts work into its line (default: that of the request in progress)."""
@@ -45,7 +44,7 @@ class Turns:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._lines.setdefault(line, deque()).append((future, work))
-            if not self._idle and len(self._threads) < self._count:
+            if len(self._threads) < self._count:
                 thread = threading.Thread(target=self._run, name=f"{self._name}_{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -73,13 +72,11 @@ class Turns:
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._idle += 1
                 while (line := self._next()) is None:
                     if self._closed and not self._lines:
                         self._condition.notify_all()
                         return
                     self._condition.wait()
-                self._idle -= 1
                 waiting = self._lines[line]
                 future, work = waiting.popleft()
                 if waiting:

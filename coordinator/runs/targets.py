@@ -16,7 +16,7 @@ from coordinator.line.queues import Limits
 from coordinator.storage import dialect
 from coordinator.storage.tables import deployments, projects, tasks
 from coordinator.storage.tables import queues as queue_rows
-from coordinator.tasks.index import TaskOptions
+from coordinator.tasks.index import TaskOptions, stored_options
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def resolve(conn: Connection, name: str, version: str | None = None) -> Target:
         deployment=row.deployment,
         version=row.version,
         schema=row.schema,
-        options=TaskOptions.model_validate_json(row.options),
+        options=stored_options(row.options),
         limits=None if row.name is None else queues.read(row),
     )
 
@@ -100,7 +100,7 @@ def image_removed(project: str, version: str) -> Conflict:
 def options(conn: Connection, run: Row[Any]) -> TaskOptions:
     """The options of a run's task, in its own deployment."""
     query = select(tasks.c.options).where(tasks.c.deployment_id == run.deployment_id, tasks.c.task == run.task)
-    return TaskOptions.model_validate_json(conn.execute(query).scalar_one())
+    return stored_options(conn.execute(query).scalar_one())
 
 
 def _unknown(conn: Connection, name: str, project: str, task: str, version: str | None) -> NotFound:

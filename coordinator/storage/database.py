@@ -20,7 +20,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy import exc as sa
 
 from coordinator.foundation import again
@@ -58,6 +58,7 @@ class Database:
         # some threads, each with its connection, are the fleet's and the maintenance's alone
         self._reads = Turns(readers, "read", kept=max(1, readers // 4))
         self._writes = self._reads if self.shared else Turns(writers, "write")
+        self._failing: StorageUnavailable | None = None
         #: Where what a transaction must not be held for is done.
         self._jobs = Turns(8, "job", share=1)
 
@@ -91,7 +92,7 @@ class Database:
     async def write(
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._in_turn(self._writes, lambda: self._transaction(self._writer, function, *args, **kwargs))
+        return await self._in_turn(self._writes, lambda: self._writing(function, *args, **kwargs))
 
     async def _in_turn(self, turns: Turns, work: Callable[[], T]) -> T:
         for _ in range(_TRIES):
@@ -111,7 +112,27 @@ class Database:
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`function(connection, now, *args)` in one transaction, committed before this returns."""
-        return self._now(lambda: self._transaction(self._writer, function, *args, **kwargs))
+        return self._now(lambda: self._writing(function, *args, **kwargs))
+
+    def _writing(
+        self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            result = self._transaction(self._writer, function, *args, **kwargs)
+        except StorageUnavailable as error:
+            self._failing = error
+            raise
+        self._failing = None
+        return result
+
+    async def check(self) -> None:
+        """Raises StorageUnavailable where the last write could not be made, or nothing can be read.
+
+        It writes nothing, and does not wait for those who do: the maintenance writes every few seconds.
+        """
+        if self._failing is not None:
+            raise StorageUnavailable(self._failing.message)
+        await self.read(_look)
 
     def _now(self, work: Callable[[], T]) -> T:
         for _ in range(_TRIES):
@@ -155,6 +176,10 @@ class Database:
         self._jobs.shutdown()
         self._reader.dispose()
         self._writer.dispose()
+
+
+def _look(conn: Connection, now: float) -> None:
+    conn.execute(text("SELECT 1")).all()
 
 
 def _tried() -> StorageUnavailable:

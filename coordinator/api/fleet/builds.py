@@ -8,13 +8,14 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
+from coordinator.api.reading import Route
 from coordinator.context import Core
 from coordinator.deployments import builds
 from coordinator.foundation.errors import Gone
 from coordinator.signals import waking
 from coordinator.wire import BuildDone, BuildFailed, BuildLog
 
-router = APIRouter(prefix="/builds/{deployment}", include_in_schema=False)
+router = APIRouter(prefix="/builds/{deployment}", include_in_schema=False, route_class=Route)
 
 
 @router.get("/source")
