@@ -25,7 +25,7 @@ from coordinator.access.keys import hash_key
 from coordinator.api import budgets, scopes
 from coordinator.api.budgets import Budgets, Ticket
 from coordinator.context import Coordinator
-from coordinator.foundation import turns
+from coordinator.foundation import sight, turns
 from coordinator.foundation.errors import (
     CoordinatorError,
     Forbidden,
@@ -61,7 +61,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         ticket: Ticket | None = None
-        line = turns.lane.set(turns.OWN)
+        line, seen = turns.lane.set(turns.OWN), sight.project.set(None)
         try:
             ticket = await self._admit(scope)
             capped = receive
@@ -78,6 +78,7 @@ class Gate:
             await answer(scope, receive, send)
         finally:
             turns.lane.reset(line)
+            sight.project.reset(seen)
             if ticket is not None:
                 ticket.close()
 
@@ -110,8 +111,11 @@ class Gate:
                 if caller.role != "runner":
                     raise Forbidden(f"this key has the role {caller.role}; {path} takes one with the role runner")
                 turns.lane.set(turns.OWN)
+                state = scope.setdefault("state", {})
+                state["caller"], state["key"] = caller, key
                 return self._budgets.admit(who, budgets.RUNNER, poll=_is_poll(scope))
             turns.lane.set(f"project:{caller.project}" if caller.project is not None else who)
+            sight.project.set(caller.project)
             scopes.check_role(caller, scope["method"], path)
             ticket = self._budgets.admit(who, budgets.KEY, poll=_is_poll(scope))
             try:

@@ -82,7 +82,7 @@ def parse(data: bytes) -> Any:
     """The value. Raises Invalid and TooLarge, RequestValidationError as FastAPI does where it is no JSON."""
     measure(data)
     try:
-        return json.loads(data, object_pairs_hook=_object, parse_constant=_constant)
+        return json.loads(data.decode().removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_constant)
     except json.JSONDecodeError as error:
         problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error", "input": {}}
         raise RequestValidationError([{**problem, "ctx": {"error": error.msg}}]) from None

@@ -6,11 +6,12 @@ first every other time, and has threads that nobody else gets. Within a line all
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class Turns:
         with self._condition:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._lines.setdefault(line, deque()).append((future, work))
+            self._lines.setdefault(line, deque()).append((future, functools.partial(copy_context().run, work)))
             if len(self._threads) < self._count:
                 thread = threading.Thread(target=self._run, name=f"{self._name}_{len(self._threads)}", daemon=True)
                 self._threads.append(thread)

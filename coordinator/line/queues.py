@@ -222,7 +222,10 @@ def change(
         query = query.where(queues.c.project == project)
     of = list(conn.scalars(query))
     if not of:
-        names = list(conn.scalars(select(queues.c.name).order_by(queues.c.name).distinct().limit(20)))
+        seen = select(queues.c.name).order_by(queues.c.name).distinct().limit(20)
+        if project is not None:
+            seen = seen.where(queues.c.project == project)
+        names = list(conn.scalars(seen))
         known = f"there are {', '.join(names)}" if names else "nothing is deployed yet"
         raise NotFound(f"there is no queue {name!r}: {known}", code="unknown_queue")
     if len(of) > 1:

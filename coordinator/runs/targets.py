@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
+from coordinator.foundation import sight
 from coordinator.foundation.errors import Conflict, NotFound
 from coordinator.foundation.near import near as near_names
 from coordinator.line import queues
@@ -108,7 +109,9 @@ def _unknown(conn: Connection, name: str, project: str, task: str, version: str 
         select(deployments.c.project, tasks.c.task)
         .join_from(tasks, deployments, tasks.c.deployment_id == deployments.c.id)
         .join(projects, projects.c.current_deployment == deployments.c.id)
+        .limit(2000)
     ).all()
+    current = [row for row in current if sight.sees(row.project)]
     if version is not None and any(row.task == task and project in ("", row.project) for row in current):
         return NotFound(
             f"no deployment {version!r} has the task {name!r}: see the project's deployments for its versions",

@@ -25,7 +25,18 @@ MAY = {
 #: The coordinator's rooms, in the order of their imports: each uses itself and those before it.
 ROOMS = (
     *("wire", "foundation", "signals", "storage", "tasks", "access", "line", "waits", "runs", "attempts"),
-    *("sources", "deployments", "settings", "context", "why", "maintenance", "api", "app", "__main__"),
+    *(
+        "sources",
+        "deployments",
+        "settings",
+        "context",
+        "why",
+        "maintenance",
+        "api",
+        "app",
+        "connections",
+        "__main__",
+    ),
 )
 
 

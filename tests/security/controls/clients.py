@@ -8,6 +8,9 @@ _SCHEMAS = "tests/unit/coordinator/tasks/test_hostile_schemas.py"
 
 _BUDGETS = "tests/unit/coordinator/api/test_budgets.py"
 
+_CONNECTIONS = "tests/security/test_clients_connections.py"
+_REQUESTS = "tests/security/test_clients_requests.py"
+
 MUTANTS: list[Mutant] = [
     Mutant(
         name="patterns_backtrack",
@@ -64,5 +67,53 @@ MUTANTS: list[Mutant] = [
         old="seconds = seconds if 0 <= seconds <= MAX_MOMENT else 0 if seconds < 0 else MAX_MOMENT",
         new="pass",
         tests=("tests/unit/coordinator/test_wire_bounds.py",),
+    ),
+    Mutant(
+        name="headers_unbounded",
+        off="the size of headers",
+        file="coordinator/connections.py",
+        old="MAX_HEADER_BYTES = 32 * 1024",
+        new="MAX_HEADER_BYTES = 32 * 1024**3",
+        tests=(_CONNECTIONS,),
+    ),
+    Mutant(
+        name="silence_without_end",
+        off="the deadline of the first byte",
+        file="coordinator/connections.py",
+        old="        self._arm(FIRST_BYTE)\n\n    def connection_lost",
+        new="\n    def connection_lost",
+        tests=(_CONNECTIONS,),
+    ),
+    Mutant(
+        name="large_bodies_are_read",
+        off="the refusal of a body by its stated length",
+        file="coordinator/api/gate.py",
+        old="        if stated > most:",
+        new="        if False:",
+        tests=(_CONNECTIONS,),
+    ),
+    Mutant(
+        name="polls_outlive_keys",
+        off="that a wait asks whether its caller may still wait",
+        file="coordinator/api/polling.py",
+        old='    if "key" in state and',
+        new="    if False and",
+        tests=(_REQUESTS,),
+    ),
+    Mutant(
+        name="hints_of_others",
+        off="that hints name only what the caller sees",
+        file="coordinator/foundation/sight.py",
+        old='return seen is None or name in ("", seen)',
+        new="return True",
+        tests=(_REQUESTS,),
+    ),
+    Mutant(
+        name="short_secrets",
+        off="the least length of a webhook's secret",
+        file="coordinator/access/signatures.py",
+        old="SHORTEST_KEY = 8",
+        new="SHORTEST_KEY = 0",
+        tests=(_REQUESTS,),
     ),
 ]
