@@ -71,11 +71,11 @@ MAX_BODY_DEPTH = MAX_DEPTH + 20
 KEY_REQUESTS = 256
 KEY_BYTES = 64 * MIB
 KEY_POLLS = 128
-#: The same of a runner's key (many hosts share one), and of one attempt.
+#: The same of a runner's key (many hosts share one), and of one attempt: more than its sidecar ever sends at once.
 RUNNER_REQUESTS = 4096
 RUNNER_BYTES = 512 * MIB
 ATTEMPT_REQUESTS = 64
-ATTEMPT_BYTES = 96 * MIB
+ATTEMPT_BYTES = 512 * MIB
 #: The same of an address that shows no key; and how many wrong requests it may send at once, and per second.
 ADDRESS_REQUESTS = 128
 ADDRESS_BYTES = 32 * MIB
