@@ -1,6 +1,6 @@
 # What to type: `make help`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long claim-race isolation-mutants fuzz check format bench clean
+.PHONY: help setup demo test test-long claim-race isolation-mutants fuzz fuzz-api check format bench clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -41,6 +41,9 @@ isolation-mutants: setup ## switch each control of isolation off and see that th
 
 fuzz: setup ## made-up input for what hostile code and builds hand in (SAMOVAR_FUZZ_SECONDS each, default 600)
 	$(BIN)/python -m tests.security.fuzz
+
+fuzz-api: setup ## requests made of the OpenAPI document, none of which may answer 5xx (ten minutes)
+	SAMOVAR_FUZZ_SECONDS=$${SAMOVAR_FUZZ_SECONDS:-600} $(BIN)/python -m pytest --timeout 86400 tests/security/test_clients_fuzz.py
 
 check: $(INSTALLED) ## types, lint and format
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from types import FrameType
@@ -11,7 +12,9 @@ import structlog
 import uvicorn
 from pydantic_settings import CliApp
 
+from coordinator import connections
 from coordinator.app import create_app, open_coordinator
+from coordinator.connections import Doorkeeper
 from coordinator.context import Coordinator
 from coordinator.foundation import logging
 from coordinator.foundation.errors import CoordinatorError
@@ -22,6 +25,8 @@ log = structlog.get_logger()
 
 #: Seconds that requests in progress get when the server stops; long polls end at once.
 _GRACE = 3
+#: Files that are open besides connections: the database's, blobs, pipes.
+_OTHER_FILES = 128
 
 
 class Server(uvicorn.Server):
@@ -44,6 +49,14 @@ class Server(uvicorn.Server):
             log.info("listening", url=f"http://{host}:{port}", database=self._coordinator.database.name)
 
 
+def _descriptors() -> int:
+    """Raises the limit of open files as far as that goes without a privilege; what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 1_000_000
+
+
 def main() -> None:
     os.umask(UMASK)
     settings = CliApp.run(Settings)
@@ -53,6 +66,7 @@ def main() -> None:
     except CoordinatorError as error:
         print(f"coordinator: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    most = min(settings.max_connections, max(16, _descriptors() - _OTHER_FILES))
     # a supervisor that goes away must not take the log's reader as a reason to die half-way
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     config = uvicorn.Config(
@@ -66,6 +80,10 @@ def main() -> None:
         # fleet connections are held open between long polls
         timeout_keep_alive=75,
         backlog=2048,
+        **connections.options(
+            Doorkeeper(most, settings.max_connections_per_address, connections.trusted(settings.trusted_proxies)),
+            settings.trusted_proxies,
+        ),
     )
     Server(config, coordinator).run()
 

@@ -55,11 +55,15 @@ from coordinator.storage.blobs import Blobs
 from coordinator.storage.database import Clock, Database
 from coordinator.storage.dialect import now
 from coordinator.storage.values import Values
+from coordinator.tasks import checking
 from coordinator.tasks.payloads import Payloads
 from coordinator.wire import API, FLEET, FieldProblem, Problem
 from coordinator.wire.directories import private
 
 log = structlog.get_logger()
+
+#: Wrong fields that one answer names.
+_MOST_FIELDS = 50
 
 _DESCRIPTION = """\
 Triggers tasks, follows their runs, deploys projects.
@@ -130,6 +134,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await asyncio.to_thread(coordinator.database.close)
+            await asyncio.to_thread(checking.close)
 
     app = FastAPI(
         title="Samovar",
@@ -189,7 +194,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = [FieldProblem(path=_place(e["loc"]), message=_sentence(e)) for e in error.errors()]
+    fields = [FieldProblem(path=_place(e["loc"]), message=_sentence(e)) for e in error.errors()[:_MOST_FIELDS]]
     message = "; ".join(f"{field.path}: {field.message}" for field in fields)
     return _answer(422, Problem(code="invalid_request", message=message, fields=fields))
 
@@ -218,6 +223,7 @@ def _shown(request: Request) -> str:
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
+    loc = tuple(part if isinstance(part, int) else part[:80] for part in loc[:20])
     # the first part says body, query or path; what follows is the field as its sender knows it
     path = ""
     for part in loc[1:]:
@@ -225,10 +231,23 @@ def _place(loc: tuple[int | str, ...]) -> str:
     return path or str(loc[0])
 
 
+def _brief(value: Any) -> str:
+    """A value for a message, without writing all of it."""
+    if isinstance(value, (str, bytes)):
+        return repr(value[:100])
+    if isinstance(value, (dict, list)) and (len(value) > 8 or len(str(value)[:400]) >= 400):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return "a number of hundreds of digits"
+    return repr(value)
+
+
 def _sentence(error: dict[str, Any]) -> str:
-    kind, given = error["type"], repr(error.get("input"))
+    kind, given = error["type"], _brief(error.get("input"))
     if kind == "missing":
         return "missing"
+    if kind == "string_unicode":
+        return "has half a surrogate pair, which is not Unicode"
     if kind == "extra_forbidden":
         return "unknown field"
     if kind == "json_invalid":

@@ -63,6 +63,17 @@ class Settings(BaseSettings):
         ge=1,
         description="Newest versions of a project whose images are kept; so are as many that were current last",
     )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses of proxies, with commas: whom they name as the client (X-Forwarded-For) is "
+        "believed, and they may have any number of connections",
+    )
+    max_connections: int = Field(
+        4096, ge=16, le=1_000_000, description="Connections at once; the oldest idle one makes room for a new one"
+    )
+    max_connections_per_address: int = Field(
+        1024, ge=4, le=1_000_000, description="Connections at once of one address that is no trusted proxy"
+    )
     log_level: str = Field("info", description="debug, info, warning or error")
 
     @property

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import Connection, Row, delete, select, update
 
 from coordinator.access.vault import BadMasterKey, Sealed, Vault
+from coordinator.foundation import sight
 from coordinator.foundation.errors import NotFound, TooLarge, invalid_field
 from coordinator.foundation.limits import MAX_SECRET
 from coordinator.storage import dialect
@@ -75,8 +76,8 @@ def remove(conn: Connection, now: float, project: str, name: str) -> Row[Any]:
     row = conn.execute(delete(secrets).where(_is(project, name)).returning(*_SHOWN)).one_or_none()
     if row is None:
         elsewhere = list(conn.scalars(select(secrets.c.project).where(secrets.c.name == name)))
-        places = ", ".join(other or "every project" for other in sorted(elsewhere))
-        hint = f"; there is one of {places}" if elsewhere else ""
+        places = ", ".join(other or "every project" for other in sorted(filter(sight.sees, elsewhere)))
+        hint = f"; there is one of {places}" if places else ""
         raise NotFound(f"there is no secret {name!r} of {project or 'every project'}{hint}")
     return row
 

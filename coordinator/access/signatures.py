@@ -44,10 +44,17 @@ _TIMES = {"slack": "x-slack-request-timestamp", "zoom": "x-zm-request-timestamp"
 SIGNATURE_HEADERS = frozenset({name for name, _ in _CARRIERS} | {"x-hub-signature"})
 _SECONDS = re.compile(r"[0-9]{1,11}")
 _LONGEST_ID = 512
+#: Bytes of the shortest key that anything is believed by. `whsec_` alone would be none at all.
+SHORTEST_KEY = 8
 
 
 class BadSignature(Exception):
     """The delivery is not to be believed; the message says why, and nothing of the secret."""
+
+
+def _check_key(key: bytes) -> None:
+    if len(key) < SHORTEST_KEY:
+        raise BadSignature(f"the secret of the webhook is shorter than {SHORTEST_KEY} bytes: set a longer one")
 
 
 class Verified(NamedTuple):
@@ -59,6 +66,7 @@ class Verified(NamedTuple):
 
 def verify(scheme: str | None, secret: str, headers: Mapping[str, str], body: bytes, now: float) -> Verified:
     """Checks a delivery; `headers` in lower case, `now` in seconds since the epoch. Raises BadSignature."""
+    _check_key(secret.strip().encode())
     carrier, found = _carrier(scheme, headers)
     sender_id: str | None
     if found == "standard":
@@ -70,15 +78,15 @@ def verify(scheme: str | None, secret: str, headers: Mapping[str, str], body: by
         _slack(secret, headers[carrier], headers.get(_TIMES[found], ""), body, now)
         sender_id = _text(_member(body, "event_id")) if found == "slack" else headers.get("x-zm-trackingid")
     elif found == "x":
+        _x(secret, headers[carrier], body)
         # a challenge is signed with the same secret, and no challenge is an object
         if not isinstance(_parsed(body), (dict, list)):
             raise BadSignature("a body of this scheme is JSON")
-        _x(secret, headers[carrier], body)
         sender_id = None
     else:
+        _github(secret, headers[carrier], body)
         if scheme is None and not (isinstance(_parsed(body), (dict, list)) or _in_a_form(body)):
             raise BadSignature("a body that is no JSON needs scheme='github' in the code of its webhook")
-        _github(secret, headers[carrier], body)
         sender_id = headers.get("x-github-delivery")
     return Verified(found, _bounded(sender_id))
 
@@ -118,6 +126,11 @@ def _standard_keys(secret: str) -> list[bytes]:
         decoded = [base64.b64decode(text + "=" * (-len(text) % 4), validate=True)]
     except (binascii.Error, ValueError):
         decoded = []
+    # base64 of a key that is too short is taken for the key itself, unless it says that it is base64
+    if text != secret:
+        for key in decoded or [text.encode()]:
+            _check_key(key)
+    decoded = [key for key in decoded if len(key) >= SHORTEST_KEY]
     return decoded if decoded and text != secret else [*decoded, secret.encode()]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from coordinator.api.docs import refusals
+from coordinator.api.reading import Route
 from coordinator.context import Core
 from coordinator.runs import batches, views
 from coordinator.runs.plans import Plan
 from coordinator.storage.values import Stored
 from coordinator.wire import BatchAnswer, BatchRequest
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=Route)
 
 
 @router.post(

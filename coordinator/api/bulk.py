@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from coordinator.access.keys import Caller
 from coordinator.api.docs import refusals
+from coordinator.api.reading import Route
 from coordinator.api.runs import create, parse_since
 from coordinator.api.scopes import Who
 from coordinator.context import Coordinator, Core
@@ -17,7 +18,7 @@ from coordinator.foundation.errors import NotFound, Refused, invalid_field
 from coordinator.runs import cancelling, failures, plans, runs
 from coordinator.wire import BulkAnswer, BulkItem, BulkRequest, ReplayRequest, RunFilter
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=Route)
 
 Act = Callable[[Coordinator, Row[Any]], Awaitable[BulkItem]]
 
@@ -100,7 +101,7 @@ def _filter(body: BulkRequest) -> runs.Filter:
     if wanted == RunFilter():
         raise invalid_field("filter", "is empty and would mean every run: give at least one condition")
     return runs.Filter(
-        statuses=tuple(wanted.status),
+        statuses=tuple(dict.fromkeys(wanted.status)),
         task=wanted.task,
         project=wanted.project,
         tags=tuple(wanted.tags),

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 
 from coordinator.api.docs import refusals
+from coordinator.api.reading import Route
 from coordinator.context import Coordinator, Core
 from coordinator.runs import views
 from coordinator.sources import deliveries, webhooks
@@ -16,7 +17,7 @@ from coordinator.sources.deliveries import Filter
 from coordinator.storage.values import decode
 from coordinator.wire import Delivery, DeliveryPage, Webhook, WebhookPage
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=Route)
 
 
 @router.get("/webhooks", response_model=WebhookPage, summary="List the webhooks of the current deployments")

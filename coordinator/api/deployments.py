@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, poll
+from coordinator.api.reading import Route
 from coordinator.api.scopes import Who
 from coordinator.attempts import runners
 from coordinator.context import Coordinator, Core
@@ -28,7 +29,7 @@ from coordinator.wire import (
     RunnerState,
 )
 
-router = APIRouter(tags=["deployments"])
+router = APIRouter(tags=["deployments"], route_class=Route)
 
 _ENTRIES = TypeAdapter(list[PoolEntry])
 

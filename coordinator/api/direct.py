@@ -6,7 +6,6 @@ looks up the route in a dictionary and asks for nothing else. Below it, the gate
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from coordinator.api.reading import parse_in_turn
 from coordinator.context import Coordinator
 from coordinator.foundation.errors import CoordinatorError
 
@@ -67,7 +67,8 @@ class Direct:
             await self._app(scope, receive, send)
             return
         try:
-            body = _validated(write.model, await _read(receive))
+            data = await _read(receive)
+            body = _validated(write.model, data, await parse_in_turn(data) if data else None)
             response = _response(await write.handle(self._core, name, body))
         except (CoordinatorError, RequestValidationError, HTTPException) as error:
             refuse = next(self._refusals[kind] for kind in type(error).__mro__ if kind in self._refusals)
@@ -109,19 +110,14 @@ async def _read(receive: Receive) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _validated(model: type[M], body: bytes) -> M:
-    """Raises RequestValidationError with the places as FastAPI gives them, HTTPException where it is no text."""
+def _validated(model: type[M], body: bytes, value: Any) -> M:
+    """Raises RequestValidationError with the places as FastAPI gives them."""
     if not body:
         raise RequestValidationError(
             [{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}]
         )
     try:
-        return model.model_validate(json.loads(body))
-    except json.JSONDecodeError as error:
-        problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error", "input": {}}
-        raise RequestValidationError([{**problem, "ctx": {"error": error.msg}}]) from None
+        return model.model_validate(value)
     except ValidationError as error:
         problems = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
         raise RequestValidationError(problems) from None
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "There was an error parsing the body") from None

@@ -1,4 +1,4 @@
-"""The gate before every route: who may call what, and how much a body may hold.
+"""The gate before every route: who may call what, how much a body may hold, and how much may be in flight.
 
 It stands before the body is read, so that nobody without a key can make the coordinator parse anything:
 
@@ -8,18 +8,41 @@ It stands before the body is read, so that nobody without a key can make the coo
     /internal/v1/*                   a key with the role runner
     anything else                    open: health, the OpenAPI document, webhooks (which check signatures), tokens
                                      (whose ids nobody can guess)
+
+Each caller has its budget (budgets.py) and its line for the database's threads (foundation/turns.py); the fleet's
+line is the coordinator's own, which others can't fill.
 """
 
 from __future__ import annotations
+
+import math
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.api import scopes
+from coordinator.access.keys import hash_key
+from coordinator.api import budgets, scopes
+from coordinator.api.budgets import Budgets, Ticket
 from coordinator.context import Coordinator
-from coordinator.foundation.errors import CoordinatorError, Forbidden, StorageUnavailable, TooLarge, Unauthenticated
-from coordinator.foundation.limits import MAX_BODY, MAX_DELIVERY, MAX_TOKEN_VALUE
+from coordinator.foundation import sight, turns
+from coordinator.foundation.errors import (
+    CoordinatorError,
+    Forbidden,
+    RateLimited,
+    StorageUnavailable,
+    TooLarge,
+    Unauthenticated,
+)
+from coordinator.foundation.limits import (
+    MAX_BODY,
+    MAX_DELIVERY,
+    MAX_EVENT,
+    MAX_SMALL_BODY,
+    MAX_TOKEN_VALUE,
+    MAX_VALUE,
+    MAX_VALUE_BODY,
+)
 from coordinator.wire import API, FLEET
 
 _UPLOAD = f"{API}/deployments"
@@ -31,85 +54,158 @@ class Gate:
     def __init__(self, app: ASGIApp, coordinator: Coordinator) -> None:
         self._app = app
         self._core = coordinator
+        self._budgets = Budgets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        ticket: Ticket | None = None
+        line, seen = turns.lane.set(turns.OWN), sight.project.set(None)
         try:
-            await self._admit(scope)
+            ticket = await self._admit(scope)
             capped = receive
             if scope["path"] != _UPLOAD:  # which counts for itself, and is let further
-                most = _most(scope["path"])
-                await self._check_length(scope, receive, most)
-                capped = _Capped(receive, most)
+                capped = _Capped(receive, _most(scope["path"]), ticket, _length(scope), _field(scope["path"]))
+            await self._app(scope, capped, self._watched(scope, send))
         except CoordinatorError as error:
+            # raised before anything was answered, and before a byte of the body was read: the server passes over it
             answer = JSONResponse({"error": error.problem().model_dump()}, error.status)
             if isinstance(error, Unauthenticated):
                 answer.headers["WWW-Authenticate"] = "Bearer"
-            if isinstance(error, StorageUnavailable):
-                answer.headers["Retry-After"] = f"{error.retry_after:.0f}"
+            if isinstance(error, (RateLimited, StorageUnavailable)):
+                answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
             await answer(scope, receive, send)
-            return
-        await self._app(scope, capped, send)
+        finally:
+            turns.lane.reset(line)
+            sight.project.reset(seen)
+            if ticket is not None:
+                ticket.close()
 
-    async def _admit(self, scope: Scope) -> None:
+    def _watched(self, scope: Scope, send: Send) -> Send:
+        """Counts what an address without a key has sent wrongly."""
+        if not scope["path"].startswith(("/hooks/", "/tokens/")):
+            return send
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in (401, 404, 405):
+                self._budgets.wrong(_address(scope))
+            await send(message)
+
+        return watched
+
+    async def _admit(self, scope: Scope) -> Ticket:
         path: str = scope["path"]
         if path.startswith(f"{FLEET}/attempts/") and not path.endswith("/lost"):
             attempt = path.removeprefix(f"{FLEET}/attempts/").partition("/")[0]
             if not self._core.secrets.check(attempt, _bearer(scope)):
-                raise Forbidden(f"this is not the secret of the attempt {attempt}")
-        elif path.startswith((f"{API}/", f"{FLEET}/")):
-            caller = await self._core.callers.find(_bearer(scope))
+                raise Forbidden(f"this is not the secret of the attempt {attempt[:80]}")
+            return self._budgets.admit(f"attempt:{attempt}", budgets.ATTEMPT)
+        if path.startswith((f"{API}/", f"{FLEET}/")):
+            key = _bearer(scope)
+            # until it is known whose key it is, it waits with all of its address
+            turns.lane.set(f"address:{_address(scope)}")
+            caller = await self._core.callers.find(key)
+            who = f"key:{hash_key(key)[:16]}"
             if path.startswith(f"{FLEET}/"):
                 if caller.role != "runner":
                     raise Forbidden(f"this key has the role {caller.role}; {path} takes one with the role runner")
-                return
+                turns.lane.set(turns.OWN)
+                state = scope.setdefault("state", {})
+                state["caller"], state["key"] = caller, key
+                return self._budgets.admit(who, budgets.RUNNER, poll=_is_poll(scope))
+            turns.lane.set(f"project:{caller.project}" if caller.project is not None else who)
+            sight.project.set(caller.project)
             scopes.check_role(caller, scope["method"], path)
-            row = scopes.hold(caller, scope)
-            if row is not None and caller.project is not None:
-                await self._core.database.read(scopes.check_row, caller.project, *row)
-            scope.setdefault("state", {})["caller"] = caller
-
-    async def _check_length(self, scope: Scope, receive: Receive, most: int) -> None:
-        length = _header(scope, b"content-length")
-        if length.isdecimal() and int(length) > most:
-            # read, so that the sender gets to hear the answer, unless it is absurd
-            seen = 0
-            while seen < 16 * most:
-                message = await receive()
-                seen += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    break
-            raise _too_large(most)
+            ticket = self._budgets.admit(who, budgets.KEY, poll=_is_poll(scope))
+            try:
+                row = scopes.hold(caller, scope)
+                if row is not None and caller.project is not None:
+                    await self._core.database.read(scopes.check_row, caller.project, *row)
+            except BaseException:
+                ticket.close()
+                raise
+            state = scope.setdefault("state", {})
+            state["caller"], state["key"] = caller, key
+            return ticket
+        address = _address(scope)
+        if path.startswith(("/hooks/", "/tokens/")):
+            self._budgets.check_address(address)
+        if not path.startswith(("/healthz", "/readyz")):
+            turns.lane.set(f"address:{address}")
+        return self._budgets.admit(f"address:{address}", budgets.ADDRESS)
 
 
 def _most(path: str) -> int:
-    """What a body may hold: less where nobody has shown a key."""
+    """What a body may hold: that of the value that it carries, and less where nobody has shown a key."""
     if path.startswith("/hooks/"):
         return MAX_DELIVERY
-    return MAX_TOKEN_VALUE if path.startswith("/tokens/") else MAX_BODY
+    if path.startswith("/tokens/"):
+        return MAX_TOKEN_VALUE
+    if path.startswith(f"{FLEET}/"):
+        return MAX_BODY
+    if path.startswith(f"{API}/tasks/") or (path.startswith(f"{API}/runs/") and path.endswith("/replay")):
+        return MAX_VALUE_BODY
+    if path == f"{API}/events":
+        return 2 * MAX_EVENT
+    return MAX_SMALL_BODY
+
+
+def _is_poll(scope: Scope) -> bool:
+    """Whether the request may be held: those that wait for something, and streams."""
+    path: str = scope["path"]
+    if path.startswith(f"{FLEET}/"):
+        return path.endswith(("/claim", "/commands"))
+    return scope["method"] in ("GET", "HEAD") and path.endswith(("/wait", "/stream", "/log"))
 
 
 class _Capped:
-    """A body without a stated length, counted as it comes."""
+    """A body, counted as it comes; one that says that it is too large is refused before any of it is read."""
 
-    def __init__(self, receive: Receive, most: int) -> None:
-        self._receive = receive
-        self._most = most
-        self._seen = 0
+    def __init__(self, receive: Receive, most: int, ticket: Ticket, stated: int, field: str) -> None:
+        if stated > most:
+            raise _too_large(most, field)
+        ticket.take(stated)
+        self._receive, self._most, self._ticket = receive, most, ticket
+        self._seen, self._taken, self._field = 0, stated, field
 
     async def __call__(self) -> Message:
         message = await self._receive()
         self._seen += len(message.get("body", b""))
         if self._seen > self._most:
             # the one exception that FastAPI lets through from the reading of a body
-            raise HTTPException(413, _too_large(self._most).message)
+            raise HTTPException(413, _too_large(self._most, self._field).message)
+        if self._seen > self._taken:
+            try:
+                self._ticket.take(self._seen - self._taken)
+            except RateLimited as error:
+                raise HTTPException(429, error.message, {"Retry-After": "1"}) from None
+            self._taken = self._seen
         return message
 
 
-def _too_large(most: int) -> TooLarge:
-    return TooLarge(f"the request is larger than {most} bytes")
+def _field(path: str) -> str:
+    """What of a request is so large, with its limit."""
+    if path == f"{API}/events":
+        return f"payload: the limit is {MAX_EVENT} bytes; "
+    return f"payload: the limit is {MAX_VALUE} bytes; " if _most(path) == MAX_VALUE_BODY else ""
+
+
+def _too_large(most: int, field: str) -> TooLarge:
+    return TooLarge(
+        f"{field}the request is larger than {most} bytes: keep the data in a file or a store of your own and pass "
+        "its name"
+    )
+
+
+def _length(scope: Scope) -> int:
+    length = _header(scope, b"content-length")
+    return int(length) if length.isascii() and length.isdecimal() and len(length) < 19 else 0
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _header(scope: Scope, name: bytes) -> str:
@@ -122,6 +218,6 @@ def _header(scope: Scope, name: bytes) -> str:
 def _bearer(scope: Scope) -> str:
     scheme, _, key = _header(scope, b"authorization").partition(" ")
     key = key.strip()
-    if scheme.lower() != "bearer" or not key:
+    if scheme.lower() != "bearer" or not key or len(key) > 1024:
         raise Unauthenticated("send a key: Authorization: Bearer <key>")
     return key

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter
 from pydantic import BaseModel
-from sqlalchemy import Connection, select
 
 from coordinator.api.docs import refusals
+from coordinator.api.reading import Route
 from coordinator.context import Core
-from coordinator.storage.tables import keys
+from coordinator.wire.basics import Names
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=Route)
 
 
 @router.get("/healthz", summary="Whether the process is up")
@@ -21,16 +23,12 @@ async def healthz() -> dict[str, str]:
 class Ready(BaseModel):
     """`duties`: those that this coordinator carries out; of several on one database each duty has one."""
 
-    status: str = "ok"
-    duties: list[str]
+    status: Literal["ok"] = "ok"
+    duties: Names
 
 
 @router.get("/readyz", summary="Whether the database can be used", responses={503: refusals()[503]})
 async def readyz(core: Core) -> Ready:
-    """Begins a write and reads: a database that is locked, full or gone answers 503."""
-
-    def usable(conn: Connection, now: float) -> None:
-        conn.execute(select(keys.c.id).limit(1)).all()
-
-    await core.database.write(usable)
+    """A database that is locked, full or gone answers 503: it is read, and the last write is looked at."""
+    await core.database.check()
     return Ready(duties=core.seats.held)

@@ -13,6 +13,7 @@ from coordinator.access import signatures
 from coordinator.access.signatures import BadSignature, Verified
 from coordinator.access.vault import BadMasterKey, Sealed
 from coordinator.api.docs import refusals
+from coordinator.api.reading import Route
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import CoordinatorError, Forbidden, Refused, Unauthenticated, invalid_field
 from coordinator.foundation.limits import INLINE
@@ -23,7 +24,7 @@ from coordinator.sources.webhooks import Webhook
 from coordinator.storage.values import Stored
 from coordinator.wire import HookAnswer
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=Route)
 
 log = structlog.get_logger()
 

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Query
 
 from coordinator.access import keys
 from coordinator.api.docs import refusals
+from coordinator.api.reading import Route
 from coordinator.context import Core
 from coordinator.runs import views
 from coordinator.signals.waking import KEYS
 from coordinator.wire import Key, KeyPage, KeyRequest, NewKey
 
-router = APIRouter(prefix="/keys", tags=["keys"])
+router = APIRouter(prefix="/keys", tags=["keys"], route_class=Route)
 
 
 @router.post("", status_code=201, response_model=NewKey, summary="Make a key", responses=refusals(404, 409, 422))

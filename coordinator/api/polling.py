@@ -10,8 +10,9 @@ from typing import TypeVar
 from fastapi import Request
 
 from coordinator.context import Coordinator
-from coordinator.foundation.errors import invalid_field
+from coordinator.foundation.errors import Forbidden, invalid_field
 from coordinator.foundation.limits import MAX_POLL
+from coordinator.signals.waking import KEYS
 
 T = TypeVar("T")
 
@@ -20,10 +21,21 @@ T = TypeVar("T")
 _HEARD, _UNHEARD = 5.0, 1.0
 
 
+#: How often a wait asks whether its caller may still wait.
+_CALLER = 5.0
+
+
+async def still_allowed(request: Request, core: Coordinator) -> None:
+    """Raises Unauthenticated, Forbidden where the key that began this wait was revoked, or may do less now."""
+    state = request.scope.get("state", {})
+    if "key" in state and await core.callers.find(state["key"]) != state["caller"]:
+        raise Forbidden("this key may not do any more what it could when this wait began")
+
+
 def recheck(core: Coordinator) -> float:
     """The longest a wait goes without a look of its own."""
     if not core.database.shared:
-        return MAX_POLL
+        return _CALLER
     return _HEARD if core.waking.hears_others else _UNHEARD
 
 
@@ -42,9 +54,10 @@ async def poll(
     deadline = loop.time() + max(0.0, min(timeout, MAX_POLL))
     gone = asyncio.ensure_future(_gone(request))
     try:
-        with core.waking.listen(*topics) as changed:
+        with core.waking.listen(*topics, KEYS) as changed:
             while not gone.done():
                 changed.clear()
+                await still_allowed(request, core)
                 found = await look()
                 left = deadline - loop.time()
                 if found is not None or left <= 0 or core.waking.closed:

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Query
 
 from coordinator import why
 from coordinator.api.docs import refusals
+from coordinator.api.reading import Route
 from coordinator.context import Core
 from coordinator.line import queues
 from coordinator.runs import views
 from coordinator.signals import waking
 from coordinator.wire import QueuePage, QueuePatch, QueueState, Why
 
-router = APIRouter(tags=["queues"])
+router = APIRouter(tags=["queues"], route_class=Route)
 
 
 @router.get("/queues", response_model=QueuePage, summary="Queues: their limits, and what is in them")

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection, Row
 
 from coordinator.api.docs import refusals
-from coordinator.api.polling import parse_position, recheck
+from coordinator.api.polling import parse_position, recheck, still_allowed
+from coordinator.api.reading import Route
 from coordinator.attempts import checkpoints
 from coordinator.context import Coordinator, Core
+from coordinator.foundation.errors import Forbidden, Unauthenticated
 from coordinator.runs import logs, runs, views
 from coordinator.signals import waking
 from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LogPage
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=Route)
 
 _KEEP_ALIVE = 15.0
 _BATCH = 500
@@ -86,6 +89,7 @@ async def list_logs(
 )
 async def stream(
     run: str,
+    request: Request,
     core: Core,
     after: Annotated[str | None, Query(description="A log cursor to go on after")] = None,
     last_event_id: Annotated[str | None, Header()] = None,
@@ -96,23 +100,28 @@ async def stream(
     """
     cursor = logs.parse_cursor(last_event_id or after)
     await core.database.read(runs.get, run)  # a 404 has to come before the stream begins
-    return StreamingResponse(_events(core, run, cursor), media_type="text/event-stream", headers=_LIVE)
+    return StreamingResponse(_events(request, core, run, cursor), media_type="text/event-stream", headers=_LIVE)
 
 
 #: A proxy that gathers what comes, or packs it, would hold it back: nginx goes by the first, others by the second.
 _LIVE = {"X-Accel-Buffering": "no", "Cache-Control": "no-store, no-transform"}
 
 
-async def _events(core: Coordinator, run: str, cursor: logs.Cursor) -> AsyncIterator[str]:
+async def _events(request: Request, core: Coordinator, run: str, cursor: logs.Cursor) -> AsyncIterator[str]:
     def look(conn: Connection, now: float) -> tuple[Row[Any], list[Row[Any]]]:
         # in one transaction: a final status is read together with every line stored before it
         return runs.get(conn, now, run), logs.read(conn, now, run, cursor, _BATCH)
 
     status: tuple[str, int] | None = None
     progress: dict[str, Any] | None = None
-    with core.waking.listen(waking.run(run)) as changed:
+    quiet_since = time.monotonic()
+    with core.waking.listen(waking.run(run), waking.KEYS) as changed:
         while not core.waking.closed:
             changed.clear()
+            try:
+                await still_allowed(request, core)
+            except (Unauthenticated, Forbidden):
+                return  # the key was revoked: the stream ends
             row, lines = await core.database.read(look)
             shown = views.run_summary(row)
             if status is None and row.status not in FINAL:
@@ -135,7 +144,8 @@ async def _events(core: Coordinator, run: str, cursor: logs.Cursor) -> AsyncIter
             quiet = min(_KEEP_ALIVE, recheck(core))
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), quiet)
-            if not changed.is_set() and quiet == _KEEP_ALIVE:
+            if not changed.is_set() and time.monotonic() - quiet_since >= _KEEP_ALIVE:
+                quiet_since = time.monotonic()
                 yield ": still here\n\n"
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 from coordinator.api.direct import Way, Write
 from coordinator.api.docs import refusals
 from coordinator.api.polling import poll
+from coordinator.api.reading import Route
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import invalid_field
 from coordinator.runs import bumping, cancelling, failures, idempotency, plans, runs, triggers, views
@@ -30,7 +31,7 @@ from coordinator.wire import (
     parse_duration,
 )
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=Route)
 
 #: Bytes of a trigger that is checked and stored in one transaction. Its payload fits into the run's row.
 _SMALL = 16 * 1024
@@ -89,7 +90,7 @@ async def listing(
     task: str | None = None,
     project: str | None = None,
     parent: Annotated[str | None, Query(description="Only runs that this run has triggered")] = None,
-    tag: Annotated[list[str] | None, Query(description="Several: all of them")] = None,
+    tag: Annotated[list[str] | None, Query(description="Several: all of them", max_length=32)] = None,
     dead_letter: Annotated[
         bool, Query(description="Only those that failed for good, and nobody saw to yet")
     ] = False,
@@ -209,7 +210,7 @@ def _statuses(given: list[str]) -> tuple[str, ...]:
     for word in found:
         if word not in known:
             raise invalid_field("status", f"{word!r} is none of {', '.join(known)}")
-    return found
+    return tuple(dict.fromkeys(found))
 
 
 def parse_since(text: str) -> float:

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Query, Response
 
 from coordinator.access import secrets
 from coordinator.api.docs import refusals
+from coordinator.api.reading import Route
 from coordinator.context import Core
 from coordinator.runs import views
 from coordinator.wire import Secret, SecretPage, SecretPut
 
-router = APIRouter(prefix="/secrets", tags=["secrets"])
+router = APIRouter(prefix="/secrets", tags=["secrets"], route_class=Route)
 
 Project = Annotated[str | None, Query(description="The project it belongs to; default: every project")]
 

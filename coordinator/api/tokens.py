@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
 from sqlalchemy import Connection, Row
 
 from coordinator.access import keys
 from coordinator.api.docs import refusals
+from coordinator.api.reading import Route, parse_in_turn
 from coordinator.context import Core
 from coordinator.foundation.errors import Invalid
 from coordinator.foundation.limits import MAX_TOKEN_VALUE
@@ -17,7 +17,7 @@ from coordinator.storage.values import Stored, encode
 from coordinator.waits import waits
 from coordinator.wire import Json, TokenCompleted
 
-router = APIRouter(tags=["tokens"])
+router = APIRouter(tags=["tokens"], route_class=Route)
 
 
 @router.post(
@@ -31,8 +31,11 @@ async def complete(token: str, request: Request, core: Core) -> TokenCompleted:
     """The body, any JSON, is what the waiting run gets; none is null. The first completion counts: later ones are
     answered 409, and those that come after the timeout or the run's end 410.
     """
+    hashed = keys.hash_key(token)
+    # before the body is read, let alone parsed
+    await core.database.read(waits.check_token, hashed)
     encoded = encode(await _body(request), "body", MAX_TOKEN_VALUE)
-    topics = await core.database.write(_complete, keys.hash_key(token), Stored(encoded.text, None, encoded.size))
+    topics = await core.database.write(_complete, hashed, Stored(encoded.text, None, encoded.size))
     core.waking.notify(*topics)
     return TokenCompleted(completed=True)
 
@@ -49,7 +52,8 @@ async def _body(request: Request) -> Json:
     if not data.strip():
         return None
     try:
-        value: Json = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Invalid(f"body: not JSON: {error}", code="invalid_request") from None
+        value: Json = await parse_in_turn(data)
+    except RequestValidationError as error:
+        said = error.errors()[0].get("ctx", {}).get("error", "")
+        raise Invalid(f"body: not JSON: {said}", code="invalid_request") from None
     return value

@@ -20,7 +20,7 @@ from coordinator.runs import endings, failures, logs, plans
 from coordinator.storage.tables import attempts, runs, tasks
 from coordinator.storage.values import Stored, decode, digest, encode, encode_small
 from coordinator.tasks import retries
-from coordinator.tasks.index import TaskOptions
+from coordinator.tasks.index import stored_options
 from coordinator.tasks.retries import End, Random, SoFar, Verdict
 from coordinator.waits import waits
 from coordinator.wire import FINAL, AttemptLogLine, ErrorBody, Finish, Lost, Report, Started
@@ -221,7 +221,7 @@ def end(
         if state == "unknown":
             # nothing would ever wake it
             ending = replace(ending, end="failed", error=_NO_WAIT)
-    options = TaskOptions.model_validate_json(found.options)
+    options = stored_options(found.options)
     verdict = retries.decide(
         ending.end,
         SoFar(found.memory, found.failures, found.ooms, found.losses, found.cancel_requested_at is not None),

@@ -16,7 +16,7 @@ from coordinator.foundation.limits import BUILD_TRIES, LEASE, UNNAMED
 from coordinator.sources import events, webhooks
 from coordinator.storage.tables import IS_BUILDING, IS_MISSING, build_log, deployments, tasks
 from coordinator.storage.values import encode_small
-from coordinator.tasks.index import read_index
+from coordinator.tasks.index import TaskIndex, read_index
 from coordinator.wire import Build, BuildDone, BuildFailed, Problem
 
 _LONGEST_LINE = 16 * 1024
@@ -79,10 +79,20 @@ def add_log(conn: Connection, now: float, deployment: str, token: int, lines: li
     _append(conn, now, deployment, lines)
 
 
-def done(conn: Connection, now: float, deployment: str, body: BuildDone) -> Outcome:
+def read(body: BuildDone) -> TaskIndex | Invalid:
+    """The index that a build ended with, or what is wrong with it. It may take long: not for a transaction."""
+    try:
+        return read_index(body.index)
+    except Invalid as error:
+        return error
+
+
+def done(
+    conn: Connection, now: float, deployment: str, body: BuildDone, index: TaskIndex | Invalid | None = None
+) -> Outcome:
     """The image is there: the deployment becomes ready, and current where that was asked for.
 
-    An index that cannot be used makes it a failed deployment, with the places named.
+    `index`: what `read` gave. An index that cannot be used makes it a failed deployment, with the places named.
     """
     project = conn.scalar(select(deployments.c.project).where(deployments.c.id == deployment))
     versions.lock(conn, project or "")
@@ -90,10 +100,9 @@ def done(conn: Connection, now: float, deployment: str, body: BuildDone) -> Outc
     if row.status == "ready" and row.build_token == body.token and row.image == body.image and not _missing(row):
         return Outcome(deployment, "ready")
     row = _require(conn, now, deployment, body.token)
-    try:
-        index = read_index(body.index)
-    except Invalid as error:
-        return _fail(conn, now, row, error.problem())
+    index = index or read(body)
+    if isinstance(index, Invalid):
+        return _fail(conn, now, row, index.problem())
     if _missing(row):
         problem, said = rebuilds.compare(conn, deployment, index)
         _append(conn, now, deployment, said)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Select, func, select
 
 from coordinator.storage.tables import deployments, projects, runs, tasks, webhooks
 from coordinator.storage.values import decode
-from coordinator.tasks.index import TaskOptions
+from coordinator.tasks.index import stored_options
 from coordinator.wire import FINAL, Finding, RunStatus
 
 #: The statuses of runs that have not ended.
@@ -81,9 +81,9 @@ def _callers(conn: Connection, deployment: Row[Any], new: dict[str, Row[Any]]) -
     if current is None or current == deployment.id:
         return []
     found: list[Finding] = []
-    now_has = {task: TaskOptions.model_validate_json(row.options) for task, row in new.items()}
+    now_has = {task: stored_options(row.options) for task, row in new.items()}
     for task, row in _tasks(conn, current).items():
-        had = TaskOptions.model_validate_json(row.options)
+        had = stored_options(row.options)
         has = now_has.get(task)
         if had.schedule is not None and (has is None or has.schedule is None):
             message = f"{task} has no schedule any more: it was {had.schedule.cron!r} ({had.schedule.timezone})"

@@ -61,6 +61,26 @@ CHECKPOINT_PAGE = 16 * MIB
 PRELOAD = 256 * KIB
 #: Largest body of a JSON request: a value of MAX_VALUE with its envelope, log lines and escapes.
 MAX_BODY = 24 * MIB
+#: Largest body of a public request that carries a value; of one that carries none.
+MAX_VALUE_BODY = MAX_VALUE + 64 * KIB
+MAX_SMALL_BODY = MIB
+#: Lists, objects and members of a JSON body, and how deep they may be: a value with its envelope.
+MAX_BODY_NODES = 500_000
+MAX_BODY_DEPTH = MAX_DEPTH + 20
+#: What a key may have in flight at once: requests, bytes of their bodies; and long polls and streams.
+KEY_REQUESTS = 256
+KEY_BYTES = 64 * MIB
+KEY_POLLS = 128
+#: The same of a runner's key (many hosts share one), and of one attempt: more than its sidecar ever sends at once.
+RUNNER_REQUESTS = 4096
+RUNNER_BYTES = 512 * MIB
+ATTEMPT_REQUESTS = 64
+ATTEMPT_BYTES = 512 * MIB
+#: The same of an address that shows no key; and how many wrong requests it may send at once, and per second.
+ADDRESS_REQUESTS = 128
+ADDRESS_BYTES = 32 * MIB
+ADDRESS_BURST = 300
+ADDRESS_RATE = 20.0
 #: Largest source of a deployment, as uploaded.
 MAX_SOURCE = 256 * MIB
 #: Smallest memory a task may ask for.

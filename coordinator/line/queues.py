@@ -15,7 +15,7 @@ from coordinator.foundation.errors import Conflict, NotFound
 from coordinator.line import lanes
 from coordinator.storage import dialect
 from coordinator.storage.tables import IS_QUEUED, IS_RUNNING, queues, runs, tasks
-from coordinator.tasks.index import QueueOptions, TaskOptions
+from coordinator.tasks.index import QueueOptions, TaskOptions, stored_options
 from coordinator.wire import QueuePatch
 
 _THIS = (queues.c.project == bindparam("project")) & (queues.c.name == bindparam("name"))
@@ -118,7 +118,7 @@ def declare(conn: Connection, project: str, deployment: str) -> None:
     found = conn.execute(select(tasks.c.task, tasks.c.options).where(tasks.c.deployment_id == deployment))
     declared: dict[str, QueueOptions | None] = {}
     for task, text in found:
-        options = TaskOptions.model_validate_json(text)
+        options = stored_options(text)
         declared[name_of(task, options)] = options.queue
     for name, options_ in sorted(declared.items()):
         ensure(conn, project, name, options_)
@@ -222,7 +222,10 @@ def change(
         query = query.where(queues.c.project == project)
     of = list(conn.scalars(query))
     if not of:
-        names = list(conn.scalars(select(queues.c.name).order_by(queues.c.name).distinct().limit(20)))
+        seen = select(queues.c.name).order_by(queues.c.name).distinct().limit(20)
+        if project is not None:
+            seen = seen.where(queues.c.project == project)
+        names = list(conn.scalars(seen))
         known = f"there are {', '.join(names)}" if names else "nothing is deployed yet"
         raise NotFound(f"there is no queue {name!r}: {known}", code="unknown_queue")
     if len(of) > 1:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, select, update
 
+from coordinator.foundation.again import Again, Job
 from coordinator.foundation.errors import Conflict, Invalid, Refused
 from coordinator.runs import idempotency, plans, targets, triggers
 from coordinator.runs.plans import Plan
@@ -59,6 +60,7 @@ def plan(
     items: list[Plan | Row[Any]] = []
     problems: list[FieldProblem] = []
     keys: set[str] = set()
+    jobs: list[Job] = []
     for n, item in enumerate(body.items):
         try:
             if item.idempotency_key is not None and item.idempotency_key in keys:
@@ -70,8 +72,14 @@ def plan(
             items.append(plans.plan(conn, now, name, item, payloads, known[item.version]))
         except Invalid as error:
             problems += _named(n, error)
+            if len(problems) >= _MOST_PROBLEMS:
+                break
         except Refused as error:
             raise of_item(n, error) from None
+        except Again as error:
+            jobs += error.jobs
+    if jobs and not problems:
+        raise Again(jobs)
     if problems:
         shown = problems[:_MOST_PROBLEMS]
         listing = "; ".join(f"{problem.path}: {problem.message}" for problem in shown)

@@ -62,6 +62,8 @@ def plan(conn: Connection, now: float, attempt_id: str, body: WaitCall, payloads
         )
     if body.name is None:
         raise invalid_field("name", "missing: the task to trigger")
+    if "/" in body.name:  # no task has one, and what is near to it may be another project's
+        raise Invalid(f"there is no task {body.name!r} in the project {run.project}", code="unknown_task")
     name = f"{run.project}/{body.name}"
     try:
         if body.kind in ("trigger", "run"):

@@ -94,7 +94,7 @@ def plan(
         if existing is not None:
             return existing
     payload = encode(body.payload, "payload")
-    payloads.check(target.deployment, target.task, target.schema, body.payload)
+    payloads.check(target.deployment, target.task, target.schema, body.payload, target.project, payload.size)
     if body.delay > MAX_DELAY:
         raise invalid_field("delay", f"{body.delay:g} s is too long: at most {MAX_DELAY / 86400:g} days")
     if body.ttl is not None and not 0 < body.ttl <= MAX_DELAY:
@@ -129,7 +129,7 @@ def plan_replay(conn: Connection, now: float, run_id: str, body: ReplayRequest, 
     payload, key = None, old.concurrency_key
     if body.payload is not None:
         payload = encode(body.payload, "payload")
-        payloads.check(target.deployment, target.task, target.schema, body.payload)
+        payloads.check(target.deployment, target.task, target.schema, body.payload, target.project, payload.size)
         if target.options.concurrency_key is not None:
             key = concurrency.key(None, target.options.concurrency_key, body.payload)
     copied = None

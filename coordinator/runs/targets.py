@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,13 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
+from coordinator.foundation import sight
 from coordinator.foundation.errors import Conflict, NotFound
+from coordinator.foundation.near import near as near_names
 from coordinator.line import queues
 from coordinator.line.queues import Limits
 from coordinator.storage import dialect
 from coordinator.storage.tables import deployments, projects, tasks
 from coordinator.storage.tables import queues as queue_rows
-from coordinator.tasks.index import TaskOptions
+from coordinator.tasks.index import TaskOptions, stored_options
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def resolve(conn: Connection, name: str, version: str | None = None) -> Target:
         deployment=row.deployment,
         version=row.version,
         schema=row.schema,
-        options=TaskOptions.model_validate_json(row.options),
+        options=stored_options(row.options),
         limits=None if row.name is None else queues.read(row),
     )
 
@@ -100,7 +101,7 @@ def image_removed(project: str, version: str) -> Conflict:
 def options(conn: Connection, run: Row[Any]) -> TaskOptions:
     """The options of a run's task, in its own deployment."""
     query = select(tasks.c.options).where(tasks.c.deployment_id == run.deployment_id, tasks.c.task == run.task)
-    return TaskOptions.model_validate_json(conn.execute(query).scalar_one())
+    return stored_options(conn.execute(query).scalar_one())
 
 
 def _unknown(conn: Connection, name: str, project: str, task: str, version: str | None) -> NotFound:
@@ -108,7 +109,9 @@ def _unknown(conn: Connection, name: str, project: str, task: str, version: str 
         select(deployments.c.project, tasks.c.task)
         .join_from(tasks, deployments, tasks.c.deployment_id == deployments.c.id)
         .join(projects, projects.c.current_deployment == deployments.c.id)
+        .limit(2000)
     ).all()
+    current = [row for row in current if sight.sees(row.project)]
     if version is not None and any(row.task == task and project in ("", row.project) for row in current):
         return NotFound(
             f"no deployment {version!r} has the task {name!r}: see the project's deployments for its versions",
@@ -118,7 +121,7 @@ def _unknown(conn: Connection, name: str, project: str, task: str, version: str 
         # of that project alone: whoever asks may see no other
         current = [row for row in current if row.project == project]
     names = sorted({f"{row.project}/{row.task}" if project else row.task for row in current})
-    near = difflib.get_close_matches(name, names, n=3)
+    near = near_names(name, names, 3)
     if near:
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     elif names:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from coordinator.access.signatures import SHORTEST_KEY
 from coordinator.tasks.index import ChallengeOptions
 
 _LONGEST = 4096
@@ -64,6 +65,7 @@ def answer(options: ChallengeOptions, asked: Asked, challenge: str, secrets: Map
         given = asked.headers.get(options.verify_in.lower()) if options.header is not None else None
         given = given or _at(options, asked, body, options.verify_in)
         expected = secrets[options.verify].encode()
+        _check_key(options.verify, expected)
         if not isinstance(given, str) or not hmac.compare_digest(given.encode("utf-8", "replace"), expected):
             raise BadChallenge(f"{options.verify_in} is not the secret {options.verify}")
     signed = "" if options.hmac is None else _sign(options, challenge, secrets[options.hmac])
@@ -78,9 +80,15 @@ def names(options: ChallengeOptions) -> list[str]:
     return [name for name in (options.verify, options.hmac) if name is not None]
 
 
+def _check_key(name: str, key: bytes) -> None:
+    if len(key.strip()) < SHORTEST_KEY:
+        raise BadChallenge(f"the secret {name} is shorter than {SHORTEST_KEY} bytes: set a longer one")
+
+
 def _sign(options: ChallengeOptions, challenge: str, secret: str) -> str:
     if not _WORD.fullmatch(challenge):
         raise BadChallenge("what is to be signed is more than a word")
+    _check_key(options.hmac or "", secret.encode())
     digest = hmac.digest(secret.encode(), challenge.encode(), hashlib.sha256)
     return options.prefix + (digest.hex() if options.encoding == "hex" else base64.b64encode(digest).decode())
 

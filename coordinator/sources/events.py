@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from coordinator.foundation import ids
+from coordinator.foundation import ids, sight
 from coordinator.foundation.errors import Conflict, NotFound, Refused
 from coordinator.foundation.limits import MAX_EVENT
 from coordinator.line import lanes
@@ -132,6 +132,7 @@ def _check_project(conn: Connection, project: str) -> None:
         return
     names = list(conn.scalars(select(projects.c.name).order_by(projects.c.name)))
     if project not in names:
+        names = list(filter(sight.sees, names))
         known = f"there are {', '.join(names[:20])}" if names else "nothing is deployed yet"
         raise NotFound(f"there is no project {project!r}: {known}", code="unknown_project")
 

@@ -107,7 +107,7 @@ def _values(
     for previous in (None, 0.0):
         whole = {**payload, **ticks.arguments(schema, "UTC", 86400.0, previous)}
         try:
-            payloads.check(target.deployment, target.task, target.schema, whole)
+            payloads.check(target.deployment, target.task, target.schema, whole, target.project)
         except Invalid as error:
             fields = [FieldProblem(path=f"payload.{f.path}", message=f.message) for f in error.fields]
             raise Invalid(f"payload: {error.message}", code="bad_payload", fields=fields) from None

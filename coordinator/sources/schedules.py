@@ -22,7 +22,7 @@ from coordinator.storage import dialect
 from coordinator.storage.tables import runs, schedules, tasks, ticks
 from coordinator.storage.values import Stored, decode
 from coordinator.tasks import cron
-from coordinator.tasks.index import ScheduleOptions, TaskOptions
+from coordinator.tasks.index import ScheduleOptions, stored_options
 from coordinator.tasks.payloads import Payloads
 from coordinator.tasks.ticks import arguments, local
 from coordinator.wire import TriggerRequest
@@ -67,7 +67,7 @@ def declare(conn: Connection, now: float, project: str, deployment: str) -> None
     }
     query = select(tasks.c.task, tasks.c.options).where(tasks.c.deployment_id == deployment)
     found = conn.execute(query.order_by(tasks.c.task))
-    wanted = {task: TaskOptions.model_validate_json(options).schedule for task, options in found}
+    wanted = {task: stored_options(options).schedule for task, options in found}
     for task, line in wanted.items():
         if line is not None:
             _declare(conn, now, project, task, line, known.get(task))

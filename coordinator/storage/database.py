@@ -1,6 +1,8 @@
 """The way to the database: whole transactions, run in threads, each given the database's time.
 
 A store function is plain: it takes a connection and the time, and works in the transaction it is given.
+What must not be done while a transaction is held (foundation/again.py) is done between two tries of it.
+Threads are taken in turns by who asks (foundation/turns.py).
 `write` begins one, runs the function and commits; the answer is given only after the commit. A function that
 met a deadlock is called again, so it changes nothing outside of its transaction. SQLite has one writer, so
 its writes go through one thread in the order they came.
@@ -10,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -19,10 +20,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy import exc as sa
 
+from coordinator.foundation import again
+from coordinator.foundation.again import Again
 from coordinator.foundation.errors import Invalid, SchemaTooNew, StorageUnavailable
+from coordinator.foundation.turns import Turns
 from coordinator.storage import dialect, poolers
 
 P = ParamSpec("P")
@@ -33,6 +37,10 @@ Clock = Callable[[Connection], float]
 _DEADLOCK = "40P01"
 #: How often a transaction may be that of a deadlock which the database ends.
 _DEADLOCKS = 4
+
+#: How often a transaction is begun anew because of work that has to be done outside of it: once for each task that
+#: listens to an event, and then some.
+_TRIES = 2000
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -47,8 +55,12 @@ class Database:
         self.session = dialect.session(url)
         #: The URL as it may be shown: without a password.
         self.name = self._writer.url.render_as_string(hide_password=True)
-        self._reads = ThreadPoolExecutor(readers, thread_name_prefix="read")
-        self._writes = self._reads if self.shared else ThreadPoolExecutor(writers, thread_name_prefix="write")
+        # some threads, each with its connection, are the fleet's and the maintenance's alone
+        self._reads = Turns(readers, "read", kept=max(1, readers // 4))
+        self._writes = self._reads if self.shared else Turns(writers, "write")
+        self._failing: StorageUnavailable | None = None
+        #: Where what a transaction must not be held for is done.
+        self._jobs = Turns(8, "job", share=1)
 
     @property
     def shared(self) -> bool:
@@ -75,25 +87,61 @@ class Database:
     async def read(
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reads, lambda: self.read_now(function, *args, **kwargs))
+        return await self._in_turn(self._reads, lambda: self._transaction(self._reader, function, *args, **kwargs))
 
     async def write(
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writes, lambda: self.write_now(function, *args, **kwargs))
+        return await self._in_turn(self._writes, lambda: self._writing(function, *args, **kwargs))
+
+    async def _in_turn(self, turns: Turns, work: Callable[[], T]) -> T:
+        for _ in range(_TRIES):
+            try:
+                return await asyncio.wrap_future(turns.submit(work))
+            except Again as needed:
+                for job in needed.jobs:
+                    await asyncio.wrap_future(self._jobs.submit(job.work, job.project))
+        raise _tried()
 
     def read_now(
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return self._transaction(self._reader, function, *args, **kwargs)
+        return self._now(lambda: self._transaction(self._reader, function, *args, **kwargs))
 
     def write_now(
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`function(connection, now, *args)` in one transaction, committed before this returns."""
-        return self._transaction(self._writer, function, *args, **kwargs)
+        return self._now(lambda: self._writing(function, *args, **kwargs))
+
+    def _writing(
+        self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            result = self._transaction(self._writer, function, *args, **kwargs)
+        except StorageUnavailable as error:
+            self._failing = error
+            raise
+        self._failing = None
+        return result
+
+    async def check(self) -> None:
+        """Raises StorageUnavailable where the last write could not be made, or nothing can be read.
+
+        It writes nothing, and does not wait for those who do: the maintenance writes every few seconds.
+        """
+        if self._failing is not None:
+            raise StorageUnavailable(self._failing.message)
+        await self.read(_look)
+
+    def _now(self, work: Callable[[], T]) -> T:
+        for _ in range(_TRIES):
+            try:
+                return work()
+            except Again as needed:
+                for job in needed.jobs:
+                    job.work()
+        raise _tried()
 
     def _transaction(
         self,
@@ -107,7 +155,7 @@ class Database:
             while True:
                 done = False
                 try:
-                    with engine.begin() as conn:
+                    with engine.begin() as conn, again.transaction():
                         result = function(conn, self._clock(conn), *args, **kwargs)
                         done = True
                     return result
@@ -125,8 +173,17 @@ class Database:
     def close(self) -> None:
         self._writes.shutdown()
         self._reads.shutdown()
+        self._jobs.shutdown()
         self._reader.dispose()
         self._writer.dispose()
+
+
+def _look(conn: Connection, now: float) -> None:
+    conn.execute(text("SELECT 1")).all()
+
+
+def _tried() -> StorageUnavailable:
+    return StorageUnavailable("too much had to be looked at for one change: nothing was changed; send less at once")
 
 
 def _check_revision(conn: Connection, config: Config) -> None:

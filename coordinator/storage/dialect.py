@@ -36,7 +36,7 @@ from coordinator.foundation.errors import CoordinatorError
 
 #: Concurrent transactions on PostgreSQL, and readers on SQLite.
 _POOL = 16
-_READERS = 4
+_READERS = 6
 #: This process's own writers stand in line before SQLite; only another process can make one wait this long.
 _BUSY_MS = 2000
 

@@ -79,7 +79,7 @@ def zone(timezone: str) -> tzinfo:
     try:
         return ZoneInfo(timezone)
     except (LookupError, ValueError, OSError):
-        near = difflib.get_close_matches(timezone, available_timezones(), n=3)
+        near = difflib.get_close_matches(timezone[:64], available_timezones(), n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else 'give one such as "Europe/Berlin"'
         raise BadSchedule("timezone", f"there is no time zone {timezone!r}: {hint}") from None
 

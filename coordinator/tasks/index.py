@@ -5,20 +5,24 @@ It was printed by a process that had imported the project's modules, so it is us
 
 from __future__ import annotations
 
-import difflib
+import functools
+import json
 from typing import Annotated, Any, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coordinator.foundation.errors import Invalid
 from coordinator.foundation.limits import MAX_MEMORY, MIN_MEMORY
-from coordinator.tasks import arguments, cron, readings, ticks, where
+from coordinator.foundation.near import near
+from coordinator.storage.values import encode_small
+from coordinator.tasks import arguments, cron, ticks, vocabulary, where
 from coordinator.tasks.retries import Policy
-from coordinator.wire import EVENT_NAME, FieldProblem, Json
+from coordinator.wire import EVENT_NAME, FieldProblem
+from coordinator.wire.basics import MAX_SECONDS, Name, Object, Text, Texts
 
 _LARGEST_SCHEMA = 512 * 1024
+#: Where so many are found, the rest of an index is not looked at.
+_MOST_PROBLEMS = 50
 #: What an event gives its tasks.
 EVENT_ARGUMENTS = ("event", "event_id")
 #: What a webhook gives its task.
@@ -30,8 +34,8 @@ class RetryOptions(BaseModel):
 
     max_attempts: int = Field(1, ge=1, le=1000)
     factor: float = Field(2.0, ge=1, le=1000)
-    min_delay: float = Field(1.0, ge=0)
-    max_delay: float = Field(60.0, ge=0)
+    min_delay: float = Field(1.0, ge=0, le=MAX_SECONDS)
+    max_delay: float = Field(60.0, ge=0, le=MAX_SECONDS)
     jitter: bool = True
     oom_memory: int | None = Field(None, ge=MIN_MEMORY, le=MAX_MEMORY)
 
@@ -42,8 +46,8 @@ class RetryOptions(BaseModel):
 class ScheduleOptions(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    cron: str
-    timezone: str = "UTC"
+    cron: str = Field(max_length=1024)
+    timezone: str = Field("UTC", max_length=128)
     catchup: Literal["skip", "all"] = "skip"
 
 
@@ -51,7 +55,7 @@ class EventOptions(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field(max_length=256, pattern=EVENT_NAME)
-    where: dict[str, Json] | None = None
+    where: Object | None = None
 
 
 SecretName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -73,7 +77,7 @@ class ChallengeOptions(BaseModel):
     #: What stands beside it: only then it is a challenge.
     when: dict[_Place, Annotated[str, Field(max_length=128)]] = Field(default_factory=dict, max_length=8)
     #: Text, or a JSON object of the challenge and what is made of it.
-    answer: Literal["text"] | dict[_Place, Literal["challenge", "hmac"]] = "text"
+    answer: Literal["text"] | Annotated[dict[_Place, Literal["challenge", "hmac"]], Field(max_length=16)] = "text"
     #: The secret that the sender has to name, and where.
     verify: SecretName | None = None
     verify_in: _Place | None = None
@@ -131,20 +135,20 @@ class TaskOptions(BaseModel):
     retry: RetryOptions = Field(default_factory=RetryOptions)
     memory: int = Field(ge=MIN_MEMORY, le=MAX_MEMORY)
     cpu: float = Field(gt=0, le=4096)
-    timeout: float = Field(gt=0)
-    ttl: float | None = Field(None, gt=0)
+    timeout: float = Field(gt=0, le=MAX_SECONDS)
+    ttl: float | None = Field(None, gt=0, le=MAX_SECONDS)
     priority: int = Field(0, ge=-(10**9), le=10**9)
     warm: bool = True
-    network: str | list[str] = "none"
-    trust: str = "project"
-    mounts: dict[str, str] = Field(default_factory=dict)
+    network: Name | Annotated[list[Name], Field(max_length=100)] = "none"
+    trust: Name = "project"
+    mounts: Texts = Field(default_factory=dict, max_length=100)
     schedule: ScheduleOptions | None = None
     queue: QueueOptions | None = None
     concurrency_key: str | None = Field(None, min_length=1, max_length=512)
     webhook: WebhookOptions | None = None
     on_event: list[EventOptions] = Field(default_factory=list, max_length=50)
-    total_timeout: float | None = Field(None, gt=0)
-    on_failure: str | None = None
+    total_timeout: float | None = Field(None, gt=0, le=MAX_SECONDS)
+    on_failure: Name | None = None
     start: Literal["auto", "fork", "fresh"] = "auto"
     pids: int | None = Field(None, ge=16, le=32_768)
     #: Bytes of each scratch file system; None: half of the memory.
@@ -153,15 +157,30 @@ class TaskOptions(BaseModel):
     machine: str | None = Field(None, max_length=64)
 
 
+def stored_options(text: str) -> TaskOptions:
+    """The options of a deployment that is kept: a number of an earlier one that is out of range now is clamped."""
+    try:
+        return TaskOptions.model_validate_json(text)
+    except ValidationError as error:
+        options = json.loads(text)
+        for problem in error.errors():
+            limits = problem.get("ctx", {})
+            bound = next((limits[word] for word in ("le", "ge", "lt", "gt") if word in limits), None)
+            *path, last = problem["loc"]
+            place = functools.reduce(lambda inner, name: inner[name], path, options)
+            place[last] = MAX_SECONDS if bound in (None, 0) else bound
+        return TaskOptions.model_validate(options)
+
+
 class IndexedTask(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     id: str = Field(min_length=1, max_length=256, pattern=r"^[^/\s\x00]+$")
-    module: str
-    name: str
-    doc: str | None = None
-    json_schema: dict[str, Json] = Field(alias="schema")
-    options: dict[str, Json]
+    module: Annotated[str, Field(max_length=4096)]
+    name: Annotated[str, Field(max_length=4096)]
+    doc: Text | None = None
+    json_schema: Object = Field(alias="schema")
+    options: Object
     #: The keys of its checkpoints as its source tells, `{}` for what is made while it runs; null: not known.
     checkpoints: list[Annotated[str, Field(max_length=4096)]] | None = Field(None, max_length=1000)
 
@@ -169,8 +188,8 @@ class IndexedTask(BaseModel):
 class TaskIndex(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    sdk: str
-    python: str
+    sdk: Name
+    python: Name
     tasks: list[IndexedTask] = Field(min_length=1, max_length=2000)
 
 
@@ -207,6 +226,8 @@ def read_index(raw: dict[str, Any]) -> TaskIndex:
                 if known != queue:
                     message = f"the queue {queue.name!r} of {first} is another than that of {task.id}"
                     problems.append(FieldProblem(path=f"{task.id}.options.queue", message=message))
+        if len(problems) >= _MOST_PROBLEMS:
+            break
         problem = _schema_problem(task.json_schema)
         if problem:
             problems.append(FieldProblem(path=f"{task.id}.schema", message=problem))
@@ -237,8 +258,8 @@ def _handler_problems(task: str, handler: str, schemas: dict[str, dict[str, Any]
     if handler == task:
         return [FieldProblem(path=path, message="is the task itself: name another one")]
     if handler not in schemas:
-        close = difflib.get_close_matches(handler, list(schemas), 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"the tasks are {', '.join(sorted(schemas))}"
+        close = near(handler, schemas)
+        hint = f"did you mean {close[0]!r}?" if close else f"the tasks are {', '.join(sorted(schemas)[:50])}"
         return [FieldProblem(path=path, message=f"there is no task {handler!r} in the project; {hint}")]
     return arguments.unfilled(path, schemas[handler], ("run",), "on_failure")
 
@@ -253,42 +274,19 @@ def _schedule_problems(task: IndexedTask, schedule: ScheduleOptions) -> list[Fie
 
 
 def _schema_problem(schema: dict[str, Any]) -> str | None:
-    if len(str(schema)) > _LARGEST_SCHEMA:
+    if len(encode_small(schema)) > _LARGEST_SCHEMA:
         return f"is larger than {_LARGEST_SCHEMA} bytes"
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return f"is no JSON Schema: {error.message[:300]}"
-    except RecursionError:
-        return "is nested too deeply"
-    for reference in _words(schema, "$ref", "$dynamicRef"):
-        # a reference elsewhere would have the coordinator fetch what a deployment names
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            return f"refers to {reference!r}, outside of itself"
-    return next(filter(None, map(readings.problem, _words(schema, readings.READS))), None)
-
-
-def _words(node: Any, *words: str) -> list[Any]:
-    """What stands behind these words, anywhere in a schema."""
-    found: list[Any] = []
-    waiting = [node]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, dict):
-            found += [item[word] for word in words if word in item]
-            waiting += item.values()
-        elif isinstance(item, list):
-            waiting += item
-    return found
+    return vocabulary.problem(schema)
 
 
 def _problems(prefix: str, error: ValidationError) -> list[FieldProblem]:
     return [
         FieldProblem(path=".".join([prefix, *map(str, e["loc"])]), message=f"{e['msg']}, got {e['input']!r:.80}")
-        for e in error.errors()
+        for e in error.errors()[:_MOST_PROBLEMS]
     ]
 
 
 def _bad(problems: list[FieldProblem]) -> Invalid:
+    problems = problems[:_MOST_PROBLEMS]
     listing = "; ".join(f"{p.path}: {p.message}" for p in problems)
     return Invalid(f"the image's task index cannot be used: {listing}", code="bad_index", fields=problems)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import threading
 from collections.abc import Iterable
 from typing import Any, cast
 
-from jsonschema import Draft202012Validator, ValidationError
-from referencing import Registry
+from jsonschema import ValidationError
+from referencing.exceptions import Unresolvable
 
 from coordinator.foundation.errors import Invalid
-from coordinator.tasks import readings
+from coordinator.foundation.near import near
+from coordinator.tasks import checking, readings, validation
+from coordinator.tasks.validation import OutOfSteps, Steps
 from coordinator.wire import FieldProblem
 
 _MOST = 50
 _SHOWN = 80
+_PATH, _MESSAGE = 512, 1000
+#: Bytes of a payload that may be checked here, and steps that this may take: some hundredths of a second.
+_SMALL = 64 * 1024
+_STEPS = 20_000
 
 _KINDS = {
     "integer": "an integer",
@@ -30,39 +35,76 @@ _KINDS = {
 
 
 class Payloads:
-    """Checks payloads, with the validators of the tasks last asked for kept."""
+    """Checks payloads, with the validators of the tasks last asked for kept.
+
+    What is small is checked here, in so many steps and no more. What is not goes to a process that is killed at its
+    deadline (`checking`), and never while a transaction is held.
+    """
 
     def __init__(self, keep: int = 512) -> None:
         self._keep = keep
-        self._validators: dict[tuple[str, str], Draft202012Validator] = {}
+        self._validators: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def check(self, deployment: str, task: str, schema: str, payload: dict[str, Any]) -> None:
-        """Raises Invalid (code `bad_payload`) that names every field that is wrong."""
-        validator = self._validator(deployment, task, schema)
+    def check(
+        self,
+        deployment: str,
+        task: str,
+        schema: str,
+        payload: dict[str, Any],
+        project: str = "",
+        size: int | None = None,
+    ) -> None:
+        """Raises Invalid (code `bad_payload`) that names every field that is wrong, up to 50.
+
+        `size`: of the payload as JSON, where it is known. Raises Again (foundation.again) in a transaction, where
+        the check takes longer than one may be held for it.
+        """
         try:
-            found = _problems(validator.iter_errors(payload))
-            problems = list({(problem.path, problem.message): problem for problem in found}.values())
+            if size is None:
+                size = len(json.dumps(payload, default=str))
+            problems = self._here(schema, payload, size) if size <= _SMALL else None
+            if problems is None:
+                problems = checking.check(project or deployment, schema, payload)
         except RecursionError:
             problems = [FieldProblem(path="payload", message="is nested too deeply")]
         if problems:
-            problems.sort(key=lambda p: p.path)
-            listing = "; ".join(f"{p.path}: {p.message}" for p in problems[:_MOST])
-            raise Invalid(
-                f"the payload of {task!r} is wrong: {listing}", code="bad_payload", fields=problems[:_MOST]
-            )
+            listing = "; ".join(f"{p.path}: {p.message}" for p in problems)
+            raise Invalid(f"the payload of {task!r} is wrong: {listing}", code="bad_payload", fields=problems)
 
-    def _validator(self, deployment: str, task: str, schema: str) -> Draft202012Validator:
-        key = (deployment, task)
+    def _here(self, schema: str, payload: Any, size: int) -> list[FieldProblem] | None:
+        """The problems; None where that takes more than a few steps."""
+        try:
+            return find(self._validator(schema), payload, size, _STEPS)
+        except OutOfSteps:
+            return None
+
+    def _validator(self, schema: str) -> Any:
         with self._lock:
-            found = self._validators.pop(key, None)
+            found = self._validators.pop(schema, None)
             if found is None:
-                # an empty registry: nothing is ever fetched for a schema
-                found = readings.Validator(json.loads(schema), registry=Registry(), format_checker=readings.formats)
-            self._validators[key] = found
+                found = validation.validator(json.loads(schema))
+            self._validators[schema] = found
             while len(self._validators) > self._keep:
                 del self._validators[next(iter(self._validators))]
         return found
+
+
+def find(validator: Any, payload: Any, size: int, steps: float) -> list[FieldProblem]:
+    """The first 50 problems in the order of their places. Raises OutOfSteps."""
+    found: dict[tuple[str, str], FieldProblem] = {}
+    try:
+        with Steps(steps, size):
+            for problem in _problems(validator.iter_errors(payload)):
+                short = FieldProblem(path=problem.path[:_PATH], message=problem.message[:_MESSAGE])
+                found.setdefault((short.path, short.message), short)
+                if len(found) == _MOST:
+                    break
+    except RecursionError:
+        return [FieldProblem(path="payload", message="is nested too deeply")]
+    except Unresolvable:
+        return []  # of a schema that was stored before references were checked: the run holds it
+    return sorted(found.values(), key=lambda problem: problem.path)
 
 
 def _problems(errors: Iterable[ValidationError]) -> Iterable[FieldProblem]:
@@ -94,7 +136,7 @@ def _problems(errors: Iterable[ValidationError]) -> Iterable[FieldProblem]:
         elif kind in ("anyOf", "oneOf") and error.context:
             yield from _either(error, where)
         elif kind == "enum":
-            choices = ", ".join(_show(choice) for choice in rule)
+            choices = ", ".join(_show(choice) for choice in rule[:20]) + (" …" if len(rule) > 20 else "")
             yield FieldProblem(path=here, message=f"{_show(value)} is none of {choices}")
         elif kind == "format":
             yield FieldProblem(path=here, message=f"{_show(value)} is not a {rule}")
@@ -130,16 +172,19 @@ def _not(value: Any, kinds: list[str]) -> str:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"unknown; did you mean {near[0]!r}?"
-    return f"unknown; known are {', '.join(sorted(known))}" if known else "unknown: none are taken"
+    close = near(name, known)
+    if close:
+        return f"unknown; did you mean {close[0]!r}?"
+    return f"unknown; known are {', '.join(sorted(known)[:50])}" if known else "unknown: none are taken"
 
 
 def _show(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -282,6 +282,12 @@ def next_due(conn: Connection) -> float | None:
     return first
 
 
+def check_token(conn: Connection, now: float, token_hash: str) -> None:
+    """Raises NotFound where nothing waits, or has waited, for this token."""
+    if conn.scalar(select(waits.c.run_id).where(waits.c.token_hash == token_hash)) is None:
+        raise NotFound("there is no such token", code="unknown_token")
+
+
 def complete(conn: Connection, now: float, token_hash: str, value: Stored, queued: list[Row[Any]]) -> set[str]:
     """Completes the wait of a token. Raises NotFound, Conflict (`completed_already`), Gone."""
     by_hash = select(waits).where(waits.c.token_hash == token_hash)

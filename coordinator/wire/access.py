@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from coordinator.wire.basics import Json, Strict
+from coordinator.wire.basics import MAX_ITEMS, Json, Name, Strict, Word
 
 KeyRole = Literal["admin", "runner", "trigger", "read"]
 
@@ -20,23 +20,23 @@ class KeyRequest(Strict):
 
 
 class Key(BaseModel):
-    id: str
-    name: str
+    id: Name
+    name: Name
     role: KeyRole
-    project: str | None
-    created_at: str
-    revoked_at: str | None
+    project: Name | None
+    created_at: Word
+    revoked_at: Word | None
 
 
 class NewKey(Key):
     """`key` is told this once."""
 
-    key: str
+    key: Name
 
 
 class KeyPage(BaseModel):
-    items: list[Key]
-    next: str | None = None
+    items: Annotated[list[Key], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 class SecretPut(Strict):
@@ -48,12 +48,12 @@ class SecretPut(Strict):
 class Secret(BaseModel):
     """`project` is null for one of every project."""
 
-    name: str
-    project: str | None
-    created_at: str
-    updated_at: str
+    name: Name
+    project: Name | None
+    created_at: Word
+    updated_at: Word
 
 
 class SecretPage(BaseModel):
-    items: list[Secret]
-    next: str | None = None
+    items: Annotated[list[Secret], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from coordinator.wire.basics import Json, Outcome, Reason, Start
+from coordinator.wire.basics import (
+    Bytes,
+    ClampedMoment,
+    ClampedSeconds,
+    Json,
+    Name,
+    Object,
+    Outcome,
+    Reason,
+    Start,
+    Text,
+    Whole,
+)
 from coordinator.wire.runs import ErrorBody, WaitKind
 
 
@@ -19,22 +31,22 @@ class Lost(BaseModel):
     the host; it is built again, and the run waits for that.
     """
 
-    token: int
+    token: Whole
     reason: Reason
-    message: str
-    exit_code: int | None = None
-    peak_memory_bytes: int | None = None
+    message: Text
+    exit_code: Whole | None = None
+    peak_memory_bytes: Bytes | None = None
     missing_image: str | None = Field(None, max_length=512)
 
 
 class Started(BaseModel):
-    token: int
+    token: Whole
     start: Start
 
 
 class CheckpointGet(BaseModel):
-    token: int
-    key: str
+    token: Whole
+    key: Name
 
 
 class CheckpointValue(BaseModel):
@@ -43,7 +55,7 @@ class CheckpointValue(BaseModel):
 
 
 class CheckpointPut(BaseModel):
-    token: int
+    token: Whole
     key: str = Field(min_length=1, max_length=512)
     value: Json
 
@@ -69,65 +81,65 @@ class WaitCall(BaseModel):
         run             or: run: the id of a run that this one has triggered
     """
 
-    token: int
+    token: Whole
     key: str = Field(min_length=1, max_length=512)
     kind: WaitKind
     name: str | None = Field(None, max_length=512)
-    spec: dict[str, Json] = Field(default_factory=dict)
+    spec: Object = Field(default_factory=dict)
 
 
 class WaitResultGet(BaseModel):
-    token: int
-    key: str
-    index: int = Field(0, ge=0)
+    token: Whole
+    key: Name
+    index: int = Field(0, ge=0, le=10_000)
 
 
 class AttemptLogLine(BaseModel):
     #: Rises by one for each line of an attempt; a line sent twice is kept once.
-    seq: int
-    at: float
-    level: str
+    seq: Whole
+    at: ClampedMoment
+    level: Text
     stream: Literal["stdout", "stderr", "logging", "samovar"]
-    logger: str | None = None
-    message: str
+    logger: Text | None = None
+    message: Text
     #: The line has not ended; one with a higher `seq` that `replaces` it says what it has become.
     partial: bool = False
-    replaces: int | None = None
+    replaces: Whole | None = None
 
 
 class AttemptLogs(BaseModel):
-    token: int
-    lines: list[AttemptLogLine]
+    token: Whole
+    lines: Annotated[list[AttemptLogLine], Field(max_length=10_000)]
 
 
 class Report(BaseModel):
-    token: int
-    progress: dict[str, Json] | None = None
-    metadata: dict[str, Json] | None = None
+    token: Whole
+    progress: Object | None = None
+    metadata: Object | None = None
 
 
 class Extend(BaseModel):
     """`seconds`: all that the attempt has asked for beyond its task's timeout, so that it may arrive twice."""
 
-    token: int
-    seconds: float = Field(gt=0)
+    token: Whole
+    seconds: ClampedSeconds = Field(gt=0)
 
 
 class Retry(BaseModel):
     """What the exception said about trying again; the coordinator decides with the task's policy."""
 
     allowed: bool = True
-    after: float | None = None
+    after: ClampedSeconds | None = None
 
 
 class Finish(BaseModel):
-    token: int
+    token: Whole
     outcome: Outcome
     result: Json = None
     error: ErrorBody | None = None
     retry: Retry = Field(default_factory=Retry)
     #: Of the outcome `waiting`: the keys of the waits that the run is suspended over.
-    waits: list[str] = Field(default_factory=list, max_length=10_000)
-    lines: list[AttemptLogLine] = Field(default_factory=list)
-    exit_code: int | None = None
-    peak_memory_bytes: int | None = None
+    waits: list[Name] = Field(default_factory=list, max_length=10_000)
+    lines: Annotated[list[AttemptLogLine], Field(max_length=10_000)] = Field(default_factory=list)
+    exit_code: Whole | None = None
+    peak_memory_bytes: Bytes | None = None

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from coordinator.wire.basics import Json, RunStatus
+from coordinator.wire.basics import (
+    MAX_ITEMS,
+    Bytes,
+    Json,
+    Name,
+    Names,
+    Number,
+    Object,
+    RunStatus,
+    Text,
+    Texts,
+    Whole,
+    Word,
+)
 from coordinator.wire.problems import Problem
 from coordinator.wire.runs import ErrorBody, WaitKind, WaitState
 
@@ -14,33 +27,33 @@ from coordinator.wire.runs import ErrorBody, WaitKind, WaitState
 class TaskLimits(BaseModel):
     """What the container of an attempt gets: the key of the pool, and the caps."""
 
-    memory: int
-    cpu: float
-    timeout: float
+    memory: Bytes
+    cpu: Number
+    timeout: Number
     #: Seconds beyond `timeout` that the attempt has been given.
-    extended: float = 0.0
+    extended: Number = 0.0
     #: What is left of the run's whole time, in seconds; extensions do not reach beyond it.
-    total_left: float | None = None
+    total_left: Number | None = None
     warm: bool
-    network: str | list[str] = "none"
-    mounts: dict[str, str] = Field(default_factory=dict)
-    trust: str = "project"
+    network: Text | Names = "none"
+    mounts: Texts = Field(default_factory=dict)
+    trust: Text = "project"
     start: Literal["auto", "fork", "fresh"] = "auto"
     #: Processes and threads; None: the host's number.
-    pids: int | None = None
+    pids: Whole | None = None
     #: Bytes of each scratch file system; None: half of the memory.
-    scratch: int | None = None
+    scratch: Bytes | None = None
 
 
 class StoredValue(BaseModel):
-    key: str
+    key: Name
     value: Json
 
 
 class ChildResult(BaseModel):
     """How a run that was waited for has ended. `omitted`: too large to be sent unasked; ask for it by its index."""
 
-    run: str
+    run: Name
     status: RunStatus
     result: Json = None
     error: ErrorBody | None = None
@@ -55,64 +68,63 @@ class WaitAnswer(BaseModel):
     """
 
     state: WaitState
-    left: float | None = None
+    left: Number | None = None
     value: Json = None
-    id: str | None = None
-    url: str | None = None
-    runs: list[str] | None = None
-    children: list[ChildResult] | None = None
+    id: Name | None = None
+    url: Text | None = None
+    runs: Names | None = None
+    children: Annotated[list[ChildResult], Field(max_length=MAX_ITEMS)] | None = None
 
 
 class StoredWait(BaseModel):
     """A wait that is over, with what it was asked for as; `answer` where it is sent along unasked."""
 
-    key: str
+    key: Name
     kind: WaitKind
-    name: str | None = None
+    name: Name | None = None
     answer: WaitAnswer | None = None
 
 
 class Assignment(BaseModel):
     """A claimed run: all that the runner and the container need, and the right to write for it."""
 
-    attempt: str
-    token: int
-    secret: str
-    run: str
-    number: int
-    project: str
-    task: str
-    version: str
-    deployment: str
-    image: str
+    attempt: Name
+    token: Whole
+    secret: Name
+    run: Name
+    number: Whole
+    project: Name
+    task: Name
+    version: Name
+    deployment: Name
+    image: Name
     payload: Json
     #: Earlier results, preloaded; where `checkpoints_complete` is false the container asks for the rest.
-    checkpoints: list[StoredValue] = Field(default_factory=list)
+    checkpoints: Annotated[list[StoredValue], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
     checkpoints_complete: bool = True
-    waits: list[StoredWait] = Field(default_factory=list)
+    waits: Annotated[list[StoredWait], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
     limits: TaskLimits
-    tags: list[str] = Field(default_factory=list)
-    trace_id: str
+    tags: Names = Field(default_factory=list)
+    trace_id: Name
     #: Seconds from the answer until the lease runs out, by the database's clock.
-    lease: float
+    lease: Number
 
 
 class Build(BaseModel):
     """A deployment whose image the runner is to build; the source is at GET builds/{deployment}/source."""
 
-    deployment: str
-    token: int
-    project: str
-    version: str
-    lease: float
+    deployment: Name
+    token: Whole
+    project: Name
+    version: Name
+    lease: Number
 
 
 class Share(BaseModel):
     """What the runs of one project may hold of a host at a time, once more than one project is deployed."""
 
-    #: Bytes.
-    memory: int
-    slots: int
+    memory: Bytes
+    slots: Whole
 
     @classmethod
     def usual(cls, memory: int, slots: int) -> Share:
@@ -124,7 +136,7 @@ class Shares(BaseModel):
     """The shares that the policy of a host gives to projects."""
 
     usual: Share
-    projects: dict[str, Share] = Field(default_factory=dict)
+    projects: Annotated[dict[Name, Share], Field(max_length=10_000)] = Field(default_factory=dict)
 
 
 class ClaimRequest(BaseModel):
@@ -133,62 +145,62 @@ class ClaimRequest(BaseModel):
     Sending the whole and not the rest keeps a held poll right when a run ends meanwhile.
     """
 
-    memory: int
-    slots: int
-    builds: int = 0
+    memory: Bytes
+    slots: Whole
+    builds: Whole = 0
     #: At most this many assignments in the answer.
-    most: int = 1
-    timeout: float = 25.0
+    most: Whole = 1
+    timeout: Number = 25.0
 
 
 class ClaimResponse(BaseModel):
-    assignments: list[Assignment] = Field(default_factory=list)
-    builds: list[Build] = Field(default_factory=list)
+    assignments: Annotated[list[Assignment], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
+    builds: Annotated[list[Build], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
 
 
 class Held(BaseModel):
     """Something a runner believes it holds a lease on: an attempt's or a deployment's id, and the token."""
 
-    id: str
-    token: int
+    id: Name
+    token: Whole
 
 
 class PoolEntry(BaseModel):
-    container: str
-    project: str
-    image: str
+    container: Name
+    project: Name
+    image: Name
     state: Literal["starting", "idle", "busy", "leaving"]
-    memory: int
-    runs: int
-    age: float
-    attempt: str | None = None
-    task: str | None = None
+    memory: Bytes
+    runs: Whole
+    age: Number
+    attempt: Name | None = None
+    task: Name | None = None
 
 
 class RunnerState(BaseModel):
     """A live runner as `GET /pool` lists it."""
 
-    runner: str
-    memory: int
-    slots: int
-    task_memory: int | None
-    seen_at: str
-    containers: list[PoolEntry]
+    runner: Name
+    memory: Bytes
+    slots: Whole
+    task_memory: Bytes | None
+    seen_at: Word
+    containers: Annotated[list[PoolEntry], Field(max_length=MAX_ITEMS)]
 
 
 class PoolPage(BaseModel):
-    items: list[RunnerState]
-    next: str | None = None
+    items: Annotated[list[RunnerState], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 class Heartbeat(BaseModel):
-    attempts: list[Held] = Field(default_factory=list)
-    builds: list[Held] = Field(default_factory=list)
-    pool: list[PoolEntry] = Field(default_factory=list)
-    memory: int
-    slots: int
+    attempts: Annotated[list[Held], Field(max_length=10_000)] = Field(default_factory=list)
+    builds: Annotated[list[Held], Field(max_length=10_000)] = Field(default_factory=list)
+    pool: Annotated[list[PoolEntry], Field(max_length=10_000)] = Field(default_factory=list)
+    memory: Bytes
+    slots: Whole
     #: The largest memory one task may ask for on this host.
-    task_memory: int
+    task_memory: Bytes
     #: None: the usual ones.
     shares: Shares | None = None
 
@@ -196,56 +208,56 @@ class Heartbeat(BaseModel):
 class HeldImages(BaseModel):
     """The images that a runner has built and still has."""
 
-    images: list[str] = Field(max_length=10_000)
+    images: list[Name] = Field(max_length=10_000)
 
 
 class RemovableImages(BaseModel):
     """Those of them that no version needs any more."""
 
-    remove: list[str]
+    remove: Names
 
 
 class HeartbeatReply(BaseModel):
     """`lost`: ids whose lease is gone; whatever still runs for them must be ended."""
 
-    lease: float
-    lost: list[str] = Field(default_factory=list)
+    lease: Number
+    lost: Names = Field(default_factory=list)
 
 
 class CommandsRequest(BaseModel):
     """A long poll for what the coordinator wants of live attempts; `known` is not said again."""
 
-    known: list[str] = Field(default_factory=list)
-    timeout: float = 25.0
+    known: list[Name] = Field(default_factory=list, max_length=10_000)
+    timeout: Number = 25.0
 
 
 class Cancel(BaseModel):
-    attempt: str
+    attempt: Name
     reason: Literal["canceled"] = "canceled"
 
 
 class CommandsReply(BaseModel):
-    cancels: list[Cancel] = Field(default_factory=list)
+    cancels: Annotated[list[Cancel], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
 
 
 class AdoptReply(BaseModel):
     """Every live attempt of a runner, for a runner that has just started again."""
 
-    assignments: list[Assignment] = Field(default_factory=list)
+    assignments: Annotated[list[Assignment], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
 
 
 class BuildLog(BaseModel):
-    token: int
-    lines: list[str]
+    token: Whole
+    lines: Annotated[list[Text], Field(max_length=10_000)]
 
 
 class BuildDone(BaseModel):
-    token: int
-    image: str
+    token: Whole
+    image: Name
     #: The task index read inside the image: `{sdk, python, tasks: [...]}`.
-    index: dict[str, Json]
+    index: Object
 
 
 class BuildFailed(BaseModel):
-    token: int
+    token: Whole
     error: Problem

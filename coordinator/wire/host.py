@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from coordinator.wire.basics import Outcome, Reason, Start
+from coordinator.wire.basics import MAX_ITEMS, Bytes, Name, Number, Outcome, Reason, Start, Text, Whole
 from coordinator.wire.fleet import Assignment
 from coordinator.wire.runs import ErrorBody
 
@@ -26,9 +26,9 @@ class ContainerState(BaseModel):
     """What the sidecar knows of a container."""
 
     connected: bool = False
-    attempt: str | None = None
+    attempt: Name | None = None
     #: The last attempt whose end the coordinator has accepted.
-    finished: str | None = None
+    finished: Text | None = None
 
 
 class Assign(BaseModel):
@@ -37,12 +37,12 @@ class Assign(BaseModel):
 
 
 class CancelAttempt(BaseModel):
-    attempt: str
+    attempt: Name
     reason: Literal["canceled", "timeout"]
     #: Seconds between SIGTERM and SIGKILL.
-    grace: float
+    grace: Number
     #: What the run's error shall say.
-    message: str
+    message: Text
 
 
 class SidecarEvent(BaseModel):
@@ -56,16 +56,16 @@ class SidecarEvent(BaseModel):
     `disconnected`.
     """
 
-    seq: int
-    container: str
+    seq: Whole
+    container: Name
     kind: Literal["ready", "started", "extended", "ending", "finished", "stale", "idle", "disconnected"]
-    attempt: str | None = None
+    attempt: Name | None = None
     error: ErrorBody | None = None
-    seconds: float | None = None
+    seconds: Number | None = None
     outcome: Outcome | None = None
     reason: Reason | None = None
     clean: bool = False
-    memory: int | None = None
+    memory: Bytes | None = None
 
 
 class Events(BaseModel):
@@ -74,10 +74,10 @@ class Events(BaseModel):
     `gaps` names containers of which events are missing here: each of them is registered again.
     """
 
-    boot: str
-    next: int
-    events: list[SidecarEvent] = Field(default_factory=list)
-    gaps: list[str] = Field(default_factory=list)
+    boot: Name
+    next: Whole
+    events: Annotated[list[SidecarEvent], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
+    gaps: Annotated[list[Name], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
 
 
 class Addresses:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
+
+from coordinator.wire.basics import MAX_ITEMS, Name, Text
 
 
 class FieldProblem(BaseModel):
-    path: str
-    message: str
+    path: Name
+    message: Text
 
 
 class Problem(BaseModel):
     """Why a request was refused; the body is `{"error": Problem}`."""
 
-    code: str
-    message: str
-    fields: list[FieldProblem] = Field(default_factory=list)
+    code: Text
+    message: Text
+    fields: Annotated[list[FieldProblem], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)

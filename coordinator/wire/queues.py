@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from coordinator.wire.basics import Strict
+from coordinator.wire.basics import MAX_ITEMS, Name, Strict, Text, Whole
 
 
 class QueueState(BaseModel):
@@ -16,29 +16,29 @@ class QueueState(BaseModel):
     text such as "100/m".
     """
 
-    project: str
-    name: str
-    concurrency: int | None
-    declared_concurrency: int | None
+    project: Name
+    name: Name
+    concurrency: Whole | None
+    declared_concurrency: Whole | None
     overridden: bool
-    per_key: int | None
-    rate: str | None
+    per_key: Whole | None
+    rate: Text | None
     rate_excess: Literal["wait", "refuse"]
     on_full: Literal["queue", "skip", "cancel_running", "keep_newest"]
     paused: bool
-    running: int
-    queued: int
+    running: Whole
+    queued: Whole
 
 
 class QueuePage(BaseModel):
-    items: list[QueueState]
-    next: str | None = None
+    items: Annotated[list[QueueState], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 class QueuePatch(Strict):
     """A live change; what is left out stays. `concurrency` null: the code's own value again."""
 
-    concurrency: int | None = Field(None, le=1_000_000)
+    concurrency: Whole | None = Field(None, le=1_000_000)
     paused: bool | None = None
 
     @field_validator("concurrency")

@@ -6,7 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from coordinator.wire.basics import Duration, Json, Memory, Reason, RunStatus, Start, Strict
+from coordinator.wire.basics import (
+    MAX_ITEMS,
+    Bytes,
+    Duration,
+    Json,
+    Memory,
+    Name,
+    Names,
+    Number,
+    Object,
+    Reason,
+    RunStatus,
+    Start,
+    Strict,
+    Text,
+    Whole,
+    Word,
+)
 
 
 class Debounce(Strict):
@@ -21,7 +38,7 @@ class Debounce(Strict):
 
 
 class TriggerRequest(Strict):
-    payload: dict[str, Json] = Field(default_factory=dict)
+    payload: Object = Field(default_factory=dict)
     idempotency_key: str | None = Field(None, min_length=1, max_length=512)
     #: How long the key is the run's; default: as long as the run is kept.
     idempotency_ttl: Duration | None = None
@@ -31,7 +48,7 @@ class TriggerRequest(Strict):
     concurrency_key: str | None = Field(None, max_length=512)
     tags: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(default_factory=list, max_length=32)
     memory: Memory | None = None
-    version: str | None = None
+    version: Name | None = None
     debounce: Debounce | None = None
 
 
@@ -44,22 +61,22 @@ class BatchRequest(Strict):
 
 
 class ErrorBody(BaseModel):
-    type: str
-    message: str
-    traceback: str | None = None
+    type: Text
+    message: Text
+    traceback: Text | None = None
     reason: Reason = "exception"
 
 
 class Timings(BaseModel):
-    queued_ms: float | None = None
-    start_ms: float | None = None
-    run_ms: float | None = None
+    queued_ms: Number | None = None
+    start_ms: Number | None = None
+    run_ms: Number | None = None
     start: Start | None = None
 
 
 class Usage(BaseModel):
-    peak_memory_bytes: int | None = None
-    memory_limit_bytes: int | None = None
+    peak_memory_bytes: Bytes | None = None
+    memory_limit_bytes: Bytes | None = None
 
 
 class Origin(BaseModel):
@@ -67,56 +84,56 @@ class Origin(BaseModel):
     `webhook` (`id`: the delivery), …
     """
 
-    kind: str = "api"
-    id: str | None = None
+    kind: Text = "api"
+    id: Name | None = None
 
 
 class Run(BaseModel):
-    id: str
-    task: str
-    project: str
-    version: str
+    id: Name
+    task: Name
+    project: Name
+    version: Name
     status: RunStatus
-    attempt: int
-    attempts: int
+    attempt: Whole
+    attempts: Whole
     payload: Json = None
     result: Json = None
     error: ErrorBody | None = None
-    tags: list[str] = Field(default_factory=list)
-    priority: int = 0
-    concurrency_key: str | None = None
+    tags: Names = Field(default_factory=list)
+    priority: Whole = 0
+    concurrency_key: Name | None = None
     #: Null also where it was given up: the key is free.
-    idempotency_key: str | None = None
-    created_at: str
-    started_at: str | None = None
-    finished_at: str | None = None
-    progress: dict[str, Json] | None = None
-    metadata: dict[str, Json] = Field(default_factory=dict)
+    idempotency_key: Name | None = None
+    created_at: Word
+    started_at: Word | None = None
+    finished_at: Word | None = None
+    progress: Object | None = None
+    metadata: Object = Field(default_factory=dict)
     timings: Timings = Field(default_factory=Timings)
     usage: Usage = Field(default_factory=Usage)
-    trace_id: str
+    trace_id: Name
     origin: Origin = Field(default_factory=Origin)
     #: When its `total_timeout` is over.
-    deadline_at: str | None = None
+    deadline_at: Word | None = None
     #: Whether it stands in the dead-letter list.
     dead_letter: bool = False
     #: The run that triggered it, and the first run of all.
-    parent: str | None = None
-    root: str | None = None
+    parent: Name | None = None
+    root: Name | None = None
 
 
 class Attempt(BaseModel):
     """One execution of a run, as `GET /runs/{id}/attempts` lists it."""
 
-    id: str
-    number: int
-    runner: str
-    status: str
+    id: Name
+    number: Whole
+    runner: Name
+    status: Text
     start: Start | None = None
-    claimed_at: str
-    started_at: str | None = None
-    finished_at: str | None = None
-    exit_code: int | None = None
+    claimed_at: Word
+    started_at: Word | None = None
+    finished_at: Word | None = None
+    exit_code: Whole | None = None
     error: ErrorBody | None = None
     usage: Usage = Field(default_factory=Usage)
 
@@ -136,16 +153,16 @@ class Checkpoint(BaseModel):
     pending one is over by itself. `name`: the event or task it is about; `runs`: the runs it is about.
     """
 
-    key: str
+    key: Name
     kind: Literal["checkpoint"] | WaitKind = "checkpoint"
     state: WaitState = "done"
-    name: str | None = None
-    until: str | None = None
-    runs: list[str] | None = None
+    name: Name | None = None
+    until: Word | None = None
+    runs: Names | None = None
     value: Json
-    attempt: int
-    created_at: str
-    size_bytes: int
+    attempt: Whole
+    created_at: Word
+    size_bytes: Bytes
 
 
 class LogLine(BaseModel):
@@ -153,12 +170,12 @@ class LogLine(BaseModel):
     says `replaces` stands for it; a page that is read after that does not hold the partial one any more.
     """
 
-    at: str
-    level: str
-    stream: str
-    logger: str | None = None
-    message: str
-    attempt: int
+    at: Word
+    level: Text
+    stream: Text
+    logger: Text | None = None
+    message: Text
+    attempt: Whole
     partial: bool = False
     replaces: bool = False
 
@@ -170,21 +187,21 @@ class ReplayRequest(Strict):
     this one are copied to the new run, which so goes on after it.
     """
 
-    payload: dict[str, Json] | None = None
-    version: str | None = None
+    payload: Object | None = None
+    version: Name | None = None
     from_checkpoint: str | None = Field(None, max_length=512)
 
 
 class RunFilter(Strict):
     """Which runs are meant: those that fit every condition given. At least one is wanted."""
 
-    runs: list[str] = Field(default_factory=list, max_length=1000)
-    status: list[RunStatus] = Field(default_factory=list)
-    task: str | None = None
-    project: str | None = None
-    tags: list[str] = Field(default_factory=list, max_length=32)
+    runs: list[Name] = Field(default_factory=list, max_length=1000)
+    status: Annotated[list[RunStatus], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
+    task: Name | None = None
+    project: Name | None = None
+    tags: list[Name] = Field(default_factory=list, max_length=32)
     #: A time in ISO 8601, or how long ago.
-    since: str | None = None
+    since: Text | None = None
     dead_letter: bool = False
 
 
@@ -195,8 +212,8 @@ class BulkRequest(Strict):
     """
 
     filter: RunFilter
-    version: str | None = None
-    cursor: str | None = None
+    version: Name | None = None
+    cursor: Name | None = None
     limit: int = Field(100, ge=1, le=1000)
     dry_run: bool = False
 
@@ -204,29 +221,29 @@ class BulkRequest(Strict):
 class BulkItem(BaseModel):
     """What became of one of them: its status, the run that replays it, or why nothing was done."""
 
-    run: str
-    task: str
+    run: Name
+    task: Name
     status: RunStatus
-    replay: str | None = None
-    problem: str | None = None
+    replay: Name | None = None
+    problem: Text | None = None
 
 
 class BulkAnswer(BaseModel):
-    items: list[BulkItem]
-    next: str | None = None
+    items: Annotated[list[BulkItem], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 class RunPage(BaseModel):
     """Newest first; `payload` and `result` are left out of the items. `next` is null on the last page."""
 
-    items: list[Run]
-    next: str | None = None
+    items: Annotated[list[Run], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 class BatchAnswer(BaseModel):
     """The runs of a batch, in the order of its items; `payload` and `result` are left out of them."""
 
-    items: list[Run]
+    items: Annotated[list[Run], Field(max_length=MAX_ITEMS)]
     next: None = None
 
 
@@ -256,27 +273,27 @@ class Why(BaseModel):
     most 10,000); `takes_turns_with`: how many other such lines of its queue have queued runs.
     """
 
-    run: str
+    run: Name
     status: RunStatus
     reason: WhyReason
-    message: str
-    queue: str
-    concurrency_key: str | None = None
-    until: str | None = None
-    limit: int | None = None
-    occupied: int | None = None
-    position: int | None = None
-    takes_turns_with: int | None = None
+    message: Text
+    queue: Name
+    concurrency_key: Name | None = None
+    until: Word | None = None
+    limit: Whole | None = None
+    occupied: Whole | None = None
+    position: Whole | None = None
+    takes_turns_with: Whole | None = None
 
 
 class CheckpointPage(BaseModel):
-    items: list[Checkpoint]
-    next: str | None = None
+    items: Annotated[list[Checkpoint], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 class AttemptPage(BaseModel):
-    items: list[Attempt]
-    next: str | None = None
+    items: Annotated[list[Attempt], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 class LogPage(BaseModel):
@@ -285,6 +302,6 @@ class LogPage(BaseModel):
     `last` is where the lines end that there are: given as `after` later, it brings those that have come since.
     """
 
-    items: list[LogLine]
-    next: str | None = None
-    last: str | None = None
+    items: Annotated[list[LogLine], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
+    last: Name | None = None

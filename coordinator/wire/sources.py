@@ -2,53 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from coordinator.wire.basics import EVENT_NAME, Json, RunStatus, Strict
+from coordinator.wire.basics import (
+    EVENT_NAME,
+    MAX_ITEMS,
+    Bytes,
+    Json,
+    Name,
+    Object,
+    RunStatus,
+    Strict,
+    Text,
+    Texts,
+    Whole,
+    Word,
+)
 
 
 class LastTick(BaseModel):
     """The last tick that was fired: its run and that run's status now, or why it has no run."""
 
-    at: str
-    run: str | None = None
+    at: Word
+    run: Name | None = None
     status: RunStatus | None = None
-    problem: str | None = None
+    problem: Text | None = None
 
 
 class Schedule(BaseModel):
     """`next_at` is null while it is paused."""
 
-    id: str
-    project: str
-    task: str
-    cron: str
-    timezone: str
+    id: Name
+    project: Name
+    task: Name
+    cron: Text
+    timezone: Text
     catchup: Literal["skip", "all"]
     paused: bool
-    next_at: str | None = None
+    next_at: Word | None = None
     last: LastTick | None = None
     #: Null for the one that the task's code declares.
-    name: str | None = None
-    payload: dict[str, Json] = Field(default_factory=dict)
+    name: Name | None = None
+    payload: Object = Field(default_factory=dict)
 
 
 class SchedulePage(BaseModel):
-    items: list[Schedule]
-    next: str | None = None
+    items: Annotated[list[Schedule], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 class ScheduleCreate(Strict):
     """A schedule beside the code's: `payload` is what its runs get besides `scheduled_at` and `previous_at`."""
 
-    task: str
+    task: Name
     name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    cron: str
-    timezone: str = "UTC"
+    cron: Text
+    timezone: Text = "UTC"
     catchup: Literal["skip", "all"] = "skip"
-    payload: dict[str, Json] = Field(default_factory=dict)
+    payload: Object = Field(default_factory=dict)
     paused: bool = False
 
 
@@ -56,10 +69,10 @@ class SchedulePatch(Strict):
     """What is left out stays. All but `paused` is for schedules that were made over the API."""
 
     paused: bool = False
-    cron: str = ""
-    timezone: str = ""
+    cron: Text = ""
+    timezone: Text = ""
     catchup: Literal["skip", "all"] = "skip"
-    payload: dict[str, Json] = Field(default_factory=dict)
+    payload: Object = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _something(self) -> SchedulePatch:
@@ -71,12 +84,12 @@ class SchedulePatch(Strict):
 class TickTime(BaseModel):
     """`local` is `at` with the offset of the schedule's zone."""
 
-    at: str
-    local: str
+    at: Word
+    local: Word
 
 
 class TickTimes(BaseModel):
-    items: list[TickTime]
+    items: Annotated[list[TickTime], Field(max_length=MAX_ITEMS)]
     next: None = None
 
 
@@ -90,34 +103,34 @@ class EventRequest(Strict):
 
 
 class EventRun(BaseModel):
-    id: str
-    project: str
-    task: str
+    id: Name
+    project: Name
+    task: Name
 
 
 class EventProblem(BaseModel):
     """A task that listened and has no run."""
 
-    project: str
-    task: str
-    message: str
+    project: Name
+    task: Name
+    message: Text
 
 
 class Event(BaseModel):
     """`project` is null where it concerned every project."""
 
-    id: str
-    name: str
-    project: str | None
+    id: Name
+    name: Name
+    project: Name | None
     payload: Json
-    created_at: str
-    runs: list[EventRun]
-    problems: list[EventProblem]
+    created_at: Word
+    runs: Annotated[list[EventRun], Field(max_length=MAX_ITEMS)]
+    problems: Annotated[list[EventProblem], Field(max_length=MAX_ITEMS)]
 
 
 class EventPage(BaseModel):
-    items: list[Event]
-    next: str | None = None
+    items: Annotated[list[Event], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 DeliveryStatus = Literal["delivered", "dead"]
@@ -126,10 +139,10 @@ DeliveryStatus = Literal["delivered", "dead"]
 class HookAnswer(BaseModel):
     """What the sender of a webhook is told. `run` is null where the delivery is kept without one."""
 
-    id: str
-    delivery_id: str
+    id: Name
+    delivery_id: Name
     status: DeliveryStatus
-    run: str | None
+    run: Name | None
 
 
 class Delivery(BaseModel):
@@ -139,46 +152,46 @@ class Delivery(BaseModel):
     its address) and `body` (text) are left out of lists.
     """
 
-    id: str
-    project: str
-    webhook: str
-    task: str
-    delivery_id: str
-    scheme: str | None
+    id: Name
+    project: Name
+    webhook: Name
+    task: Name
+    delivery_id: Name
+    scheme: Text | None
     status: DeliveryStatus
-    problem: str | None
-    run: str | None
-    replays: int
-    size_bytes: int
-    received_at: str
-    headers: dict[str, str] | None = None
-    body: str | None = None
-    query: dict[str, Json] | None = None
+    problem: Text | None
+    run: Name | None
+    replays: Whole
+    size_bytes: Bytes
+    received_at: Word
+    headers: Texts | None = None
+    body: Text | None = None
+    query: Object | None = None
 
 
 class DeliveryPage(BaseModel):
-    items: list[Delivery]
-    next: str | None = None
+    items: Annotated[list[Delivery], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
 
 
 class Webhook(BaseModel):
     """`scheme` null: what the headers say. `refused`: how many deliveries, since this coordinator started."""
 
-    project: str
-    path: str
-    url: str
-    task: str
+    project: Name
+    path: Name
+    url: Text
+    task: Name
     signed: bool
-    scheme: str | None
-    secret: str | None
+    scheme: Text | None
+    secret: Name | None
     secret_set: bool
-    refused: int
-    refused_at: str | None
-    refused_reason: str | None
+    refused: Whole
+    refused_at: Word | None
+    refused_reason: Text | None
     #: The sender that is answered when it first asks, "own" for one that the code describes.
-    challenge: str | None = None
+    challenge: Text | None = None
 
 
 class WebhookPage(BaseModel):
-    items: list[Webhook]
-    next: str | None = None
+    items: Annotated[list[Webhook], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None

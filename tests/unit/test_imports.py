@@ -24,20 +24,9 @@ MAY = {
 
 #: The coordinator's rooms, in the order of their imports: each uses itself and those before it.
 ROOMS = (
-    *(
-        "archive",
-        "wire",
-        "foundation",
-        "signals",
-        "storage",
-        "tasks",
-        "access",
-        "line",
-        "waits",
-        "runs",
-        "attempts",
-    ),
-    *("sources", "deployments", "settings", "context", "why", "maintenance", "api", "app", "__main__"),
+    *("archive", "wire", "foundation", "signals", "storage", "tasks", "access", "line", "waits"),
+    *("runs", "attempts", "sources", "deployments", "settings", "context", "why", "maintenance"),
+    *("api", "app", "connections", "__main__"),
 )
 
 

@@ -7,13 +7,13 @@ from coordinator.attempts.claims import Claimed
 from coordinator.context import Coordinator
 from coordinator.foundation.limits import LEASE
 from coordinator.storage.values import decode
-from coordinator.tasks.index import TaskOptions
+from coordinator.tasks.index import stored_options
 from coordinator.wire import Assignment, StoredValue, StoredWait, TaskLimits
 
 
 async def assignment(core: Coordinator, claimed: Claimed) -> Assignment:
     """The assignment; large values are brought in here, outside of any transaction."""
-    options = TaskOptions.model_validate_json(claimed.options)
+    options = stored_options(claimed.options)
     run = claimed.run
     return Assignment(
         attempt=claimed.attempt,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
+from coordinator.api.reading import Route
 from coordinator.context import Core
 from coordinator.deployments import builds
 from coordinator.foundation.errors import Gone
 from coordinator.signals import waking
 from coordinator.wire import BuildDone, BuildFailed, BuildLog
 
-router = APIRouter(prefix="/builds/{deployment}", include_in_schema=False)
+router = APIRouter(prefix="/builds/{deployment}", include_in_schema=False, route_class=Route)
 
 
 @router.get("/source")
@@ -38,7 +40,8 @@ async def add_log(deployment: str, body: BuildLog, core: Core) -> dict[str, Any]
 
 @router.post("/done")
 async def done(deployment: str, body: BuildDone, core: Core) -> dict[str, Any]:
-    outcome = await core.database.write(builds.done, deployment, body)
+    index = await asyncio.to_thread(builds.read, body)
+    outcome = await core.database.write(builds.done, deployment, body, index)
     core.waking.notify(waking.build(deployment), waking.BUILDS, waking.CLAIMS, waking.DUE)
     return {"status": outcome.status}
 

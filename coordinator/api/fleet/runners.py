@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from coordinator.api.fleet.assignments import assignment
 from coordinator.api.polling import poll
+from coordinator.api.reading import Route
 from coordinator.attempts import claims, runners
 from coordinator.attempts.claims import Claimed
 from coordinator.context import Core
@@ -28,7 +29,7 @@ from coordinator.wire import (
     RemovableImages,
 )
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=Route)
 
 
 @router.post("/runners/{runner}/claim")

@@ -1,0 +1,123 @@
+"""JSON bodies: counted before anything is made of them, and parsed where nobody waits for it.
+
+Lists, objects and their members are counted in the bytes: a body of a few megabytes can be a million objects. A
+name that stands twice in one object is refused: of two readers one takes the first, the other the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Coroutine
+from itertools import accumulate
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from coordinator.foundation.errors import Invalid, TooLarge
+from coordinator.foundation.limits import MAX_BODY_DEPTH, MAX_BODY_NODES
+from coordinator.wire import FieldProblem
+
+#: A body that is larger is parsed in a thread, one at a time.
+_LARGE = 64 * 1024
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_DIGITS = re.compile(rb"[0-9]{1000}")
+_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_TURN: asyncio.Lock | None = None
+
+
+def invalid_body(message: str) -> Invalid:
+    problem = FieldProblem(path="body", message=message)
+    return Invalid(f"body: {message}", code="invalid_request", fields=[problem])
+
+
+def measure(data: bytes) -> None:
+    """Raises Invalid or TooLarge for what is too deep, has too many nodes, or a number of 1,000 digits."""
+    opened = data.count(b"[") + data.count(b"{")
+    nodes = data.count(b",") + opened
+    if nodes <= MAX_BODY_NODES and opened <= MAX_BODY_DEPTH and len(data) < 1000:
+        return
+    if nodes > MAX_BODY_NODES or opened > MAX_BODY_DEPTH or _DIGITS.search(data):
+        data = _STRING.sub(b"", data)
+        if _DIGITS.search(data):
+            raise invalid_body("a number of 1,000 digits or more: send it as text")
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_BODY_NODES:
+        raise TooLarge(
+            f"body: more than {MAX_BODY_NODES} values: keep the data in a file or a store of your own and pass its "
+            "name"
+        )
+    brackets = data.translate(None, _BRACKETS)
+    if brackets.count(b"[") + brackets.count(b"{") <= MAX_BODY_DEPTH:
+        return
+    steps = brackets.translate(_STEPS)
+    if max(accumulate(step - 1 for step in steps), default=0) > MAX_BODY_DEPTH:
+        raise invalid_body(
+            f"lists and objects are nested more than {MAX_BODY_DEPTH} deep: flatten the payload, or send it as text"
+        )
+
+
+_STEPS = bytes(2 if byte in b"[{" else 0 if byte in b"]}" else 1 for byte in range(256))
+
+
+class _Twice(Exception):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        raise _Twice(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+    return made
+
+
+def _constant(name: str) -> Any:
+    raise invalid_body(f"{name} is not JSON: send null, or text")
+
+
+def parse(data: bytes) -> Any:
+    """The value. Raises Invalid and TooLarge, RequestValidationError as FastAPI does where it is no JSON."""
+    measure(data)
+    try:
+        return json.loads(data.decode().removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error", "input": {}}
+        raise RequestValidationError([{**problem, "ctx": {"error": error.msg}}]) from None
+    except _Twice as error:
+        raise invalid_body(f"{str(error)[:80]!r} stands twice in one object") from None
+    except UnicodeDecodeError:
+        raise invalid_body("not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise invalid_body(f"not JSON: {str(error)[:200]}") from None
+
+
+async def parse_in_turn(data: bytes) -> Any:
+    """`parse`, away from the event loop where the body is large."""
+    global _TURN
+    if len(data) <= _LARGE:
+        return parse(data)
+    if _TURN is None or _TURN._loop not in (None, asyncio.get_running_loop()):  # type: ignore[attr-defined]
+        _TURN = asyncio.Lock()
+    async with _TURN:
+        return await asyncio.to_thread(parse, data)
+
+
+class Route(APIRoute):
+    """A route whose JSON body is read in this way, before FastAPI asks for it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def read(request: Request) -> Response:
+            data = await request.body()
+            kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+            if data and (kind == "application/json" or kind.endswith("+json")):
+                request._json = await parse_in_turn(data)
+            return await handle(request)
+
+        return read

@@ -1,0 +1,228 @@
+"""Bodies are counted before they are made, and nobody has more in flight than a share."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from coordinator.api import budgets, reading
+from coordinator.api.budgets import Budgets, Limits
+from coordinator.foundation.errors import Invalid, RateLimited, TooLarge
+from coordinator.foundation.limits import ADDRESS_BURST, MAX_BODY_DEPTH, MAX_BODY_NODES
+from coordinator.foundation.turns import OWN, Turns
+from tests.conformance.store import task_entry
+from tests.unit.coordinator.conftest import Api, error, ok
+from tests.waiting import eventually
+
+RUNS = "/api/v1/tasks/greet/runs"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"[]," * (MAX_BODY_NODES + 1) + b"1]",
+        b"{" + b",".join(b'"%d":1' % n for n in range(MAX_BODY_NODES + 2)) + b"}",
+        b"[" + b"1," * (MAX_BODY_NODES + 1) + b"1]",
+    ],
+)
+def test_values_are_counted_before_they_are_made(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading.json, "loads", lambda *a, **k: pytest.fail("it was parsed"))
+    with pytest.raises(TooLarge, match="more than 500000 values"):
+        reading.parse(body)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+@pytest.mark.parametrize("closed", [True, False])
+def test_depth_is_counted_before_it_is_made(opening: bytes, closed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading.json, "loads", lambda *a, **k: pytest.fail("it was parsed"))
+    body = opening * (MAX_BODY_DEPTH + 1) + (b"1" + (b"]" if opening == b"[" else b"}") * 5000 if closed else b"")
+    with pytest.raises(Invalid, match="nested more than"):
+        reading.parse(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"a": ' + b"9" * 1_000_000 + b"}", "1,000 digits"),
+        (b'{"a": -0.' + b"9" * 5000 + b"}", "1,000 digits"),
+        (b'{"a": 1, "b": 2, "a": 3}', "'a' stands twice"),
+        (b'{"x": [{"a": 1, "a": 1}]}', "'a' stands twice"),
+        (b'{"a": NaN}', "NaN is not JSON"),
+        (b'{"a": -Infinity}', "-Infinity is not JSON"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+    ],
+)
+def test_what_two_readers_would_read_differently_is_refused(body: bytes, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        reading.parse(body)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"text": "[{," * 600_000},
+        {"text": '\\"[' * 600_000 + "\\"},
+        {"digits": "9" * 20_000, "list": [1.5, None, True, "é"]},
+        [[[]]] * 1000,
+    ],
+    ids=["commas", "escapes", "digits", "lists"],
+)
+def test_what_stands_in_text_is_not_counted(value: Any) -> None:
+    assert reading.parse(json.dumps(value).encode()) == value
+
+
+def test_a_body_beyond_the_values_cap_is_refused_before_it_is_read(api: Api) -> None:
+    api.deploy()
+    sent = 0
+
+    def chunks() -> Any:
+        nonlocal sent
+        for _ in range(300):
+            sent += 1
+            yield b"x" * 65536
+
+    answer = api.admin.post(RUNS, content=chunks(), headers={"Content-Length": str(300 * 65536)})
+    error(answer, 413, "too_large")
+    error(api.admin.post(RUNS, content=chunks(), headers={"Content-Type": "application/json"}), 413, "too_large")
+
+
+def test_nine_megabytes_of_unknown_fields_cost_one_problem(api: Api) -> None:
+    api.deploy()
+    body = {f"payloda{n:06}": n for n in range(300_000)}
+    said = error(api.admin.post(RUNS, json=body), 422, "invalid_request")
+    assert len(said["fields"]) == 1
+    api.deploy(task_entry("greet", {"type": "object", "properties": {}, "additionalProperties": False}))
+    payload = {f"n{n}": "x" * 90 for n in range(60_000)}
+    said = error(api.admin.post(RUNS, json={"payload": payload}), 422, "bad_payload")
+    assert len(said["fields"]) == 50
+
+
+def test_a_long_list_never_meets_the_databases_limit(api: Api) -> None:
+    api.deploy()
+    tags = [("tag", f"t{n}") for n in range(1100)]
+    assert api.admin.get("/api/v1/runs", params=tags).status_code == 422
+    statuses = [("status", "queued")] * 1500
+    assert api.admin.get("/api/v1/runs", params=statuses).status_code == 200
+    body = {"filter": {"status": ["queued"] * 40_000, "runs": [f"run_{n}" for n in range(1000)]}, "dry_run": True}
+    assert api.admin.post("/api/v1/runs/cancel", json=body).status_code == 200
+    names = [{"id": f"a{n}", "token": 1} for n in range(9000)]
+    beat = {"attempts": names, "builds": names, "memory": 1, "slots": 1, "task_memory": 1}
+    ok(api.runner.post("/internal/v1/runners/r1/heartbeat", json=beat))
+
+
+@pytest.mark.parametrize("body", ["[1]", "1", '"x"', "null", "[[]]", "true"])
+@pytest.mark.parametrize(
+    "path",
+    [RUNS, f"{RUNS}/batch", "/api/v1/events", "/api/v1/runs/cancel", "/api/v1/keys", "/api/v1/schedules"],
+)
+def test_bodies_that_are_no_objects(api: Api, path: str, body: str) -> None:
+    answer = api.admin.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "invalid_request"
+
+
+# ---------------------------------------------------------------- budgets
+
+
+def test_requests_bytes_and_polls_have_a_budget_each() -> None:
+    kept = Budgets()
+    limits = Limits(requests=2, bytes=100, polls=1)
+    first, second = kept.admit("a", limits), kept.admit("a", limits)
+    with pytest.raises(RateLimited, match="requests in flight"):
+        kept.admit("a", limits)
+    poll = kept.admit("a", limits, poll=True)
+    with pytest.raises(RateLimited, match="long polls"):
+        kept.admit("a", limits, poll=True)
+    first.take(90)
+    with pytest.raises(RateLimited, match="bytes of bodies"):
+        second.take(20)
+    kept.admit("b", limits).take(100)
+    for ticket in (first, second, poll):
+        ticket.close()
+    assert set(kept.flying) == {"b"}
+    # one body may be all that there is
+    kept.admit("a", limits).take(1000)
+
+
+def test_an_address_that_is_wrong_too_often_waits() -> None:
+    now = 0.0
+    kept = Budgets(lambda: now)
+    for _ in range(ADDRESS_BURST):
+        kept.check_address("x")
+        kept.wrong("x")
+    with pytest.raises(RateLimited):
+        kept.check_address("x")
+    kept.check_address("y")
+    now += 1
+    kept.check_address("x")
+
+
+def test_polls_of_a_key_are_capped(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "KEY", Limits(64, 2**30, 2))
+    api.deploy()
+    run = api.trigger()["id"]
+    done: list[int] = []
+
+    def wait() -> None:
+        with api.client("admin-key-for-tests-0123") as client:
+            # until it has a place: the one who looks takes one too, for a moment
+            while (status := client.get(f"/api/v1/runs/{run}/wait", params={"timeout": 30}).status_code) == 429:
+                pass
+            done.append(status)
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    path = f"/api/v1/runs/{run}/wait"
+    refused = eventually(
+        lambda: (a := api.admin.get(path, params={"timeout": 0})).status_code == 429 and a, "the polls to be held"
+    )
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert api.admin.get(f"/api/v1/runs/{run}").status_code == 200
+    ok(api.admin.post(f"/api/v1/runs/{run}/cancel"))
+    for thread in threads:
+        thread.join()
+    assert done == [200, 200]
+
+
+def test_a_token_is_looked_up_before_its_body_is_read(api: Api) -> None:
+    answer = api.client(None).post("/tokens/tok_none", content=b"[" * 500_000)
+    error(answer, 404, "unknown_token")
+
+
+# ---------------------------------------------------------------- turns
+
+
+def test_a_full_line_holds_up_neither_others_nor_our_own() -> None:
+    turns = Turns(4, "test", kept=1)
+    hold = threading.Event()
+    held = [turns.submit(lambda: hold.wait(30), "hog") for _ in range(50)]
+    assert turns.submit(lambda: "other", "other").result(10) == "other"
+    assert turns.submit(lambda: "own", OWN).result(10) == "own"
+    more = [turns.submit(lambda: hold.wait(30), f"hog{n}") for n in range(20)]
+    assert turns.submit(lambda: "own", OWN).result(10) == "own"
+    hold.set()
+    assert all(future.result(30) for future in [*held, *more])
+    turns.shutdown()
+
+
+def test_one_thread_takes_lines_in_turns_and_ours_every_other_time() -> None:
+    turns = Turns(1, "test")
+    begun, hold = threading.Event(), threading.Event()
+    order: list[str] = []
+    first = turns.submit(lambda: (begun.set(), hold.wait(30)), "a")
+    assert begun.wait(30)
+    for n in range(3):
+        for line in ("a", "b"):
+            turns.submit(lambda name=f"{line}{n}": order.append(name), line)
+    last = [turns.submit(lambda name=f"own{n}": order.append(name), OWN) for n in range(3)]
+    hold.set()
+    first.result(30)
+    turns.shutdown()
+    assert all(future.done() for future in last)
+    assert [name for name in order if name.startswith("a")] == ["a0", "a1", "a2"]
+    assert order[:6:2] == ["own0", "own1", "own2"]
+    assert {name[0] for name in order[1:4:2]} == {"a", "b"}
