@@ -30,6 +30,8 @@ _GONE = (404, 409, 304)
 _OPEN_NETWORK = "samovar-open"
 #: exec: compiled programs and unpacked libraries start from scratch; noexec is no boundary (memfd).
 _TMPFS = "rw,exec,nosuid,nodev,size={size},nr_inodes={inodes},mode={mode}"
+#: Over the message queues that the engine mounts: queues are files there, and would outlive a run.
+_NOTHING = "ro,noexec,nosuid,nodev,size=4k,nr_inodes=2,mode=0555"
 
 
 class DockerEngine:
@@ -134,7 +136,7 @@ class DockerEngine:
     def _tmpfs(self, spec: ContainerSpec) -> dict[str, str]:
         scratch = _TMPFS.format(size=spec.key.scratch, inodes=spec.key.inodes, mode="1777")
         home = f"{scratch},uid={wire.TASK_UID},gid={wire.TASK_UID}"
-        return {"/tmp": scratch, HOME: home, "/dev/shm": scratch}
+        return {"/tmp": scratch, HOME: home, "/dev/shm": scratch, "/dev/mqueue": _NOTHING}
 
     def _mounts(self, spec: ContainerSpec) -> builtins.list[Mount]:
         mounts = [Mount(wire.SOCKET_DIRECTORY, spec.sockets, type="bind", read_only=True)]

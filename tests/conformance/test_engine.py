@@ -170,6 +170,7 @@ def test_the_hardening_is_what_docker_says(bench: Bench) -> None:
     assert host["LogConfig"]["Type"] == "none"
     assert "no-new-privileges" in host["SecurityOpt"]
     assert any(option.startswith("seccomp={") for option in host["SecurityOpt"])
+    assert "ro" in host["Tmpfs"]["/dev/mqueue"].split(",")
     assert all("nr_inodes=" in options and "size=" in options for options in host["Tmpfs"].values())
     assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]}["core"] == 0
     assert [m["Target"] for m in host["Mounts"] if m.get("ReadOnly")] == ["/run/samovar"]

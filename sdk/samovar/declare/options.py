@@ -55,10 +55,10 @@ def _priority(value: object) -> int:
     raise OptionError(f"priority={value!r}: give a whole number from -1000000000 to 1000000000")
 
 
-def _boolean(value: object) -> bool:
+def _boolean(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
-    raise OptionError(f"warm={value!r}: give True or False")
+    raise OptionError(f"{name}={value!r}: give True or False")
 
 
 def _network(value: object) -> str | list[str]:
@@ -220,7 +220,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "timeout": lambda value: duration("timeout", value, 0.1, 30 * 86400),
     "ttl": _ttl,
     "priority": _priority,
-    "warm": _boolean,
+    "warm": lambda value: _boolean("warm", value),
     "network": _network,
     "secrets": _secrets,
     "trust": _trust,
@@ -233,6 +233,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "total_timeout": _total,
     "on_failure": _on_failure,
     "start": _start,
+    "share_imports": lambda value: _boolean("share_imports", value),
     "pids": _pids,
     "scratch": _scratch,
     "machine": _machine,
@@ -258,6 +259,7 @@ DEFAULTS: dict[str, Any] = {
     "total_timeout": None,
     "on_failure": None,
     "start": "auto",
+    "share_imports": False,
     "pids": None,
     "scratch": None,
     "machine": None,
