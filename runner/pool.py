@@ -25,6 +25,7 @@ from runner.errors import EngineError, SidecarAway
 from runner.settings import Settings
 from runner.sidecar_client import SidecarClient
 from runner.spec import ContainerKey, ContainerSpec
+from runner.users import Users
 from runner.warm import WarmSet
 
 log = structlog.get_logger()
@@ -61,6 +62,7 @@ class Pool:
         #: Of them, by key, those that wait for a container about to come free.
         self._promised: Counter[str] = Counter()
         self._changed = asyncio.Condition()
+        self.users = Users(engine, settings.state, settings.uid_range)
         self._background: set[asyncio.Task[None]] = set()
         #: Bytes set aside for builds. New starts keep clear of them; what runs already is left alone.
         self.reserved = 0
@@ -239,9 +241,13 @@ class Pool:
         return container
 
     async def _start(self, container: Container, assignment: Assignment) -> None:
-        state = await self._sidecar.register(container.name, Register())
+        uid = await self.users.take(container.name, container.key)
+        passwd = await self.users.passwd(container.name, container.key.image, uid)
+        state = await self._sidecar.register(container.name, Register(uid=uid))
         await self._sidecar.assign(container.name, assignment, "cold")
-        spec = ContainerSpec(container.name, self._runner, container.key, state.directory)
+        spec = ContainerSpec(
+            container.name, self._runner, container.key, state.directory, uid, str(passwd) if passwd else None
+        )
         await asyncio.to_thread(self._engine.create, spec)
         await asyncio.to_thread(self._engine.start, container.name)
 
@@ -288,6 +294,7 @@ class Pool:
         except SidecarAway:
             # a sidecar that starts anew knows only what it is told
             log.debug("the sidecar is away; it will not be told of this container again", container=container.name)
+        self.users.give_back(container.name)
         async with self._changed:
             self._containers.pop(container.name, None)
             self._changed.notify_all()

@@ -22,6 +22,22 @@ MUTANTS: list[Mutant] = [
         tests=("tests/security/test_isolation.py",),
     ),
     Mutant(
+        name="one_user_for_all",
+        off="that each container is a user of its own",
+        file="runner/users.py",
+        old="        if any(not read_only for _, _, read_only in key.mounts):",
+        new="        if True:",
+        tests=("tests/unit/runner/test_users.py",),
+    ),
+    Mutant(
+        name="users_of_this_runner_alone",
+        off="the look at other runners' users",
+        file="runner/users.py",
+        old="used = await asyncio.to_thread(self._engine.users) | set(self._taken.values())",
+        new="used = set(self._taken.values())",
+        tests=("tests/unit/runner/test_users.py",),
+    ),
+    Mutant(
         name="shared_imports_kept",
         off="that a container is not used again whose forked runs share something",
         file="sdk/samovar/harness/zygote.py",
