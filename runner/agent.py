@@ -30,6 +30,7 @@ from runner.reconcile import reconcile, register_again
 from runner.records import Record, Records
 from runner.settings import Settings, host_memory
 from runner.sidecar_client import SidecarClient
+from runner.users import Users
 
 log = structlog.get_logger()
 
@@ -53,7 +54,8 @@ class Agent:
         self.id = records.runner_id()
         sidecar = SidecarClient(settings.sidecar_socket)
         coordinator = CoordinatorClient(settings.coordinator_url, settings.bearer(), self.id)
-        self.pool = Pool(self.id, settings, engine, sidecar)
+        users = Users(engine, settings.state, settings.uid_range)
+        self.pool = Pool(self.id, settings, engine, sidecar, users=users)
         self._host = Host(settings, policy, engine, sidecar, coordinator, self.pool, records)
         self._attempts: dict[str, Attempt] = {}
         self._builds: dict[str, BuildJob] = {}

@@ -62,7 +62,9 @@ class Settings(BaseSettings):
         description="User ids for containers, each of which has its own, such as 200000-265535; default: "
         "1900000000-1900065535, or 20000-59999 where the engine maps users",
     )
-    starts: int = Field(2, gt=0, description="Containers started at a time")
+    starts: int = Field(
+        3, gt=0, description="Containers started at a time; one project has at most all but one of these slots"
+    )
     builds: int = Field(1, gt=0, description="Image builds at a time")
     keep_alive: Duration = Field(60.0, description="How long an idle container is kept warm")
     max_warm: int = Field(50, ge=0, description="Idle containers kept in all")
@@ -72,6 +74,9 @@ class Settings(BaseSettings):
     grace: Duration = Field(5.0, description="Time between SIGTERM and SIGKILL when a run is ended")
     drain: Duration = Field(5.0, description="How long a stopping runner waits for its runs to end")
     start_timeout: Duration = Field(120.0, description="How long a new container may take to import the project")
+    connect_timeout: Duration = Field(
+        5.0, description="How long a new container holds its start slot where its process 1 does not connect"
+    )
     handover_timeout: Duration = Field(
         2.0, description="How long a warm container may take to start a run before it is replaced"
     )

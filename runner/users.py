@@ -30,7 +30,26 @@ _LONGEST_PASSWD = 64 * 1024
 _LINE = re.compile(r"[A-Za-z_][A-Za-z0-9_.$-]{0,31}:[^:]*:(\d{1,10}):\d{1,10}:[^:]*:[^:]*:[^:]*")
 
 
-class Users:
+class OneUser:
+    """The same user for every container, the one that images know."""
+
+    async def take(self, container: str, key: ContainerKey) -> int:
+        return wire.TASK_UID
+
+    async def passwd(self, container: str, image: str, uid: int) -> Path | None:
+        return None
+
+    def adopt(self, container: str, uid: int) -> None: ...
+
+    def give_back(self, container: str) -> None: ...
+
+    def forget_all_but(self, containers: set[str]) -> None: ...
+
+    def of(self, container: str) -> int:
+        return wire.TASK_UID
+
+
+class Users(OneUser):
     """The user ids of this runner's containers, by container; other runners' are seen by the engine's labels."""
 
     def __init__(self, engine: Engine, state: Path, wanted: tuple[int, int] | None) -> None:
