@@ -54,6 +54,8 @@ class Container:
     #: Whether the modules are imported, or could not be; and whether it died by itself before.
     ready: bool = False
     died: bool = False
+    #: Whether it was ended because it took more than its memory.
+    overdrawn: bool = False
     #: Whether somebody has asked for the end of what it was started for.
     asked: bool = False
 

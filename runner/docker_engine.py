@@ -18,7 +18,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import IPAMConfig, LogConfig, Mount, Ulimit
 from samovar import wire
 
-from runner import seccomp
+from runner import gvisor, seccomp
 from runner.engine import ContainerState
 from runner.errors import EngineError, ImageMissing
 from runner.spec import HOME, HOSTNAME, MANAGED, OPEN_FILES, RUNNER, UID, ContainerSpec
@@ -61,6 +61,7 @@ class DockerEngine:
             raise EngineError(f"no Docker Engine answers: {error}") from None
         self._network_lock = threading.Lock()
         self._maps_users: bool | None = None
+        self._limits_sandboxes: bool | None = None
 
     def create(self, spec: ContainerSpec) -> None:
         with _engine_errors():
@@ -69,8 +70,8 @@ class DockerEngine:
                 memswap_limit=spec.key.memory,
                 cpu_period=100_000,
                 cpu_quota=max(1_000, int(spec.key.cpu * 100_000)),
-                pids_limit=spec.key.pids,
-                ulimits=[Ulimit(name=name, soft=most, hard=most) for name, most in _LIMITS.items()],
+                pids_limit=spec.key.pids + (gvisor.THREADS if spec.key.untrusted else 0),
+                ulimits=[Ulimit(name=name, soft=most, hard=most) for name, most in _limits(spec).items()],
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges", f"seccomp={seccomp.profile()}"],
                 read_only=True,
@@ -83,6 +84,7 @@ class DockerEngine:
                 tmpfs=self._tmpfs(spec),
                 mounts=self._mounts(spec),
                 oom_kill_disable=False,
+                runtime=gvisor.RUNTIME if spec.key.untrusted else None,
             )
             self._client.create_container(
                 image=spec.key.image,
@@ -152,6 +154,23 @@ class DockerEngine:
                 with _already_gone():
                     self._client.remove_container(made, force=True, v=True)
 
+    def sandbox_problem(self) -> str | None:
+        with _engine_errors():
+            runtimes = self._client.info().get("Runtimes") or {}
+        return gvisor.problem(runtimes)
+
+    def sandbox_memory(self, name: str) -> int | None:
+        with _engine_errors():
+            try:
+                state = self._client.inspect_container(name)["State"]
+            except NotFound:
+                return None
+            if not state["Running"]:
+                return None
+            if self._limits_sandboxes is None:
+                self._limits_sandboxes = gvisor.is_limited(self._client.info().get("Runtimes") or {})
+        return None if self._limits_sandboxes else gvisor.taken(int(state["Pid"]))
+
     def image_exists(self, image: str) -> bool:
         with _engine_errors():
             try:
@@ -204,6 +223,11 @@ class DockerEngine:
                     ipam=IPAMConfig(),
                 )
         return _OPEN_NETWORK
+
+
+def _limits(spec: ContainerSpec) -> dict[str, int]:
+    # a sandbox's own kernel counts its processes; the host sees threads of that kernel
+    return {**_LIMITS, "nproc": spec.key.pids} if spec.key.untrusted else _LIMITS
 
 
 def _first_file(stream: Iterator[bytes], most: int) -> bytes | None:

@@ -54,6 +54,15 @@ class Engine(Protocol):
     def read_file(self, image: str, path: str, most: int) -> bytes | None:
         """The first `most` bytes of a file of an image; None where there is no such file. Raises EngineError."""
 
+    def sandbox_problem(self) -> str | None:
+        """Why code that is not trusted can't run on this engine, with what to do about it; None: it can."""
+
+    def sandbox_memory(self, name: str) -> int | None:
+        """Bytes that a sandbox has taken, where the kernel does not hold its limit; None: it does, or it is gone.
+
+        Raises EngineError where that can't be seen.
+        """
+
     def image_exists(self, image: str) -> bool:
         """Whether `image` is on this host."""
 

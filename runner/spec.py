@@ -69,6 +69,11 @@ class ContainerKey:
         return max(16_384, self.scratch // 8192)
 
     @property
+    def untrusted(self) -> bool:
+        """Whether it runs in a sandbox, once, and with nothing of the host's."""
+        return self.trust == "untrusted"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the container's processes begin with. SAMOVAR_CPUS: whole processors, for libraries that ask."""
         return {"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8", "SAMOVAR_CPUS": str(max(1, math.ceil(self.cpu)))}

@@ -77,6 +77,12 @@ class FakeEngine:
             raise ImageMissing(f"No such image: {image}")
         return self.files.get(path)
 
+    def sandbox_problem(self) -> str | None:
+        return None
+
+    def sandbox_memory(self, name: str) -> int | None:
+        return None
+
     def image_exists(self, image: str) -> bool:
         return image in self.images
 

@@ -51,12 +51,12 @@ class CancelAttempt(BaseModel):
 class SidecarEvent(BaseModel):
     """Something a runner acts on.
 
-    `ready` (with `error` where the project's modules could not be
-    imported) · `started` · `extended` (to `seconds` beyond the timeout) · `ending` (its end goes to the coordinator
-    now: whoever hears of it there may ask for a container before `finished` is read here) · `finished` (accepted by
-    the coordinator; `clean` says whether the container may be used again) · `stale` (the coordinator refused the
-    attempt's token, or the container runs another) · `idle` (a container that was believed busy came back with
-    nothing running) · `disconnected`.
+    `ready` (with `error` where the project's modules could not be imported) · `started` · `extended` (to
+    `seconds` beyond the timeout) · `ending` (its end goes to the coordinator now: whoever hears of it there may
+    ask for a container before `finished` is read here) · `finished` (accepted by the coordinator; `clean` says
+    whether the container may be used again) · `stale` (the coordinator refused the attempt's token, or the
+    container runs another) · `idle` (a container that was believed busy came back with nothing running) ·
+    `disconnected`.
     """
 
     seq: int

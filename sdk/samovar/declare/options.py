@@ -287,6 +287,8 @@ def resolve(own: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
         beside = own if "machine" in own else {**defaults, **own}
         sets = [name for name in ("memory", "cpu") if name not in beside]
         options["machine"] = {"name": options["machine"], "sets": sets}
+    if options["trust"] == "untrusted":
+        _check_untrusted(options)
     memory_known = options["machine"] is None or "memory" not in options["machine"]["sets"]
     if memory_known and options["scratch"] is not None and options["scratch"] > options["memory"]:
         raise OptionError(
@@ -294,6 +296,22 @@ def resolve(own: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
             "out of which it comes: give less, or more memory"
         )
     return options
+
+
+def _check_untrusted(options: dict[str, Any]) -> None:
+    for name in ("secrets", "mounts"):
+        if options[name]:
+            raise OptionError(
+                f'{name}={options[name]!r}: a task of trust="untrusted" gets none; say {name}={_NONE[name]}'
+            )
+    if options["network"] in ("open", "public"):
+        raise OptionError(
+            f'network={options["network"]!r}: a task of trust="untrusted" reaches nothing ("none"), or the hosts '
+            'of a list such as ["api.example.com:443"]'
+        )
+
+
+_NONE = {"secrets": "[]", "mounts": "{}"}
 
 
 def _nearest(name: str, known: list[str]) -> str:
