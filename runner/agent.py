@@ -30,6 +30,7 @@ from runner.reconcile import reconcile, register_again
 from runner.records import Record, Records
 from runner.settings import Settings, host_memory
 from runner.sidecar_client import SidecarClient
+from runner.users import Users
 
 log = structlog.get_logger()
 
@@ -39,6 +40,7 @@ _RETRY = 0.3
 #: A runner that cannot renew a lease ends the attempt this long before the lease does.
 _FENCE = 5.0
 _TICK = 0.5
+_GUARD = 0.1
 _AUDIT = 10.0
 _TIDY, _TIDY_AGAIN = 60.0, 5.0
 
@@ -53,7 +55,8 @@ class Agent:
         self.id = records.runner_id()
         sidecar = SidecarClient(settings.sidecar_socket)
         coordinator = CoordinatorClient(settings.coordinator_url, settings.bearer(), self.id)
-        self.pool = Pool(self.id, settings, engine, sidecar)
+        users = Users(engine, settings.state, settings.uid_range)
+        self.pool = Pool(self.id, settings, engine, sidecar, users=users)
         self._host = Host(settings, policy, engine, sidecar, coordinator, self.pool, records)
         self._attempts: dict[str, Attempt] = {}
         self._builds: dict[str, BuildJob] = {}
@@ -77,6 +80,8 @@ class Agent:
             daemon=True,
         )
         watch.start()
+        with contextlib.suppress(EngineError):
+            self._host.policy.learn(await asyncio.to_thread(self._engine.sandbox_problem))
         events = self._duty(self._read_events)
         adopting = asyncio.create_task(reconcile(self._host, self.id))
         stopping = asyncio.create_task(self._stopping.wait())
@@ -86,7 +91,7 @@ class Agent:
             for attempt, container, record in adopting.result():
                 self._begin_adopted(attempt, container, record)
             claims = [self._duty(self._claim_runs), self._duty(self._claim_builds)]
-            steps = (self._beat, self._obey, self._tick, self._audit, self._tidy)
+            steps = (self._beat, self._obey, self._tick, self._guard, self._audit, self._tidy)
             others = [self._duty(step) for step in steps]
             log.info("ready", runner=self.id, slots=self._settings.slots, memory=self._settings.memory)
             await stopping
@@ -191,8 +196,25 @@ class Agent:
         await self.pool.expire()
         await asyncio.sleep(_TICK)
 
+    async def _guard(self) -> None:
+        """Ends sandboxes that take more memory than they may, where the host's kernel does not."""
+        for container in self.pool:
+            if not container.key.untrusted or not container.begun.is_set() or container.state == "leaving":
+                continue
+            try:
+                taken = await asyncio.to_thread(self._engine.sandbox_memory, container.name)
+                if taken is None or taken <= container.key.memory:
+                    continue
+                log.info("ending a sandbox that has taken too much", container=container.name, bytes=taken)
+                container.overdrawn = True
+            except EngineError as error:
+                log.error("ending a sandbox", container=container.name, problem=str(error))
+            await asyncio.to_thread(self._engine.kill, container.name)
+        await asyncio.sleep(_GUARD)
+
     async def _audit(self) -> None:
         """Holds the pool against the engine: the stream of deaths has gaps when the engine restarts."""
+        self._host.policy.learn(await asyncio.to_thread(self._engine.sandbox_problem))
         before = {c.name for c in self.pool}
         # only those that ran before the engine is asked: one that starts meanwhile is not dead
         begun = [c.name for c in self.pool if c.begun.is_set()]

@@ -135,7 +135,9 @@ class Attempt:
     async def _place_and_watch(self) -> End:
         host, a = self._host, self.assignment
         key = ContainerKey.of(a, host.policy, host_memory(), host_cpus())
-        fresh = not a.limits.warm
+        fresh = not a.limits.warm or key.untrusted
+        if key.untrusted and (problem := await asyncio.to_thread(host.engine.sandbox_problem)) is not None:
+            raise Rejected(problem)  # it was there when the policy last heard
         while True:
             container = await self._place(key, fresh)
             if container is None:
@@ -307,11 +309,13 @@ class Attempt:
             return End(self._farewell("its container was killed", code))
         if self._stage == "killed":
             return End(self._account("lost", "the container did not start the run in time", code), unstarted=True)
-        if state is not None and state.out_of_memory:
+        if container.overdrawn or (state is not None and state.out_of_memory):
             limit = container.key.memory
+            who = "the runner" if container.overdrawn else "the kernel"
+            how = "the sandbox had taken more" if container.overdrawn else "the engine reports OOMKilled"
             message = (
-                f"the kernel ended the container at its memory limit of {limit / 1024**2:.0f} MiB "
-                "(the engine reports OOMKilled); ask for more with @task(memory=...)"
+                f"{who} ended the container at its memory limit of {limit / 1024**2:.0f} MiB "
+                f"({how}); ask for more with @task(memory=...)"
             )
             return End(self._account("out_of_memory", message, code, peak=limit))
         unstarted = self._stage == "starting"
@@ -340,7 +344,8 @@ class Attempt:
     async def _release(self, container: Container, end: End, *, reuse: bool) -> None:
         self._host.records.forget(container.name)
         # where somebody asked for the end, the container may be on its way to death, whatever it said meanwhile
-        clean = reuse and end.clean and self.assignment.limits.warm and end.lost is None and self._ending is None
+        kept = reuse and self.assignment.limits.warm and not container.key.untrusted
+        clean = kept and end.clean and end.lost is None and self._ending is None
         await self._host.pool.release(container, clean=clean, memory=end.memory)
 
     async def _tell(self, lost: Lost) -> None:

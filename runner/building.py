@@ -80,6 +80,8 @@ class BuildJob:
             self._records.save_image(built.image)
             problem = self._refused(built.index)
             if problem is None:
+                self._warn(built.index)
+            if problem is None:
                 outcome = _sendable(BuildDone(token=token, image=built.image, index=built.index))
             else:
                 outcome = BuildFailed(token=token, error=problem)
@@ -142,11 +144,22 @@ class BuildJob:
                     for e in error.errors()
                 ]
                 continue
+            if limits.trust == "untrusted" and options.get("secrets"):
+                message = 'a task of trust="untrusted" gets no secrets'
+                fields.append(FieldProblem(path=f"{task['id']}.secrets", message=message))
             for found in self._policy.problems(self.build.project, limits, host_memory(), host_cpus()):
+                if found.path == "trust" and self._policy.untrusted.elsewhere:
+                    continue
                 fields.append(FieldProblem(path=f"{task['id']}.{found.path}", message=found.message))
         if not fields:
             return None
         return Problem(code="refused_by_policy", message="this host will not run these tasks", fields=fields)
+
+    def _warn(self, index: dict[str, Any]) -> None:
+        """Says of tasks that they will be refused here. Another host may have what they need."""
+        tasks = [task["id"] for task in index["tasks"] if task["options"].get("trust") == "untrusted"]
+        if tasks and (problem := self._policy.sandbox_problem) is not None:
+            self._keep(f"warning: runs of {', '.join(tasks)} fail on this host: {problem}")
 
     async def _stream(self) -> None:
         """Sends the log lines as they come; the last ones go when the build has ended."""

@@ -46,15 +46,32 @@ class Container:
     inbox: asyncio.Queue[Happening] = field(default_factory=asyncio.Queue)
     #: Set when the engine has answered to its creation and start, whatever it answered.
     begun: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Set when process 1 has connected to the sidecar, or the container died.
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
     #: Set when the modules are imported, could not be, or the container died.
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
+    #: Whether the modules are imported, or could not be; and whether it died by itself before.
+    ready: bool = False
+    died: bool = False
+    #: Whether it was ended because it took more than its memory.
+    overdrawn: bool = False
+    #: Whether somebody has asked for the end of what it was started for.
+    asked: bool = False
+
     def tell(self, what: Happening) -> None:
+        if isinstance(what, SidecarEvent):
+            self.connected.set()  # whatever it says, it says over its connection
         if isinstance(what, SidecarEvent) and what.kind == "ready":
+            self.ready = True
             self.baseline = what.memory if what.error is None else None
             self.settled.set()
         elif isinstance(what, SidecarEvent) and what.kind == "ending":
             self.returning = what.clean
+        elif isinstance(what, EndAsked):
+            self.asked = True
         elif isinstance(what, Died):
+            self.died = not self.ready and not self.asked
+            self.connected.set()
             self.settled.set()
         self.inbox.put_nowait(what)

@@ -1,4 +1,4 @@
-"""The container engine as the runner needs it: seven verbs and a stream of deaths."""
+"""The container engine as the runner needs it: a few verbs, a look at users and images, and a stream of deaths."""
 
 from __future__ import annotations
 
@@ -43,6 +43,25 @@ class Engine(Protocol):
 
     def list(self, runner: str) -> list[ContainerState]:
         """Every container, running or not, that carries the label of `runner`."""
+
+    @property
+    def maps_users(self) -> bool:
+        """Whether user ids in containers are other ones on the host (userns-remap, rootless), and end at 65535."""
+
+    def users(self) -> set[int]:
+        """The user ids of all containers of Samovar on this engine, of any runner, running or not."""
+
+    def read_file(self, image: str, path: str, most: int) -> bytes | None:
+        """The first `most` bytes of a file of an image; None where there is no such file. Raises EngineError."""
+
+    def sandbox_problem(self) -> str | None:
+        """Why code that is not trusted can't run on this engine, with what to do about it; None: it can."""
+
+    def sandbox_memory(self, name: str) -> int | None:
+        """Bytes that a sandbox has taken, where the kernel does not hold its limit; None: it does, or it is gone.
+
+        Raises EngineError where that can't be seen.
+        """
 
     def image_exists(self, image: str) -> bool:
         """Whether `image` is on this host."""

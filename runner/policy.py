@@ -6,12 +6,13 @@ import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from samovar import wire
 
 from coordinator.wire import Duration, FieldProblem, Memory, TaskLimits
 from coordinator.wire import Share as WireShare
 from coordinator.wire import Shares as WireShares
+from runner import gvisor
 from runner.errors import Rejected, RunnerError
 from runner.machines import Machine, sized
 
@@ -66,14 +67,38 @@ class Shares(Share):
     projects: dict[str, Share] = Field(default_factory=dict)
 
 
+class Untrusted(_Strict):
+    """The most that a task of trust="untrusted" may have."""
+
+    memory: Memory = 512 * 1024**2
+    cpu: float = Field(1.0, gt=0)
+    timeout: Duration = 3600.0
+    pids: int = Field(64, ge=16)
+    scratch: Memory = 64 * 1024**2
+    #: Where this host has no gVisor, deploys are warned and not refused, because other hosts have it.
+    elsewhere: bool = False
+
+
 class Policy(_Strict):
     """What policy.toml says; an absent file is a policy that allows no mount and no open network."""
 
     mounts: dict[str, Mount] = Field(default_factory=dict)
     network: Network = Network()
     limits: Limits = Limits()
+    untrusted: Untrusted = Untrusted()
     machines: dict[str, Machine] = Field(default_factory=dict)
     shares: Shares = Shares()
+
+    #: Why this host can't run code that is not trusted; None: it can.
+    _sandbox_problem: str | None = PrivateAttr(default_factory=lambda: gvisor.problem({}))
+
+    def learn(self, sandbox_problem: str | None) -> None:
+        """What the engine says of gVisor. Before that, the host is taken to have none."""
+        self._sandbox_problem = sandbox_problem
+
+    @property
+    def sandbox_problem(self) -> str | None:
+        return self._sandbox_problem
 
     @classmethod
     def read(cls, path: Path | None) -> Policy:
@@ -112,11 +137,14 @@ class Policy(_Strict):
 
     def pids(self, limits: TaskLimits) -> int:
         """How many processes and threads a task's container gets."""
-        return limits.pids or min(USUAL_PIDS, self.limits.pids or USUAL_PIDS)
+        usual = self.untrusted.pids if limits.trust == "untrusted" else USUAL_PIDS
+        return limits.pids or min(usual, self.limits.pids or usual)
 
     def scratch(self, limits: TaskLimits) -> int:
         """Bytes of each scratch file system: half of the memory where the task doesn't say."""
         usual = max(16 * 1024**2, limits.memory // 2)
+        if limits.trust == "untrusted":
+            usual = min(usual, self.untrusted.scratch)
         return limits.scratch or min(usual, self.limits.scratch or usual)
 
     def problems(self, project: str, limits: TaskLimits, host_memory: int, host_cpus: int) -> list[FieldProblem]:
@@ -148,12 +176,10 @@ class Policy(_Strict):
             what = f"{_mib(scratch)} is more than a task may have here"
             refuse("scratch", f"{what}; ask for at most {_mib(largest)}")
         self._network(limits.network, refuse)
-        if limits.trust != "project":
-            refuse(
-                "trust",
-                f"{limits.trust!r} needs the gVisor sandbox, which this version does not start yet; "
-                'leave it at "project"',
-            )
+        if limits.trust == "untrusted":
+            self._untrusted(limits, refuse)
+        elif limits.trust != "project":
+            refuse("trust", f'{limits.trust!r:.100} is none; give "project" or "untrusted"')
         for name, target in limits.mounts.items():
             self._mount(project, name, target, refuse)
         return found
@@ -171,6 +197,25 @@ class Policy(_Strict):
                 "network",
                 f'{network!r}: filtered egress is not there yet; use "none", or "open" where the policy allows it',
             )
+
+    def _untrusted(self, limits: TaskLimits, refuse: Any) -> None:
+        if self._sandbox_problem is not None:
+            refuse("trust", self._sandbox_problem)
+        most = self.untrusted
+        why = 'is more than a task of trust="untrusted" may have here (policy.toml, [untrusted])'
+        for option, asked, allowed, shown in (
+            ("memory", limits.memory, most.memory, _mib),
+            ("cpu", limits.cpu, most.cpu, _plain),
+            ("timeout", limits.timeout, most.timeout, _seconds),
+            ("pids", limits.pids or 0, most.pids, _plain),
+            ("scratch", limits.scratch or 0, most.scratch, _mib),
+        ):
+            if asked > allowed:
+                refuse(option, f"{shown(asked)} {why}; ask for at most {shown(allowed)}")
+        if limits.network in ("open", "public"):
+            refuse("network", f'{limits.network!r}: a task of trust="untrusted" reaches only hosts in a list')
+        for name in limits.mounts:
+            refuse(f"mounts.{name}", 'a task of trust="untrusted" gets no directory of the host')
 
     def _mount(self, project: str, name: str, target: str, refuse: Any) -> None:
         mount = self.mounts.get(name)
@@ -213,5 +258,13 @@ def _of(given: int | str | None, whole: int, usual: int) -> int:
     return int(whole * float(given.rstrip("%")) / 100) if isinstance(given, str) else min(given, whole)
 
 
-def _mib(size: int) -> str:
+def _mib(size: float) -> str:
     return f"{size / 1024**2:.0f} MiB"
+
+
+def _plain(number: float) -> str:
+    return f"{number:g}"
+
+
+def _seconds(number: float) -> str:
+    return f"{number:g} s"

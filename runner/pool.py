@@ -2,14 +2,15 @@
 
 A container counts from before it is created until the engine has removed it, so that busy, idle, starting
 and leaving ones together never take more than the host gives. A run takes an idle container of its key;
-else one is started, as soon as a start slot and the memory are there, idle ones leaving for it. A run that
-still waits for its start takes a container that comes free meanwhile, and no start begins while one is about
+else one is started, as soon as its turn (see starts.py) and the memory are there, idle ones leaving for it. A run
+that still waits for its start takes a container that comes free meanwhile, and no start begins while one is about
 to come free.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections import Counter
@@ -25,6 +26,8 @@ from runner.errors import EngineError, SidecarAway
 from runner.settings import Settings
 from runner.sidecar_client import SidecarClient
 from runner.spec import ContainerKey, ContainerSpec
+from runner.starts import Starts, Waiter
+from runner.users import OneUser, Users
 from runner.warm import WarmSet
 
 log = structlog.get_logger()
@@ -34,6 +37,8 @@ _GROWTH = 1.2
 _GROWTH_BYTES = 8 * 1024**2
 #: How long a run waits for a container that is about to come free, in seconds: less than a cold start takes.
 _RETURN = 0.5
+#: How often the sidecar is asked whether a new container has connected: it says only what comes after that.
+_LOOK_AGAIN = 0.05
 _REMOVAL_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -45,7 +50,9 @@ class Pool:
         engine: Engine,
         sidecar: SidecarClient,
         clock: Callable[[], float] = time.monotonic,
+        users: Users | None = None,
     ) -> None:
+        """`users`: without, all containers are the same user."""
         self._runner = runner
         self._settings = settings
         self._engine = engine
@@ -55,12 +62,13 @@ class Pool:
         self._warm = WarmSet(
             keep_alive=settings.keep_alive, most=settings.max_warm, most_per_task=settings.max_warm_per_task
         )
-        self._starting = 0
+        self._starts = Starts(settings.starts, clock)
         #: Runs that wait for a container to come free, or for room to start one.
         self._waiting = 0
         #: Of them, by key, those that wait for a container about to come free.
         self._promised: Counter[str] = Counter()
         self._changed = asyncio.Condition()
+        self.users = users or OneUser()
         self._background: set[asyncio.Task[None]] = set()
         #: Bytes set aside for builds. New starts keep clear of them; what runs already is left alone.
         self.reserved = 0
@@ -90,19 +98,26 @@ class Pool:
         ImageMissing) or SidecarAway; then nothing is left behind.
         """
         patience = time.monotonic() + _RETURN
+        waiter: Waiter | None = None
         async with self._changed:
-            while True:
-                container = None if fresh else self._idle(assignment, key)
-                if container is not None:
-                    return container
-                if not fresh and await self._one_returns(key.digest, patience - time.monotonic()):
-                    continue
-                if self._starting < self._settings.starts and self._make_room(key.memory):
-                    break
-                await self._change()
+            try:
+                while True:
+                    container = None if fresh else self._idle(assignment, key)
+                    if container is not None:
+                        return container
+                    if not fresh and await self._one_returns(key.digest, patience - time.monotonic()):
+                        continue
+                    waiter = waiter or self._starts.wait(key.project, key.memory)
+                    if self._starts.is_next(waiter, self._fits) and self._make_room(key.memory):
+                        break
+                    await self._change(self._starts.pause(key.project) or None)
+            finally:
+                if waiter is not None:
+                    self._starts.leave(waiter)
+                    self._changed.notify_all()
             container = Container(f"samovar-{uuid.uuid4().hex[:16]}", key, self._clock())
             self._containers[container.name] = container
-            self._starting += 1
+            self._starts.begin(key.project)
         self._bind(container, assignment, "cold")
         starting = asyncio.ensure_future(self._start(container, assignment))
         self._spawn(self._started(container, starting))
@@ -186,9 +201,12 @@ class Pool:
 
     # ------------------------------------------------------------
 
+    def _fits(self, memory: int) -> bool:
+        return self.used + memory <= self._settings.memory
+
     def _make_room(self, memory: int) -> bool:
         """Whether `memory` fits now; where it does not, sends idle containers away so that it will."""
-        if self.used + memory <= self._settings.memory:
+        if self._fits(memory):
             return True
         leaving = sum(c.key.memory for c in self._containers.values() if c.state == "leaving")
         while self.used - leaving + memory > self._settings.memory:
@@ -209,21 +227,24 @@ class Pool:
             return False
         self._promised[key] += 1
         try:
+            return await self._change(patience)
+        finally:
+            self._promised[key] -= 1
+
+    async def _change(self, patience: float | None = None) -> bool:
+        """Waits, while the lock is held, until anything has changed: a run that does so is never passed by.
+
+        False where nothing has for `patience` seconds.
+        """
+        self._waiting += 1
+        try:
             async with asyncio.timeout(patience):
-                await self._change()
+                await self._changed.wait()
         except TimeoutError:
             return False
         finally:
-            self._promised[key] -= 1
-        return True
-
-    async def _change(self) -> None:
-        """Waits, while the lock is held, until anything has changed: a run that does so is never passed by."""
-        self._waiting += 1
-        try:
-            await self._changed.wait()
-        finally:
             self._waiting -= 1
+        return True
 
     def _idle(self, assignment: Assignment, key: ContainerKey) -> Container | None:
         name = self._warm.take(key.digest)
@@ -239,9 +260,14 @@ class Pool:
         return container
 
     async def _start(self, container: Container, assignment: Assignment) -> None:
-        await self._sidecar.register(container.name, Register())
+        uid = await self.users.take(container.name, container.key)
+        passwd = await self.users.passwd(container.name, container.key.image, uid)
+        await self._sidecar.register(container.name, Register(uid=uid))
         await self._sidecar.assign(container.name, assignment, "cold")
-        spec = ContainerSpec(container.name, self._runner, container.key, self._sockets(container.name))
+        sockets = self._sockets(container.name)
+        spec = ContainerSpec(
+            container.name, self._runner, container.key, sockets, uid, str(passwd) if passwd else None
+        )
         await asyncio.to_thread(self._engine.create, spec)
         await asyncio.to_thread(self._engine.start, container.name)
 
@@ -259,22 +285,46 @@ class Pool:
         return str(path)
 
     async def _started(self, container: Container, starting: asyncio.Future[None]) -> None:
-        """Gives the start slot back when the imports are done: that is when a start stops costing much."""
+        """Gives the start slot back when process 1 has connected, and takes note of how the imports went."""
+        project = container.key.project
         await asyncio.wait({starting})
         container.begun.set()
-        if starting.exception() is None:
-            await self._settle(container)
-        else:
+        if failed := starting.exception() is not None:
             self.destroy(container)
+        else:
+            await self._connected(container)
         async with self._changed:
-            self._starting -= 1
+            self._starts.end(project)
+            self._changed.notify_all()
+        if failed:
+            return
+        in_time = await self._wait_for(container.settled, self._settings.start_timeout)
+        if not in_time:
+            log.warning("a container takes long to import its project", container=container.name)
+        async with self._changed:
+            if container.ready:
+                self._starts.succeeded(project)
+            elif container.died or not in_time:
+                self._starts.failed(project)
             self._changed.notify_all()
 
-    async def _settle(self, container: Container) -> None:
+    async def _connected(self, container: Container) -> None:
+        """Until process 1 has connected, or has had the time for it."""
+        until = time.monotonic() + self._settings.connect_timeout
+        while (left := until - time.monotonic()) > 0:
+            if await self._wait_for(container.connected, min(left, _LOOK_AGAIN)):
+                return
+            with contextlib.suppress(SidecarAway):
+                uid = self.users.of(container.name)
+                if (await self._sidecar.register(container.name, Register(uid=uid))).connected:
+                    return
+
+    async def _wait_for(self, event: asyncio.Event, patience: float) -> bool:
         try:
-            await asyncio.wait_for(container.settled.wait(), self._settings.start_timeout)
+            await asyncio.wait_for(event.wait(), patience)
         except TimeoutError:
-            log.warning("a container takes long to import its project", container=container.name)
+            return False
+        return True
 
     def _reusable(self, container: Container, memory: int | None) -> bool:
         if container.state == "leaving" or container.baseline is None or memory is None:
@@ -286,6 +336,7 @@ class Pool:
         )
 
     async def _remove(self, container: Container) -> None:
+        container.connected.set()
         container.settled.set()
         await container.begun.wait()
         for pause in (*_REMOVAL_PAUSES, None):
@@ -301,6 +352,7 @@ class Pool:
         except SidecarAway:
             # a sidecar that starts anew knows only what it is told
             log.debug("the sidecar is away; it will not be told of this container again", container=container.name)
+        self.users.give_back(container.name)
         async with self._changed:
             self._containers.pop(container.name, None)
             self._changed.notify_all()

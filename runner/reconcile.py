@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 
 import structlog
+from samovar import wire
 
 from coordinator.wire import Assignment, Lost, Register
 from runner.attempt import Attempt, Host
@@ -13,7 +14,7 @@ from runner.container import Container
 from runner.errors import CoordinatorAway, Rejected, SidecarAway
 from runner.records import Record
 from runner.settings import host_cpus, host_memory
-from runner.spec import ContainerKey
+from runner.spec import UID, ContainerKey
 
 log = structlog.get_logger()
 
@@ -35,16 +36,19 @@ async def reconcile(host: Host, runner: str) -> list[Adopted]:
         record = host.records.load(state.name)
         assignment = wanted.get(record.attempt) if record else None
         if assignment is not None and record is not None and state.running:
+            host.pool.users.adopt(state.name, _uid(state.labels))
             container = await _adopt(host, state.name, assignment)
             if container is not None:
                 del wanted[assignment.attempt]
                 keep.add(state.name)
                 adopted.append((Attempt(host, assignment), container, record))
                 continue
+            host.pool.users.give_back(state.name)
         log.info("removing a container of a former life", container=state.name)
         await asyncio.to_thread(host.engine.remove, state.name)
         await _forget(host, state.name)
     host.records.forget_all_but(keep)
+    host.pool.users.forget_all_but(keep)
     for assignment in wanted.values():
         message = "the runner was started again and found no container for the attempt"
         await _give_back(host, assignment, message)
@@ -63,6 +67,7 @@ async def register_again(host: Host, names: Collection[str] | None = None) -> No
             assignment=container.assignment,
             undelivered=container.state == "starting",
             start=container.start,
+            uid=host.pool.users.of(container.name),
         )
         await host.sidecar.register(container.name, body)
 
@@ -86,11 +91,17 @@ async def _adopt(host: Host, name: str, assignment: Assignment) -> Container | N
     container = host.pool.adopt(name, key, assignment)
     while True:
         try:
-            await host.sidecar.register(name, Register(assignment=assignment))
+            await host.sidecar.register(name, Register(assignment=assignment, uid=host.pool.users.of(name)))
             return container
         except SidecarAway as error:
             log.warning("waiting for the sidecar", problem=str(error))
             await asyncio.sleep(_RETRY)
+
+
+def _uid(labels: dict[str, str]) -> int:
+    """A container of a version that had one user for all says nothing of it."""
+    text = labels.get(UID, "")
+    return int(text) if text.isdigit() else wire.TASK_UID
 
 
 async def _forget(host: Host, name: str) -> None:

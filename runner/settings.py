@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from coordinator.wire import Duration, Memory
@@ -19,6 +20,16 @@ def host_memory() -> int:
 
 def host_cpus() -> int:
     return len(os.sched_getaffinity(0))
+
+
+def parse_range(text: str) -> tuple[int, int]:
+    """`"200000-265535"` as two numbers. Raises ValueError naming what would do."""
+    match = re.fullmatch(r"(\d{1,10})-(\d{1,10})", text.strip())
+    if match:
+        first, last = int(match[1]), int(match[2])
+        if 1000 <= first < last < 2**31 and last - first >= 255:
+            return first, last
+    raise ValueError(f'{text!r} is no range of user ids: give 256 or more from 1000 up, such as "200000-265535"')
 
 
 class Settings(BaseSettings):
@@ -50,7 +61,14 @@ class Settings(BaseSettings):
         gt=0,
         description="Runs at once; default: four for each processor, at least 8",
     )
-    starts: int = Field(2, gt=0, description="Containers started at a time")
+    uids: str | None = Field(
+        None,
+        description="User ids for containers, each of which has its own, such as 200000-265535; default: "
+        "1900000000-1900065535, or 20000-59999 where the engine maps users",
+    )
+    starts: int = Field(
+        3, gt=0, description="Containers started at a time; one project has at most all but one of these slots"
+    )
     builds: int = Field(1, gt=0, description="Image builds at a time")
     keep_alive: Duration = Field(60.0, description="How long an idle container is kept warm")
     max_warm: int = Field(50, ge=0, description="Idle containers kept in all")
@@ -60,10 +78,25 @@ class Settings(BaseSettings):
     grace: Duration = Field(5.0, description="Time between SIGTERM and SIGKILL when a run is ended")
     drain: Duration = Field(5.0, description="How long a stopping runner waits for its runs to end")
     start_timeout: Duration = Field(120.0, description="How long a new container may take to import the project")
+    connect_timeout: Duration = Field(
+        5.0, description="How long a new container holds its start slot where its process 1 does not connect"
+    )
     handover_timeout: Duration = Field(
         2.0, description="How long a warm container may take to start a run before it is replaced"
     )
     heartbeat: Duration = Field(5.0, description="How often leases are renewed")
+
+    @field_validator("uids")
+    @classmethod
+    def _a_range(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_range(value)
+        return value
+
+    @property
+    def uid_range(self) -> tuple[int, int] | None:
+        """The first and the last user id for containers; None: the usual ones."""
+        return None if self.uids is None else parse_range(self.uids)
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

@@ -7,6 +7,8 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
+from samovar import wire
+
 from coordinator.wire import Assignment, TaskLimits
 from runner.policy import Policy
 
@@ -14,6 +16,7 @@ MANAGED = "samovar"
 RUNNER = "samovar.runner"
 PROJECT = "samovar.project"
 KEY = "samovar.key"
+UID = "samovar.uid"
 
 HOME = "/home/task"
 HOSTNAME = "task"
@@ -66,6 +69,11 @@ class ContainerKey:
         return max(16_384, self.scratch // 8192)
 
     @property
+    def untrusted(self) -> bool:
+        """Whether it runs in a sandbox, once, and with nothing of the host's."""
+        return self.trust == "untrusted"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the container's processes begin with. SAMOVAR_CPUS: whole processors, for libraries that ask."""
         return {"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8", "SAMOVAR_CPUS": str(max(1, math.ceil(self.cpu)))}
@@ -80,7 +88,12 @@ class ContainerSpec:
     key: ContainerKey
     #: Host directory with the sidecar's socket, mounted read-only.
     sockets: str
+    #: The user of its processes; their group is the same in all containers.
+    uid: int = wire.TASK_UID
+    #: Host file to mount at /etc/passwd, for a user that the image does not know.
+    passwd: str | None = None
 
     @property
     def labels(self) -> dict[str, str]:
-        return {MANAGED: "1", RUNNER: self.runner, PROJECT: self.key.project, KEY: self.key.digest}
+        named = {MANAGED: "1", RUNNER: self.runner, PROJECT: self.key.project, KEY: self.key.digest}
+        return {**named, UID: str(self.uid)}

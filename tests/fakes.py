@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from runner.engine import ContainerState
 from runner.errors import EngineError, ImageMissing
-from runner.spec import RUNNER, ContainerSpec
+from runner.spec import RUNNER, UID, ContainerSpec
 
 
 @dataclass
@@ -18,6 +18,9 @@ class FakeEngine:
     images: set[str] = field(default_factory=set)
     containers: dict[str, ContainerState] = field(default_factory=dict)
     specs: dict[str, ContainerSpec] = field(default_factory=dict)
+    #: Of every image, by path.
+    files: dict[str, bytes] = field(default_factory=dict)
+    mapped: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _watchers: list[tuple[str, Callable[[str], None]]] = field(default_factory=list)
 
@@ -61,6 +64,24 @@ class FakeEngine:
 
     def list(self, runner: str) -> list[ContainerState]:
         return [state for state in self.containers.values() if state.labels.get(RUNNER) == runner]
+
+    @property
+    def maps_users(self) -> bool:
+        return self.mapped
+
+    def users(self) -> set[int]:
+        return {int(state.labels[UID]) for state in self.containers.values() if UID in state.labels}
+
+    def read_file(self, image: str, path: str, most: int) -> bytes | None:
+        if image not in self.images:
+            raise ImageMissing(f"No such image: {image}")
+        return self.files.get(path)
+
+    def sandbox_problem(self) -> str | None:
+        return None
+
+    def sandbox_memory(self, name: str) -> int | None:
+        return None
 
     def image_exists(self, image: str) -> bool:
         return image in self.images

@@ -11,6 +11,7 @@ about to be suspended is either seen by the suspension, or sees a run that is su
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from coordinator.foundation.errors import Conflict, Gone, NotFound, TooLarge, in
 from coordinator.foundation.limits import MAX_DELAY, MAX_WAITS, PRELOAD
 from coordinator.foundation.states import RUN, sources
 from coordinator.signals import waking
-from coordinator.storage.tables import IS_PENDING, attempts, checkpoints, runs, waits
+from coordinator.storage.tables import IS_PENDING, attempts, checkpoints, runs, tasks, waits
 from coordinator.storage.values import Stored
 from coordinator.wire import Json, WaitCall
 
@@ -50,6 +51,12 @@ _STORED = (
     .where(waits.c.run_id == bindparam("run"), waits.c.status.in_(("done", "timed_out")))
     .order_by(waits.c.position)
 )
+
+_OPTIONS = select(tasks.c.options).where(
+    tasks.c.deployment_id == bindparam("deployment"), tasks.c.task == bindparam("task")
+)
+#: What makes runs of others, or an address that others may write to.
+_REACHES_OUT = frozenset({"token", "trigger", "run", "batch_trigger", "batch"})
 
 #: What the waits of each kind are called in sentences.
 WORDS = {
@@ -117,6 +124,7 @@ def find(conn: Connection, run_id: str, body: WaitCall) -> Row[Any] | None:
 
 def add(conn: Connection, now: float, run: Row[Any], body: WaitCall, **values: Any) -> Row[Any]:
     """Stores a new wait of a locked run. Raises TooLarge, and Conflict where the key is a checkpoint's."""
+    _require_trust(conn, run, body.kind)
     asked = conn.execute(_LAST, {"run": run.id, "wanted": body.key}).one()
     if asked[3]:
         raise mixed(body.key, "a checkpoint", describe(body.kind, body.name))
@@ -138,6 +146,19 @@ def add(conn: Connection, now: float, run: Row[Any], body: WaitCall, **values: A
         **values,
     }
     return conn.execute(insert(waits).values(row).returning(*waits.c)).one()
+
+
+def _require_trust(conn: Connection, run: Row[Any], kind: str) -> None:
+    """Code that is not trusted asks for nothing that reaches beyond its run. Raises Invalid."""
+    if kind not in _REACHES_OUT:
+        return
+    options = conn.execute(_OPTIONS, {"deployment": run.deployment_id, "task": run.task}).scalar_one_or_none()
+    if options is not None and json.loads(options).get("trust") == "untrusted":
+        raise invalid_field(
+            "kind",
+            f'{kind!r}: the task {run.task} has trust="untrusted", and such a task starts no other runs and makes '
+            "no tokens; let it return what is to be done, and another task of the project do it",
+        )
 
 
 def describe(kind: str, name: str | None) -> str:

@@ -14,11 +14,13 @@ from coordinator.wire.runs import ErrorBody
 class Register(BaseModel):
     """A container the sidecar is to listen for; `assignment` where one is bound to it already.
 
-    `undelivered`: the container may not have the assignment yet, and gets it if it says so.
+    `uid`: the user of its processes, as they see it themselves. `undelivered`: the container may not have the
+    assignment yet, and gets it if it says so.
     """
 
     assignment: Assignment | None = None
     undelivered: bool = False
+    uid: int | None = Field(None, ge=0, lt=2**31)
     start: Start = "cold"
 
 

@@ -189,7 +189,7 @@ def _read(path: str, code: str, real: int, arguments: list[str]) -> dict[str, An
     return document
 
 
-def notices(tasks: list[dict[str, Any]], reads: Any, before: set[int], code: str) -> list[str]:
+def notices(tasks: list[dict[str, Any]], reads: Any, before: dict[int, str], code: str) -> list[str]:
     """What the modules have made at import that decides how runs start, and what to do about it."""
     from samovar.environment import forking, generators, starts
 
@@ -199,6 +199,9 @@ def notices(tasks: list[dict[str, Any]], reads: Any, before: set[int], code: str
     concerned = [task["id"] for task in tasks if task["options"]["start"] == "auto"]
     if culprits and concerned:
         found.append(starts.fresh_notice(culprits))
+    carried = forking.carried(before)
+    if carried and starts.unshared([task["options"] for task in tasks]):
+        found.append(starts.unkept_notice(carried))
     return found
 
 

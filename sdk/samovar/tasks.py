@@ -260,6 +260,7 @@ def task(
     total_timeout: float | str | None = None,
     on_failure: str | Task[Any] | None = None,
     start: str | None = None,
+    share_imports: bool | None = None,
     pids: int | None = None,
     scratch: int | str | None = None,
     machine: str | None = None,
@@ -283,6 +284,8 @@ def task(function: Any = None, /, *, id: str | None = None, **options: Any) -> A
         machine   a size by name, such as "small": its memory and cpu, where these are not given
         start     "auto" (default): a run is forked from a process that has imported the project, where all that the
                   modules have made survives that, else it starts a Python of its own; or "fork", or "fresh"
+        share_imports  whether forked runs may share what imports have made (memory, pipes, threads, open files);
+                  without it, a container where there is such has one run; default False
         pids      how many processes and threads its container may have; default 128
         scratch   "512m" or bytes that /tmp, the home folder and /dev/shm may each hold, out of the memory; default:
                   half of it

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import docker
@@ -114,6 +114,31 @@ def test_only_this_runners_containers_are_listed(bench: Bench) -> None:
         bench.engine.remove(other.name)
 
 
+def test_the_users_of_all_containers_are_seen(bench: Bench) -> None:
+    mine, other = (
+        replace(bench.spec(), uid=200_001),
+        replace(bench.spec(runner=bench.runner + "-other"), uid=200_002),
+    )
+    bench.engine.create(mine)
+    bench.engine.create(other)
+    try:
+        assert {200_001, 200_002} <= bench.engine.users()
+    finally:
+        bench.engine.remove(other.name)
+    assert 200_002 not in bench.engine.users()
+
+
+def test_a_file_of_an_image_is_read_without_starting_it(bench: Bench) -> None:
+    if isinstance(bench.engine, FakeEngine):
+        bench.engine.files["/etc/passwd"] = b"root:x:0:0:root:/root:/bin/bash\n"
+    found = bench.engine.read_file(bench.image, "/etc/passwd", 64 * 1024)
+    assert found is not None
+    assert found.startswith(b"root:x:0:0")
+    assert bench.engine.read_file(bench.image, "/etc/never-was", 1024) is None
+    with pytest.raises(ImageMissing):
+        bench.engine.read_file("samovar/tests:never-built", "/etc/passwd", 1024)
+
+
 def test_a_missing_image_is_told_apart(bench: Bench) -> None:
     assert bench.engine.image_exists(bench.image)
     assert not bench.engine.image_exists("samovar/tests:never-built")
@@ -150,7 +175,7 @@ def test_the_hardening_is_what_docker_says(bench: Bench) -> None:
     if isinstance(bench.engine, FakeEngine):
         bench.engine.create(bench.spec())  # the fake has no kernel to ask; it only takes the spec
         return
-    spec = bench.spec()
+    spec = replace(bench.spec(), uid=200_001)
     bench.engine.create(spec)
     client = docker.APIClient(version="auto")
     try:
@@ -158,7 +183,7 @@ def test_the_hardening_is_what_docker_says(bench: Bench) -> None:
     finally:
         client.close()
     host = data["HostConfig"]
-    assert data["Config"]["User"] == "65532:65532"
+    assert data["Config"]["User"] == "200001:65532"
     assert host["CapDrop"] == ["ALL"]
     assert not host["CapAdd"]
     assert not host["Privileged"]
@@ -170,8 +195,12 @@ def test_the_hardening_is_what_docker_says(bench: Bench) -> None:
     assert host["LogConfig"]["Type"] == "none"
     assert "no-new-privileges" in host["SecurityOpt"]
     assert any(option.startswith("seccomp={") for option in host["SecurityOpt"])
+    assert "ro" in host["Tmpfs"]["/dev/mqueue"].split(",")
     assert all("nr_inodes=" in options and "size=" in options for options in host["Tmpfs"].values())
-    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]}["core"] == 0
+    limits = {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]}
+    assert limits["core"] == limits["msgqueue"] == limits["rtprio"] == limits["nice"] == 0
+    assert limits["sigpending"] <= 4096
+    assert "uid=200001" in host["Tmpfs"]["/home/task"]
     assert [m["Target"] for m in host["Mounts"] if m.get("ReadOnly")] == ["/run/samovar"]
 
 

@@ -55,10 +55,10 @@ def _priority(value: object) -> int:
     raise OptionError(f"priority={value!r}: give a whole number from -1000000000 to 1000000000")
 
 
-def _boolean(value: object) -> bool:
+def _boolean(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
-    raise OptionError(f"warm={value!r}: give True or False")
+    raise OptionError(f"{name}={value!r}: give True or False")
 
 
 def _network(value: object) -> str | list[str]:
@@ -220,7 +220,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "timeout": lambda value: duration("timeout", value, 0.1, 30 * 86400),
     "ttl": _ttl,
     "priority": _priority,
-    "warm": _boolean,
+    "warm": lambda value: _boolean("warm", value),
     "network": _network,
     "secrets": _secrets,
     "trust": _trust,
@@ -233,6 +233,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "total_timeout": _total,
     "on_failure": _on_failure,
     "start": _start,
+    "share_imports": lambda value: _boolean("share_imports", value),
     "pids": _pids,
     "scratch": _scratch,
     "machine": _machine,
@@ -258,6 +259,7 @@ DEFAULTS: dict[str, Any] = {
     "total_timeout": None,
     "on_failure": None,
     "start": "auto",
+    "share_imports": False,
     "pids": None,
     "scratch": None,
     "machine": None,
@@ -285,6 +287,8 @@ def resolve(own: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
         beside = own if "machine" in own else {**defaults, **own}
         sets = [name for name in ("memory", "cpu") if name not in beside]
         options["machine"] = {"name": options["machine"], "sets": sets}
+    if options["trust"] == "untrusted":
+        _check_untrusted(options)
     memory_known = options["machine"] is None or "memory" not in options["machine"]["sets"]
     if memory_known and options["scratch"] is not None and options["scratch"] > options["memory"]:
         raise OptionError(
@@ -292,6 +296,22 @@ def resolve(own: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
             "out of which it comes: give less, or more memory"
         )
     return options
+
+
+def _check_untrusted(options: dict[str, Any]) -> None:
+    for name in ("secrets", "mounts"):
+        if options[name]:
+            raise OptionError(
+                f'{name}={options[name]!r}: a task of trust="untrusted" gets none; say {name}={_NONE[name]}'
+            )
+    if options["network"] in ("open", "public"):
+        raise OptionError(
+            f'network={options["network"]!r}: a task of trust="untrusted" reaches nothing ("none"), or the hosts '
+            'of a list such as ["api.example.com:443"]'
+        )
+
+
+_NONE = {"secrets": "[]", "mounts": "{}"}
 
 
 def _nearest(name: str, known: list[str]) -> str:

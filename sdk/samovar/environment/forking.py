@@ -2,7 +2,8 @@
 
 A run that is forked has copies of everything in memory, but no thread but its own, and connections, files and
 shared memory in common with every run after it. Where there is something of that, runs start in interpreters of
-their own.
+their own. Where a task asks for forks all the same, what one run leaves in those things the next one finds: such a
+container is not used again (`carried`).
 """
 
 from __future__ import annotations
@@ -27,15 +28,40 @@ _NATIVE = re.compile(r"/(?:lib|_)?([A-Za-z_]*[A-Za-z])[^/]*\.so[^/]*$")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 
 
-def descriptors() -> set[int]:
-    """The open descriptors of this process, to be told apart from those that come later."""
-    found = {int(name) for name in os.listdir("/proc/self/fd")}
-    return {number for number in found if _target(number) is not None}
+def descriptors() -> dict[int, str]:
+    """The open descriptors of this process and what each leads to, to be told apart from those that come later."""
+    found = {int(name): _target(int(name)) for name in os.listdir("/proc/self/fd")}
+    return {number: target for number, target in found.items() if target is not None}
 
 
-def culprits(known: set[int], code: str) -> list[str]:
+def culprits(known: dict[int, str], code: str) -> list[str]:
     """What would not survive a fork, in words; `known` were open before, `code` is the project's folder."""
-    return [*_threads(), *_native_threads(), *_children(), *_open(known), *_shared(), *_process_ids(code)]
+    return [*carried(known), *_process_ids(code)]
+
+
+def carried(known: dict[int, str]) -> list[str]:
+    """Of the culprits, those through which one forked run could hand something to the next, in words.
+
+    Threads are among them: they stay where runs are forked from, and may do there what a run asks of them.
+    """
+    return [*_threads(), *_native_threads(), *_children(), *_open(known), *_shared()]
+
+
+def places() -> dict[int, int]:
+    """Where the open files of this process are read at: forks share it, and may move it."""
+    found = {}
+    for number, target in descriptors().items():
+        if number > 2 and target.startswith("/"):
+            with suppress(OSError):
+                found[number] = os.lseek(number, 0, os.SEEK_CUR)
+    return found
+
+
+def put_back(found: dict[int, int]) -> None:
+    """Has them read where they were when `places` looked."""
+    for number, place in found.items():
+        with suppress(OSError):
+            os.lseek(number, place, os.SEEK_SET)
 
 
 def _threads() -> list[str]:
@@ -71,12 +97,12 @@ def _children() -> list[str]:
     return found
 
 
-def _open(known: set[int]) -> list[str]:
+def _open(known: dict[int, str]) -> list[str]:
     mapped = {line.split(None, 5)[-1] for line in _maps() if line.count(" ") > 4}
     found = []
-    for number in sorted(descriptors() - known):
-        target = _target(number)
-        if target is None or target.startswith(_DEVICES):
+    # by what it leads to as well: a module may put something else in the place of one that was open before
+    for number, target in sorted(descriptors().items() - known.items()):
+        if target in _DEVICES:
             continue
         if target.startswith("socket:"):
             found.append(_socket(number))
@@ -92,13 +118,15 @@ def _is_shared_file(number: int, target: str, mapped: set[str]) -> bool:
     """Whether runs would share the place in the file, or what they write to it."""
     try:
         mode = os.fstat(number).st_mode
+        # one that reads only is opened for writing by its name in /proc, where the file may be written at all
+        writable = not os.fstatvfs(number).f_flag & os.ST_RDONLY and os.access(f"/proc/self/fd/{number}", os.W_OK)
     except OSError:
         return False
     if stat.S_ISDIR(mode):
         return False
     flags = re.search(r"flags:\s*(\d+)", read_text(f"/proc/self/fdinfo/{number}"))
     reads_only = flags is not None and int(flags[1], 8) & os.O_ACCMODE == os.O_RDONLY
-    return not (reads_only and target in mapped)  # a mapped file is read without a place in it
+    return not (reads_only and not writable and target in mapped)  # a mapped file is read without a place in it
 
 
 def _socket(number: int) -> str:
@@ -120,10 +148,17 @@ def _shared() -> list[str]:
     found = []
     for line in _maps():
         words = line.split(None, 5)
-        if len(words) > 1 and words[1].endswith("s") and "w" in words[1]:
+        if len(words) > 1 and words[1].endswith("s") and _may_be_written(words[0]):
             path = words[5] if len(words) > 5 else "without a name"
             found.append(f"memory that processes share ({path.removesuffix(' (deleted)')})")
     return list(dict.fromkeys(found))
+
+
+def _may_be_written(place: str) -> bool:
+    """Whether a mapping is writable, or can be made so because its file was opened for it (the kernel's `mw`)."""
+    _, _, rest = read_text("/proc/self/smaps").partition(f"{place} ")
+    _, told, flags = rest.partition("VmFlags:")
+    return not told or "mw" in flags.partition("\n")[0].split()
 
 
 def _process_ids(code: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 FORK, FRESH, AUTO = "fork", "fresh", "auto"
 
 
@@ -14,6 +16,22 @@ def fresh_notice(culprits: list[str]) -> str:
         "such things inside of tasks where the time of an import matters; "
         '@task(start="fork") forks in any case, and start="fresh" says that this is meant'
     )
+
+
+def unkept_notice(carried: list[str]) -> str:
+    """Why a container is not used again although its run has ended well, and what to do about it."""
+    named = "; ".join(carried[:5]) + (f"; and {len(carried) - 5} more" if len(carried) > 5 else "")
+    return (
+        f'start="fork" forks runs from a process in which imports have left {named}: what one run writes there the '
+        "next one would find, so a container is not used again after a run. Make such things inside of tasks, or "
+        "leave start as it is, where the time of a container's start matters; @task(share_imports=True), on every "
+        "task that is forked, says that runs may share them"
+    )
+
+
+def unshared(options: list[dict[str, Any]]) -> bool:
+    """Whether tasks are forked in any case, and not all of those say that their runs may share what is imported."""
+    return any(given.get("start") == FORK and not given.get("share_imports") for given in options)
 
 
 def generator_notice(stuck: str) -> str:

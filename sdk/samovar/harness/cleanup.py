@@ -89,16 +89,22 @@ def kept(folders: list[str]) -> dict[str, Kept]:
 
 
 def _look(folder: str) -> Kept:
-    found: Kept = {}
+    """What is in a folder, and under "." its own mode. No program can set a time of change (ctime)."""
+    try:
+        own: Kept = {".": (stat.S_IMODE(os.lstat(folder).st_mode),)}
+    except OSError:
+        return {}
+    found = dict(own)
     for path, folders, files in os.walk(folder):
         for name in (*folders, *files):
             full = os.path.join(path, name)
             with suppress(OSError):
                 entry = os.lstat(full)
                 size = 0 if stat.S_ISDIR(entry.st_mode) else entry.st_size
-                found[os.path.relpath(full, folder)] = (entry.st_ino, entry.st_mode, size, entry.st_mtime_ns)
+                made = (entry.st_ino, entry.st_mode, size, entry.st_mtime_ns, entry.st_ctime_ns)
+                found[os.path.relpath(full, folder)] = made
         if len(found) > _MOST_KEPT:
-            return {}
+            return own
     return found
 
 
@@ -113,14 +119,15 @@ def wipe(folders: list[str], made: dict[str, Kept] | None = None) -> int:
         if before is None:
             wrong += _empty(folder, set())
             continue
-        wrong += _empty(folder, {path.partition("/")[0] for path in before})
+        wrong += _empty(folder, {path.partition("/")[0] for path in before}, *before["."])
         now = _look(folder)
         wrong += sum(1 for path in {*before, *now} if before.get(path) != now.get(path))
     return wrong
 
 
-def _empty(folder: str, spared: set[str]) -> int:
-    """Empty one folder but for some entries, whatever permissions, depth and names a run has left in it.
+def _empty(folder: str, spared: set[str], mode: int | None = None) -> int:
+    """Empty one folder but for some entries, whatever permissions, depth and names a run has left in it; its
+    own `mode` is what it was.
 
     A folder inside is emptied by moving its own folders up beside it, so that depth costs neither
     recursion nor descriptors nor a path too long for the kernel.
@@ -136,11 +143,15 @@ def _empty(folder: str, spared: set[str]) -> int:
     try:
         with suppress(OSError):  # a file system without such attributes
             for name in os.listxattr(top):
-                if name.startswith("user."):
+                with suppress(OSError):  # one that the system needs
                     os.removexattr(top, name)
         while True:
             names = [name for name in os.listdir(top) if name not in failed and name not in spared]
             if not names:
+                if os.fstat(top).st_uid == os.geteuid():
+                    if mode is not None:
+                        os.fchmod(top, mode)
+                    os.utime(top)
                 return len(failed)
             for name in names:
                 try:

@@ -10,8 +10,11 @@ import faulthandler
 import json
 import os
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+from samovar.environment import forking
 from samovar.environment.interpreter import SDK
 from samovar.harness.settings import Settings
 
@@ -19,16 +22,28 @@ from samovar.harness.settings import Settings
 _PROGRAM = "import sys; sys.path[0] = sys.argv[1]; from samovar.harness import fresh; fresh.main(sys.argv[2])"
 
 
-def spawn(settings: Settings, environment: dict[str, str], descriptors: list[int], notice: str | None) -> int:
+def spawn(
+    settings: Settings,
+    environment: dict[str, str],
+    descriptors: list[int],
+    notice: str | None,
+    mask: Iterable[int] = (),
+) -> int:
     """Starts the process of a run, with the variables that the container has; its pid.
 
-    `descriptors`: socket, stdout, stderr.
+    `descriptors`: socket, stdout, stderr; it has no other of this process's. `mask`: the signals that it blocks.
     """
     given = {**settings.describe(), "descriptors": descriptors, "notice": notice}
     for descriptor in descriptors:
         os.set_inheritable(descriptor, True)
     arguments = [sys.executable, "-c", _PROGRAM, SDK, json.dumps(given)]
-    return os.posix_spawn(sys.executable, arguments, environment)
+    actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    for number in forking.descriptors():
+        if number > 2 and number not in descriptors:
+            with suppress(OSError):  # that of the listing itself
+                if os.get_inheritable(number):
+                    actions.append((os.POSIX_SPAWN_CLOSE, number))
+    return os.posix_spawn(sys.executable, arguments, environment, file_actions=actions, setsigmask=mask)
 
 
 def main(given: str) -> None:

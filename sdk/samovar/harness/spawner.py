@@ -11,9 +11,11 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from samovar.environment import forking
 from samovar.environment.interpreter import SDK
 from samovar.environment.starts import AUTO, FORK, FRESH
 from samovar.harness import fresh, kernel
@@ -25,11 +27,14 @@ _PROGRAM = (
 
 
 class Starts:
-    """How the runs of this container begin: `notice` says why not by a fork; `forks` whether a fork is possible."""
+    """How the runs of this container begin: `notice` says why not by a fork; `forks` whether a fork is possible;
+    `unkept` why there is but one run in it.
+    """
 
-    def __init__(self, notice: str | None = None, forks: bool = True) -> None:
+    def __init__(self, notice: str | None = None, forks: bool = True, unkept: str | None = None) -> None:
         self.notice = notice
         self.forks = forks
+        self.unkept = unkept
 
     def fresh(self, asked: str) -> bool:
         """Whether a run begins in an interpreter of its own, for what its task says."""
@@ -39,6 +44,10 @@ class Starts:
 def become(settings: Settings, control: socket.socket, notice: str, environment: dict[str, str]) -> NoReturn:
     """In the zygote: go on as a spawner."""
     given = {**settings.describe(), "control": control.fileno(), "notice": notice}
+    for number in forking.descriptors():  # what native code has opened may be told to outlive this
+        if number > 2 and number != control.fileno():
+            with suppress(OSError):  # that of the listing itself
+                os.set_inheritable(number, False)
     control.set_inheritable(True)
     program = [sys.executable, "-I", "-S", "-c", _PROGRAM, SDK, json.dumps(given)]
     os.execve(sys.executable, program, environment)
@@ -61,21 +70,28 @@ def main(given: str) -> None:
 def serve(control: socket.socket, settings: Settings, starts: Starts, environment: dict[str, str]) -> None:
     """Start runs, one after another, until process 1 is gone.
 
-    `environment` has the variables that a run in an interpreter of its own begins with.
+    `environment` has the variables that a run in an interpreter of its own begins with. No signal is taken here:
+    a handler of the project's would change what later runs are forked from, at the wish of a run.
     """
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    places = forking.places() if starts.forks else {}
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 64, 3, socket.MSG_CMSG_CLOEXEC)
         if not data:
             return
+        while signal.sigtimedwait(signal.valid_signals(), 0) is not None:
+            pass  # which signals wait, the next run could see
         asked = data.decode()
         if starts.fresh(asked):
-            spawned = fresh.spawn(settings, environment, descriptors, starts.notice if asked == AUTO else None)
-            _attend(control, descriptors, spawned)
+            why = starts.notice if asked == AUTO else None
+            notice = "\n".join(filter(None, [why, starts.unkept])) or None
+            _attend(control, descriptors, fresh.spawn(settings, environment, descriptors, notice, mask))
         else:
-            _attend(control, descriptors, _fork(control, descriptors))
+            _attend(control, descriptors, _fork(control, descriptors, starts.unkept, mask))
+        forking.put_back(places)
 
 
-def _fork(control: socket.socket, descriptors: list[int]) -> int:
+def _fork(control: socket.socket, descriptors: list[int], notice: str | None, mask: Iterable[int]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -84,7 +100,8 @@ def _fork(control: socket.socket, descriptors: list[int]) -> int:
             control.close()
             from samovar.harness import process
 
-            process.main(descriptors)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            process.main(descriptors, notice=notice)
         finally:
             os._exit(70)  # process.main does not return
     return pid

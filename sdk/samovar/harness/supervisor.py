@@ -54,6 +54,8 @@ class Supervisor:
         self._splitters: dict[str, LineSplitter] = {}
         self._standing: tuple[object, ...] = ()
         self._kept: dict[str, cleanup.Kept] = {}
+        #: Whether nothing that the imports have made is shared by the runs forked from them.
+        self._reusable = False
 
     # ------------------------------------------------------------ start
 
@@ -232,6 +234,7 @@ class Supervisor:
     def _hear_zygote(self, message: Message) -> None:
         attempt = self.attempt
         if "ready" in message and not self.ready:
+            self._reusable = message.get("kept") is True
             self._become_ready(message["ready"])
         elif attempt is None or not attempt.launched:
             return
@@ -299,9 +302,10 @@ class Supervisor:
         oom_kills = kernel.count_oom_kills() - self._oom_before
         if oom_kills and self.settings.is_first:
             attempt.peak = max(attempt.peak, kernel.highest_memory())
+        unmoved = self._stand() == self._standing
         ended_well = exited and attempt.cancel is None and not oom_kills
         self._container = {
-            "clean": ended_well and gone and not killed and not stuck and self._stand() == self._standing,
+            "clean": ended_well and gone and not killed and not stuck and self._reusable and unmoved,
             "leftovers": killed + stuck,
             "oom_kills": oom_kills,
             "memory": kernel.resident_memory(os.getpid(), self.zygote),

@@ -2,7 +2,8 @@
 
 Heavy imports cost once per container, and every run starts with the globals as the imports left them. It
 runs the project's code, so process 1 believes it nothing of consequence. It says, over a datagram socket:
-`{"ready": null | error}`, then for each run `{"forked": pid}` and `{"exited": status, "peak": bytes}`.
+`{"ready": null | error, "kept": whether there may be a second run}`, then for each run `{"forked": pid}` and
+`{"exited": status, "peak": bytes}`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from samovar.environment.starts import FORK, fresh_notice
+from samovar.environment.starts import FORK, fresh_notice, unkept_notice, unshared
 from samovar.environment.variables import Reads
 from samovar.harness import kernel, output, records, spawner
 from samovar.harness.settings import Settings
@@ -32,7 +33,7 @@ def main(settings: Settings, control: socket.socket, out: int, err: int) -> None
     faulthandler.enable(2)  # a segmentation fault leaves its Python stack in the log, in runs as well
     environment = dict(os.environ)  # as it was given: user code may change it
     error, starts = _import(settings)
-    spawner.say(control, {"ready": error})
+    spawner.say(control, {"ready": error, "kept": starts.unkept is None})
     if error is None and starts.notice is not None and not starts.forks:
         spawner.become(settings, control, starts.notice, environment)
     gc.collect()
@@ -98,7 +99,9 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
                 starts = spawner.Starts(fresh_notice(reads.of(secrets)), forks=False)
         if starts.notice is None:
             generators.find()
-            starts = _decide(forking.culprits(known, settings.code), reads, manifest["defaults"])
+            carried = forking.carried(known)
+            culprits = forking.culprits(known, settings.code)
+            starts = _decide(culprits, carried, reads, manifest["defaults"])
             _prepare_runs()
     except CannotIndex as failure:
         text = str(failure)
@@ -112,8 +115,8 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
     return error and {name: value[-_LONGEST_ERROR:] for name, value in error.items()}, starts
 
 
-def _decide(culprits: list[str], reads: Reads, defaults: dict[str, Any]) -> spawner.Starts:
-    """How runs begin, by what the imports have made."""
+def _decide(culprits: list[str], carried: list[str], reads: Reads, defaults: dict[str, Any]) -> spawner.Starts:
+    """How runs begin, by what the imports have made, and whether there is more than one."""
     from samovar.declare.registry import registry
 
     options = [{**defaults, **task.options} for tasks in registry.values() for task in tasks]
@@ -121,4 +124,6 @@ def _decide(culprits: list[str], reads: Reads, defaults: dict[str, Any]) -> spaw
     culprits = [*culprits, *reads.of(secrets)]
     if not culprits:
         return spawner.Starts()
-    return spawner.Starts(fresh_notice(culprits), forks=any(given.get("start") == FORK for given in options))
+    forks = any(given.get("start") == FORK for given in options)
+    unkept = unkept_notice(carried) if carried and unshared(options) else None
+    return spawner.Starts(fresh_notice(culprits), forks, unkept)

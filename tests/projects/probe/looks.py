@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import pwd
 import resource
 import socket
 import stat
@@ -62,6 +63,7 @@ def look() -> dict:
     return {
         "interfaces": sorted(name for _, name in socket.if_nameindex()),
         "uid": os.getuid(),
+        "user": [pwd.getpwuid(os.getuid()).pw_name, pwd.getpwuid(os.getuid()).pw_dir],
         "gids": os.getgroups(),
         "environment": dict(os.environ),
         "process_one": process_one,

@@ -281,3 +281,131 @@ def test_a_start_of_the_projects_defaults_decides_too(container: Make) -> None:
         defaults={"start": "fork"},
     )
     assert results(one, "own", start="fork") == [False, False]
+
+
+#: What an import makes (`shared`), and how a run leaves a mark in it and finds that of the run before it.
+CARRIERS = {
+    "shared memory": "import mmap\nshared = mmap.mmap(-1, 4096)\ndef mark():\n"
+    "    found = shared[0]\n    shared[0] = 1\n    return bool(found)",
+    "a pipe": "r, w = os.pipe()\nos.set_blocking(r, False)\n"
+    "def mark():\n    try:\n        return bool(os.read(r, 1))\n"
+    "    except BlockingIOError:\n        os.write(w, b'x')\n        return False",
+    "a memfd": "shared = os.memfd_create('m')\ndef mark():\n    found = os.pread(shared, 1, 0)\n"
+    "    os.pwrite(shared, b'x', 0)\n    return bool(found)",
+    "a memfd that reads only, and is mapped": "import mmap\nfirst = os.memfd_create('m')\n"
+    "os.write(first, bytes(4096))\n"
+    "shared = os.open(f'/proc/self/fd/{first}', os.O_RDONLY)\nos.close(first)\n"
+    "m = mmap.mmap(shared, 4096, prot=mmap.PROT_READ)\ndef mark():\n"
+    "    again = os.open(f'/proc/self/fd/{shared}', os.O_RDWR)\n    found = os.pread(again, 1, 0) != b'\\0'\n"
+    "    os.pwrite(again, b'x', 0)\n    return found",
+    "memory that is made writable again": "import mmap, ctypes, tempfile\nfile = tempfile.TemporaryFile()\n"
+    "file.truncate(4096)\nm = mmap.mmap(file.fileno(), 4096, prot=mmap.PROT_READ)\n"
+    "libc = ctypes.CDLL(None)\nlibc.mmap.restype = ctypes.c_void_p\n"
+    "at = libc.mmap(None, 4096, 1, 1, file.fileno(), 0)\nm.close()\nfile.close()\ndef mark():\n"
+    "    assert libc.mprotect(ctypes.c_void_p(at), 4096, 3) == 0\n    byte = ctypes.c_char.from_address(at)\n"
+    "    found = byte.value != b'\\0'\n    byte.value = b'x'\n    return found",
+    "what stands in the place of standard input": "file = os.memfd_create('m')\nos.dup2(file, 0)\nos.close(file)\n"
+    "def mark():\n    found = os.pread(0, 1, 0)\n    os.pwrite(0, b'x', 0)\n    return bool(found)",
+    "a thread": "import threading\nmarks = []\nasked = os.environ['HOME'] + '/ask'\ndef listen():\n"
+    "    while not os.path.exists(asked): time.sleep(0.001)\n    marks.append(1)\n"
+    "threading.Thread(target=listen, daemon=True).start()\ndef mark():\n    found = bool(marks)\n"
+    "    open(asked, 'w').close()\n    time.sleep(0.1)\n    return found",
+}
+
+
+@pytest.mark.parametrize("what", CARRIERS)
+def test_what_forked_runs_share_costs_the_container_its_reuse(container: Make, what: str) -> None:
+    code = (
+        f"import os, time\nfrom samovar import task\n{CARRIERS[what]}\n@task()\ndef t() -> bool:\n    return mark()"
+    )
+    one = container(code.replace("@task()", "@task(start='fork')"))
+    finish = one.run("t", start="fork")
+    assert (finish["result"], finish["container"]["clean"]) == (False, False), finish
+    assert any("share_imports" in text for text in one.messages())
+
+
+@pytest.mark.parametrize("what", [name for name in CARRIERS if name != "a thread"])
+def test_a_fresh_run_has_nothing_of_what_imports_have_made_before(container: Make, what: str) -> None:
+    """Descriptors that native code says are to outlive an exec among them."""
+    keep = "for n in os.listdir('/proc/self/fd'):\n    try: os.set_inheritable(int(n), True)\n"
+    keep += "    except OSError: pass\n"
+    code = f"import os, time\nfrom samovar import task\n{CARRIERS[what]}\n{keep}\n@task()\ndef t() -> list:\n"
+    code += "    return [mark(), len(os.listdir('/proc/self/fd'))]"
+    one = container(code)
+    first, second = one.run("t", "a1"), one.run("t", "a2")
+    assert (first["result"], first["container"]["clean"]) == (second["result"], True)
+    assert first["result"][0] is False
+
+
+def test_an_author_may_accept_that_runs_share(container: Make) -> None:
+    one = container(
+        f"import os\nfrom samovar import task\n{CARRIERS['a memfd']}\n@task(start='fork', share_imports=True)\n"
+        "def t() -> bool:\n    return mark()"
+    )
+    first, second = one.run("t", "a1", start="fork"), one.run("t", "a2", start="fork")
+    assert (first["result"], first["container"]["clean"], one.messages("a1")) == (False, True, [])
+    assert second["result"] is True
+
+
+def test_each_task_that_is_forked_has_to_accept_it(container: Make) -> None:
+    one = container(
+        f"import os\nfrom samovar import task\n{CARRIERS['a memfd']}\n@task(start='fork', share_imports=True)\n"
+        "def t() -> bool:\n    return mark()\n@task(start='fork')\ndef other() -> bool:\n    return mark()"
+    )
+    assert one.run("t", start="fork")["container"]["clean"] is False
+
+
+def test_a_run_can_have_nothing_done_where_runs_are_forked(container: Make) -> None:
+    """Neither by signals, nor by what waits there."""
+    one = container(
+        """
+        import os, re, signal
+        from samovar import task
+        heard = []
+        signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+        @task
+        def poke() -> list:
+            there = re.search("ShdPnd:\\\\s*(\\\\w+)", open(f"/proc/{os.getppid()}/status").read())[1]
+            os.kill(os.getppid(), signal.SIGUSR1)
+            os.kill(os.getppid(), signal.SIGRTMIN + 5)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return [len(heard), int(there, 16)]
+        """
+    )
+    assert results(one, "poke", 3) == [[1, 0], [1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "os.chmod(home, 0o711)",
+        "os.utime(home, ns=(1, 1))",
+        "was = os.stat(model)\nopen(model, 'r+').write('W')\nos.utime(model, ns=(1, was.st_mtime_ns))",
+        "os.setxattr(model, 'user.mark', b'x')",
+        "os.link(model, home + '/link')",
+    ],
+)
+def test_what_a_run_changes_of_scratch_is_undone_or_seen(container: Make, deed: str) -> None:
+    one = container(
+        f"""
+import os
+from samovar import task
+home = os.environ["HOME"]
+model = home + "/model"
+open(model, "w").write("weights")
+def state(path):
+    found = os.stat(path)
+    return [found.st_mode, found.st_mtime_ns > 1, os.listxattr(path)]
+@task
+def look() -> list:
+    return [state(home), state(model)]
+@task
+def spoil() -> None:
+    {deed.replace(chr(10), chr(10) + "    ")}
+"""
+    )
+    before = one.run("look", "a1")["result"]
+    spoiled = one.run("spoil", "a2")
+    assert spoiled["outcome"] == wire.COMPLETED, spoiled
+    if spoiled["container"]["clean"]:
+        assert one.run("look", "a3")["result"] == before

@@ -43,6 +43,8 @@ class World:
     engine: FakeEngine
     pool: Pool
     clock: Clock
+    #: Where the directories of the containers' sockets are.
+    sockets: Path
     numbers: list[int] = field(default_factory=lambda: [0])
 
     def assignment(self, task: str = "t", memory: int = 100 * MIB) -> Assignment:
@@ -81,7 +83,7 @@ async def world(engine: FakeEngine, **settings: Any) -> AsyncIterator[World]:
         )  # fmt: skip
         pool = Pool("r", made, engine, client, clock)
         try:
-            yield World(engine, pool, clock)
+            yield World(engine, pool, clock, Path(directory) / "c")
             await pool.close()
             assert not engine.containers
             assert pool.used == 0
