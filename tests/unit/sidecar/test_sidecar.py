@@ -521,7 +521,7 @@ def test_a_result_that_is_refused_still_ends_the_run_with_the_reason() -> None:
         await w.assign()
         harness = await w.connect()
         w.coordinator.refuse_once["finish"] = (413, "too_large")
-        ending = {"result": "x", "usage": {"peak_memory_bytes": 10**30, "exit_code": 0}}
+        ending = {"result": "x", "usage": {"peak_memory_bytes": 2**40, "exit_code": 0}}
         assert (await harness.ask("finish", attempt=ATTEMPT, outcome="completed", **ending))["ok"]
         (body,) = w.coordinator.seen("finish")
         assert (body["outcome"], body["result"], body["retry"]["allowed"]) == ("failed", None, False)
