@@ -38,7 +38,7 @@ def acquired(directory: Path) -> tuple[str, str]:
             coordinator_url="http://127.0.0.1:9", key=SecretStr("k"), state=directory, slots=8, memory=1000 * MIB,
             sidecar_socket=directory / "sidecar.sock",
         )  # fmt: skip
-        world = World(engine, Pool("r", settings, engine, client), lambda: 0.0)  # type: ignore[arg-type]
+        world = World(engine, Pool("r", settings, engine, client), lambda: 0.0, directory / "c")  # type: ignore[arg-type]
         try:
             container = await world.acquire()
             return container.name, engine.specs[container.name].sockets
