@@ -59,7 +59,7 @@ def test_another_user_does_not_reach_the_sockets() -> None:
 @attempt("neighbour", "the same where the directories were opened", "peer's user id", "connection ends")
 def test_where_the_directories_were_opened_the_peer_is_looked_at() -> None:
     with sidecar() as host:
-        name = host.container(assigned=False)
+        name, other = host.container(assigned=False), host.container(assigned=False)
         for directory in (host.root, host.root / "c"):
             directory.chmod(0o755)
         (host.root / "control.sock").chmod(0o666)
@@ -69,7 +69,7 @@ def test_where_the_directories_were_opened_the_peer_is_looked_at() -> None:
         )  # fmt: skip
         # a task's own user, and one of a range that an engine maps it to
         assert "ticket" in as_user(65532, host.path(name), HELLO)
-        assert "ticket" in as_user(231_072, host.path(host.container(assigned=False)), HELLO)
+        assert "ticket" in as_user(231_072, host.path(other), HELLO)
 
 
 def test_who_may_be_a_container() -> None:

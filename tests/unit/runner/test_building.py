@@ -35,7 +35,7 @@ class Told(CoordinatorClient):
     async def build_source(self, deployment: str, target: Path) -> None:
         if self.gone:
             raise SourceGone("the source is not in the blob store")
-        target.write_bytes(b"")
+        await asyncio.to_thread(target.write_bytes, b"")
 
     async def build_log(self, deployment: str, body: BuildLog) -> None:
         self.lines += body.lines
