@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import docker
 from rich.console import Console
 
-from bench import claims, idle, load, machine, redeploy, report, rivals, starts, triggers, waiting
+from bench import claims, defaults, idle, load, machine, redeploy, report, rivals, starts, triggers, waiting
 from bench.bed import Bed, bed
 from bench.figures import Outcome
 
@@ -40,6 +40,7 @@ class Apart(Benchmark):
 BENCHMARKS = {
     "cold": Benchmark(starts.cold, 20, 4),
     "warm": Benchmark(starts.warm, 100, 15),
+    "defaults": Benchmark(defaults.defaults, 200, 30),
     "redeploy": Benchmark(redeploy.redeploy, 5, 2),
     "idle": Benchmark(idle.idle, 3, 1),
     "waiting": Benchmark(waiting.waiting, 1000, 50),

@@ -35,7 +35,8 @@ def problem(runtimes: dict[str, Any]) -> str | None:
 def is_limited(runtimes: dict[str, Any]) -> bool:
     """Whether the host's kernel holds the limits of sandboxes."""
     arguments = (runtimes.get(RUNTIME) or {}).get("runtimeArgs") or []
-    return not any(argument.lstrip("-").split("=")[0] == _IGNORES for argument in arguments)
+    words = (str(argument).lstrip("-").partition("=") for argument in arguments)
+    return not any(name == _IGNORES and value.lower() not in ("false", "0", "f") for name, _, value in words)
 
 
 def taken(pid: int) -> int | None:
@@ -58,7 +59,16 @@ def taken(pid: int) -> int | None:
                 return os.stat(directory / name).st_blocks * _BLOCK
         except OSError:
             continue  # closed meanwhile
+    if _is_sandbox(pid):
+        raise EngineError(_unseen(f"process {pid} has no {_MEMORY}"))
     return None
+
+
+def _is_sandbox(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"runsc-sandbox")
+    except OSError:
+        return False
 
 
 def _unseen(why: str) -> str:

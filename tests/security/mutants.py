@@ -53,8 +53,9 @@ def judge(mutant: Mutant) -> Judged:
             text=True,
             check=False,
         )
-    # 1 is "tests failed"; anything above is a mutant or a test that could not run
-    if done.returncode not in {0, 1}:
+    # 1 is "tests failed"; above are mutants or tests that could not run, and so are errors of something else
+    broken = done.returncode == 1 and "FAILED " not in done.stdout and "AssertionError" not in done.stdout
+    if done.returncode not in {0, 1} or broken:
         raise SystemExit(f"{mutant.name}: its tests could not run\n{done.stdout[-3000:]}{done.stderr[-2000:]}")
     return Judged(mutant, done.returncode == 1, done.stdout[-2000:])
 
@@ -68,7 +69,12 @@ def environment(tree: Path) -> Path:
     site = Path(sysconfig.get_path("purelib", vars={"base": str(tree / ".venv")}))
     # as a path alone, so that the files in it that point at this tree are not read
     site.joinpath("mutant.pth").write_text(f"{tree}\n{tree / 'sdk'}\n{sysconfig.get_path('purelib')}\n")
-    return tree / ".venv" / "bin" / "python"
+    python = tree / ".venv" / "bin" / "python"
+    # tests start the command that stands beside their interpreter
+    command = python.with_name("samovar")
+    command.write_text(f"#!{python}\nimport sys\n\nfrom samovar.cli.main import main\n\nsys.exit(main())\n")
+    command.chmod(0o755)
+    return python
 
 
 def main() -> int:

@@ -7,30 +7,22 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import typer
 
+from samovar.cli import hardening
 from samovar.cli.api import DEFAULT_DATA, connected, find_credentials
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
+from samovar.cli.hardening import Check
 from samovar.cli.server import PARTS, docker_get, docker_host, require_server
 from samovar.values.units import format_memory
 
 _GIB = 1024**3
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    status: Literal["ok", "warn", "fail"]
-    message: str
-    remedy: str = ""
 
 
 def doctor(cli: Cli) -> None:
@@ -72,7 +64,8 @@ def _docker() -> Iterator[Check]:
         yield Check("docker", "ok", f"Docker {number} at {docker_host()}, storage driver {info.get('Driver')}")
     else:
         yield Check("docker", "fail", f"Docker {number} is too old", "install Docker 20.10 or later")
-    yield Check("cgroups", "ok", f"version {info.get('CgroupVersion') or '1'}")
+    yield from hardening.components(version)
+    yield from hardening.engine(info)
     yield _limit(info, "MemoryLimit", "memory limits", "the kernel's memory cgroup is switched off")
     yield _limit(info, "SwapLimit", "swap accounting", "start the kernel with swapaccount=1")
     yield _limit(info, "PidsLimit", "process limits", "the kernel's pids cgroup is switched off")

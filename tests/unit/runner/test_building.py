@@ -50,7 +50,14 @@ class Told(CoordinatorClient):
         self.failed.append(body)
 
 
-def built(tasks: list[Any], told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int = 0) -> None:
+def built(
+    tasks: list[Any],
+    told: Told,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: int = 0,
+    policy: Policy | None = None,
+) -> None:
     """Runs a build whose image has this index, and that says so many lines of a mebibyte."""
 
     def build(source: Path, *, log: Any, **_: Any) -> images.Built:
@@ -66,7 +73,7 @@ def built(tasks: list[Any], told: Told, tmp_path: Path, monkeypatch: pytest.Monk
     job = BuildJob(
         Build(deployment="d", token=1, project="p", version="v", lease=30),
         settings,
-        Policy(),
+        policy or Policy(),
         told,
         Records(tmp_path),
     )
