@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cachetools import LRUCache
 
 from images import bootstrap, names
+from images.allowed import Reference, allowed_base, reference
 from images.box import Box
 from images.config import ProjectTable
 from images.container import NotStarted
@@ -17,9 +21,12 @@ from images.lines import Log
 from images.locks import hold
 from images.settings import DEFAULT_PYTHON, ImageSettings
 
-#: Said once in a process: a registry that did not answer is not asked again for every build.
-_no_registry = threading.Event()
-_usable: dict[str, Base] = {}
+#: Registries that did not answer: said once in a process, they are not asked again for every build.
+_no_registry: set[str] = set()
+_usable: LRUCache[str, Base] = LRUCache(maxsize=64)
+
+#: Bytes that the probe may print.
+_MOST_SAID = 256 * 1024
 
 _PROBE = """
 import json, os, platform, shutil, site, sys
@@ -85,14 +92,14 @@ def base_image(builder: Builder, project: ProjectTable, settings: ImageSettings,
         return _named(builder, project, settings, log)
     wanted = project.python or DEFAULT_PYTHON
     official = f"python:{wanted}-slim"
-    if builder.image_id(official) is not None:
-        return _check(builder, official, wanted, settings)
+    if (identifier := builder.image_id(_whole(official))) is not None:
+        return _check(builder, official, identifier, wanted, settings)
     # made here once, it is there without asking anybody
-    if wanted == bootstrap.PYTHON and builder.image_id(bootstrap.IMAGE) is not None:
-        return _check(builder, bootstrap.IMAGE, wanted, settings)
+    if wanted == bootstrap.PYTHON and (identifier := builder.image_id(bootstrap.IMAGE)) is not None:
+        return _check(builder, bootstrap.IMAGE, identifier, wanted, settings)
     with hold(f"base-{official}"):
-        if _pull(builder, official, settings, log):
-            return _check(builder, official, wanted, settings)
+        if identifier := _pull(builder, reference(official), settings, log):
+            return _check(builder, official, identifier, wanted, settings)
     if project.python not in {None, bootstrap.PYTHON}:
         raise BaseError(
             f"Python {wanted} was asked for; no registry answers to pull {official} from, and the base made from "
@@ -106,9 +113,9 @@ def base_image(builder: Builder, project: ProjectTable, settings: ImageSettings,
 def default_base(builder: Builder, settings: ImageSettings, log: Log, *, rebuild: bool = False) -> Base:
     """The base of projects that name none; `rebuild` fetches or makes it anew."""
     official = f"python:{DEFAULT_PYTHON}-slim"
-    if rebuild and _pull(builder, official, settings, log):
-        return _check(builder, official, DEFAULT_PYTHON, settings)
-    if rebuild and builder.image_id(official) is None:
+    if rebuild and (identifier := _pull(builder, reference(official), settings, log)):
+        return _check(builder, official, identifier, DEFAULT_PYTHON, settings)
+    if rebuild and builder.image_id(_whole(official)) is None:
         return bootstrapped(builder, settings, log, rebuild=True)
     return base_image(builder, ProjectTable(name="base", tasks=["base"]), settings, log)
 
@@ -119,36 +126,60 @@ def bootstrapped(builder: Builder, settings: ImageSettings, log: Log, *, rebuild
         if rebuild or builder.image_id(bootstrap.IMAGE) is None:
             archive_labels = names.labels("base", "base", settings.labels)
             bootstrap.make(builder, labels=archive_labels, log=log)
-        return _check(builder, bootstrap.IMAGE, bootstrap.PYTHON, settings)
+        identifier = builder.image_id(bootstrap.IMAGE)
+        if identifier is None:
+            raise BaseError(f"the base image {bootstrap.IMAGE!r} has gone from this host's Docker")
+        return _check(builder, bootstrap.IMAGE, identifier, bootstrap.PYTHON, settings)
 
 
 def _named(builder: Builder, project: ProjectTable, settings: ImageSettings, log: Log) -> Base:
     assert project.base is not None, "called for a named base"
-    if builder.image_id(project.base) is None:
-        with hold(f"base-{project.base}"):
-            if builder.image_id(project.base) is None and not _pull(builder, project.base, settings, log):
-                raise BaseError(
-                    f"the base image {project.base!r} is not in this host's Docker and no registry answers",
-                    fields={"project.base": f"{project.base!r} is not there: docker pull or docker load it first"},
-                )
-    return _check(builder, project.base, project.python, settings)
-
-
-def _pull(builder: Builder, name: str, settings: ImageSettings, log: Log) -> bool:
-    if settings.offline or _no_registry.is_set():
-        return False
-    log(f"pulling {name}")
-    if builder.pull(name, timeout=settings.registry_timeout, log=log) is None:
-        _no_registry.set()
-        log("no registry answers")
-        return False
-    return True
-
-
-def _check(builder: Builder, name: str, python: str | None, settings: ImageSettings) -> Base:
-    identifier = builder.image_id(name)
+    # before the engine is asked anything: what is refused is nobody's to learn about
+    asked = allowed_base(project.base, settings.bases)
+    identifier = builder.image_id(asked.name)
     if identifier is None:
-        raise BaseError(f"the base image {name!r} has gone from this host's Docker")
+        with hold(f"base-{names.digest([asked.name])}"):
+            identifier = builder.image_id(asked.name) or _pull(builder, asked, settings, log)
+    if identifier is None:
+        raise BaseError(
+            f"the base image {project.base!r} is not in this host's Docker and no registry answers",
+            fields={"project.base": f"{project.base!r} is not there: docker pull or docker load it first"},
+        )
+    kind = builder.labels_of(identifier).get(names.LABEL_KIND, "base")
+    if kind != "base":
+        text = f"{project.base!r} is an image that a build has made ({kind}), and no base"
+        raise BaseError(f"the base image {text}", code="base_not_allowed", fields={"project.base": text})
+    return _check(builder, project.base, identifier, project.python, settings)
+
+
+def _whole(name: str) -> str:
+    return reference(name).name
+
+
+def _pull(builder: Builder, asked: Reference, settings: ImageSettings, log: Log) -> str | None:
+    """The id of the image `asked`, as it was pulled now; None where its registry does not answer."""
+    if settings.offline or asked.registry in _no_registry:
+        return None
+    log(f"pulling {asked.name}")
+    identifier = builder.pull(
+        asked, timeout=settings.registry_timeout, most=settings.base_size, within=settings.pull_timeout, log=log
+    )
+    if identifier is None:
+        _no_registry.add(asked.registry)
+        log("no registry answers")
+    return identifier
+
+
+def _check(builder: Builder, name: str, identifier: str, python: str | None, settings: ImageSettings) -> Base:
+    size = builder.size_of(identifier)
+    if size > settings.base_size:
+        text = f"{name!r} is of {size // 1024**2} MiB, and a base may have {settings.base_size // 1024**2} MiB"
+        raise BaseError(
+            f"the base image {text}; take a smaller one, as a -slim tag is, or ask the operator for more: "
+            "policy.toml, [images] base_size",
+            code="base_too_large",
+            fields={"project.base": text},
+        )
     base = _usable.get(identifier) or _look_into(builder, name, identifier, settings)
     _usable[identifier] = base
     if python is not None and not base.python.startswith(f"{python}."):
@@ -156,7 +187,7 @@ def _check(builder: Builder, name: str, python: str | None, settings: ImageSetti
             f"the base image {name!r} has Python {base.python}, and samovar.toml asks for {python}",
             fields={"project.python": f"{python!r} is not what {name!r} has; take one of the two out"},
         )
-    return base
+    return replace(base, name=name)
 
 
 def _look_into(builder: Builder, name: str, identifier: str, settings: ImageSettings) -> Base:
@@ -168,7 +199,9 @@ def _look_into(builder: Builder, name: str, identifier: str, settings: ImageSett
         pids=settings.index_pids,
         timeout=settings.index_timeout,
         read_only=True,
-        tmpfs={"/tmp": "rw,nosuid,nodev,size=16m,mode=1777"},
+        tmpfs={"/tmp": "rw,nosuid,nodev,size=16m,nr_inodes=1k,mode=1777"},
+        seccomp=settings.seccomp,
+        output=_MOST_SAID,
     )
     lines: list[str] = []
     try:
@@ -183,7 +216,16 @@ def _look_into(builder: Builder, name: str, identifier: str, settings: ImageSett
     if not isinstance(found, dict):
         text = " / ".join(lines[-3:])
         raise BaseError(f"python3 in the base image {name!r} does not work (exit code {outcome.exit_code}): {text}")
+    try:
+        return _base(name, identifier, found)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise BaseError(f"python3 in the base image {name!r} does not say what it is: {lines[-1]:.200}") from None
+
+
+def _base(name: str, identifier: str, found: dict[str, Any]) -> Base:
     version = str(found["python"])
+    if not re.fullmatch(r"3\.\d{1,3}\.\d{1,3}", version):
+        raise ValueError("no version of Python")
     missing = []
     if tuple(int(part) for part in version.split(".")[:2]) < (3, 9):
         missing.append(f"Python 3.9 or later (it has {version})")

@@ -30,6 +30,10 @@ class Box:
     #: Not for a container that is committed: the image would have them too.
     environment: dict[str, str] = field(default_factory=dict)
     hostname: str | None = None
+    #: Bytes that it may print; one that says more is ended.
+    output: int = 64 * 1024**2
+    #: Bytes of the largest file that it may write.
+    largest_file: int = 8 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,7 @@ class Outcome:
     out_of_memory: bool
     timed_out: bool
     seconds: float
+    #: It printed more than it may.
+    flooded: bool = False
+    #: What of the disk it took too much of, in words; empty where it kept to its share.
+    overran: str = ""

@@ -14,8 +14,9 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from images.allowed import Reference
 from images.archive import ImageConfig, write_archive
 from images.box import Box
 from images.container import Container
@@ -31,7 +32,7 @@ from images.docker_client import (
     speaking,
     split_name,
 )
-from images.errors import BuildError, DockerError
+from images.errors import BaseError, BuildError, DockerError
 from images.lines import Log
 
 
@@ -82,53 +83,36 @@ class Builder:
                 for name in image.tags
             }
 
-    def pull(self, name: str, *, timeout: float, log: Log) -> str | None:
-        """Pull `name` and give its id; None where no registry answers within `timeout` seconds.
+    def size_of(self, image: str) -> int:
+        """Bytes of `image` as it is unpacked, with all that is below it."""
+        with speaking():
+            return int(self._docker.images.get(image).attrs.get("Size") or 0)
 
-        Raises BuildError where a registry answers and has no such image.
+    def pull(self, asked: Reference, *, timeout: float, most: int, within: float, log: Log) -> str | None:
+        """Pull an image and give its id; None where no registry answers within `timeout` seconds.
+
+        Raises BuildError where a registry answers and has no such image, has more than `most` bytes of it, or has
+        not sent it `within` seconds.
         """
-        answered = threading.Event()
-        result: list[BuildError | None] = []
-
-        def work() -> None:
-            try:
-                result.append(self._pull(name, answered, log))
-            finally:
-                answered.set()
-
-        thread = threading.Thread(target=work, name="pull", daemon=True)
+        pull = _Pull(self._docker.api, asked, most, log)
+        thread = threading.Thread(target=pull.run, name="pull", daemon=True)
         thread.start()
-        if not answered.wait(timeout):
+        if not pull.answered.wait(timeout):
+            pull.ended.set()
             return None
-        thread.join()
-        error = result[0] if result else None
-        if error is not None:
-            if error.problem.code == "registry_unreachable":
+        thread.join(within)
+        if thread.is_alive():
+            pull.ended.set()
+            raise BaseError(
+                f"{asked.name} was not pulled within {within:g} s; pull it on this host with docker pull, or ask "
+                "the operator for more time (pull_timeout)",
+                code="base_image",
+            )
+        if pull.error is not None:
+            if pull.error.problem.code == "registry_unreachable":
                 return None
-            raise error
-        return self.image_id(name)
-
-    def _pull(self, name: str, answered: threading.Event, log: Log) -> BuildError | None:
-        # a registry that is away and one that says no look alike but for their words
-        try:
-            shown = ""
-            for event in self._docker.api.pull(*split_name(name), stream=True, decode=True):
-                answered.set()
-                if event.get("error"):
-                    return BuildError(f"{name}: {event['error']}", code="base_image")
-                if (status := event.get("status", "")) != shown and not event.get("id"):
-                    shown = status
-                    log(status)
-            return None
-        except (NotFound, ImageNotFound) as error:
-            return BuildError(f"{name}: {error.explanation}", code="base_image")
-        except APIError as error:
-            text = str(error.explanation)
-            if any(word in text for word in ("denied", "unauthorized", "manifest unknown")):
-                return BuildError(f"{name}: {text}", code="base_image")
-            return BuildError(text, code="registry_unreachable")
-        except (RequestException, DockerException) as error:
-            return BuildError(str(error), code="registry_unreachable")
+            raise pull.error
+        return self.image_id(asked.name)
 
     def import_tar(self, archive: Path, name: str, *, changes: list[str]) -> str:
         """Make the image `name` out of a root file system; `changes` are Dockerfile lines."""
@@ -219,6 +203,7 @@ class Builder:
             ulimits=[
                 Ulimit(name="core", soft=0, hard=0),
                 Ulimit(name="nofile", soft=4096, hard=4096),
+                Ulimit(name="fsize", soft=box.largest_file, hard=box.largest_file),
             ],
             # what a build prints would otherwise be kept on the host's disk, however much it is
             log_config=LogConfig(type="none"),
@@ -251,3 +236,60 @@ class Builder:
         except RequestException:
             # nothing to be done now; its labels let the runner find it when the engine is back
             return
+
+
+class _Pull:
+    """One pull, in a thread of its own: an engine may take long to say anything at all."""
+
+    def __init__(self, api: Any, asked: Reference, most: int, log: Log) -> None:
+        self._api, self._asked, self._most, self._log = api, asked, most, log
+        self.answered = threading.Event()
+        self.ended = threading.Event()
+        self.error: BuildError | None = None
+
+    def run(self) -> None:
+        try:
+            self.error = self._pull()
+        finally:
+            self.answered.set()
+
+    def _pull(self) -> BuildError | None:
+        # a registry that is away and one that says no look alike but for their words
+        name, (repository, tag) = self._asked.name, split_name(self._asked.name)
+        try:
+            stream = self._api.pull(repository, tag=tag, stream=True, decode=True)
+            with contextlib.closing(stream):
+                return self._follow(stream)
+        except (NotFound, ImageNotFound) as error:
+            return BaseError(f"{name}: {error.explanation}")
+        except APIError as error:
+            text = str(error.explanation)
+            if any(word in text for word in ("denied", "unauthorized", "manifest unknown")):
+                return BaseError(f"{name}: {text}")
+            return BuildError(text, code="registry_unreachable")
+        except (RequestException, DockerException) as error:
+            return BuildError(str(error), code="registry_unreachable")
+
+    def _follow(self, stream: Iterator[dict[str, Any]]) -> BuildError | None:
+        name, shown = self._asked.name, ""
+        sizes: dict[str, int] = {}
+        for event in stream:
+            self.answered.set()
+            if self.ended.is_set():
+                return BaseError(f"{name}: the pull was given up")
+            if event.get("error"):
+                return BaseError(f"{name}: {event['error']}")
+            progress = event.get("progressDetail") or {}
+            if event.get("id") and (told := max(progress.get("total") or 0, progress.get("current") or 0)):
+                # a layer is named with its size when its first bytes come; who stops reading ends the pull
+                sizes[event["id"]] = max(told, sizes.get(event["id"], 0))
+                if sum(sizes.values()) > self._most:
+                    return BaseError(
+                        f"the base image {name!r} is larger than the {self._most // 1024**2} MiB that may be "
+                        "pulled; take a smaller one, or ask the operator for more: policy.toml, [images] base_size",
+                        code="base_too_large",
+                    )
+            if (status := event.get("status", "")) != shown and not event.get("id"):
+                shown = status
+                self._log(status)
+        return None

@@ -50,7 +50,10 @@ def speaking() -> Iterator[None]:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Repository and tag of an image's name."""
+    """Repository and tag, or digest, of an image's name."""
+    before, at, digest = name.partition("@")
+    if at:
+        return before, digest
     repository, _, tag = name.rpartition(":")
     if not repository or "/" in tag:
         return name, "latest"

@@ -8,6 +8,8 @@ Log = Callable[[str], None]
 
 #: The longest line taken from a container as one; the rest is cut.
 _LONGEST_LINE = 16 * 1024 * 1024
+#: What an empty line counts as, in bytes: a hundred million of them are work too.
+_A_LINE = 32
 
 
 class Lines:
@@ -16,9 +18,12 @@ class Lines:
     def __init__(self, sink: Log) -> None:
         self._sink = sink
         self._held = bytearray()
+        #: Bytes that were fed, and some for each line.
+        self.fed = 0
 
     def feed(self, data: bytes) -> None:
         first, *others = data.replace(b"\r\n", b"\n").split(b"\n")
+        self.fed += len(data) + _A_LINE * len(others)
         self._hold(first)
         for part in others:
             self._emit()

@@ -9,7 +9,10 @@ from typing import Literal
 Kind = Literal["base", "apt", "dependencies", "libraries", "deployment"]
 
 #: Raised when the way an image is put together changes, so that older ones are not taken for the same.
-RECIPE = 1
+RECIPE = 2
+
+#: Of a digest, in a name: 128 bits, so that nobody finds two sources that are called the same.
+_DIGITS = 32
 
 #: Labels on everything this part makes.
 LABEL = "samovar"
@@ -28,8 +31,8 @@ def digest(parts: Iterable[str | bytes]) -> str:
 
 
 def image_name(project: str, kind: Kind, parts: Iterable[str | bytes]) -> str:
-    """`samovar/<project>:<kind>-<the first 12 hex digits over parts>`."""
-    return f"samovar/{project}:{kind}-{digest([str(RECIPE), kind, *parts])[:12]}"
+    """`samovar/<project>:<kind>-<the first 32 hex digits over parts>`."""
+    return f"samovar/{project}:{kind}-{digest([str(RECIPE), kind, *parts])[:_DIGITS]}"
 
 
 def labels(project: str, kind: str, extra: dict[str, str] | None = None) -> dict[str, str]:

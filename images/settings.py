@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from coordinator.wire import Duration, Memory
+from images.allowed import USUAL_BASES
 
 #: The Python that a project gets when its samovar.toml names none.
 DEFAULT_PYTHON = "3.11"
@@ -34,6 +35,13 @@ class ImageSettings(BaseModel):
     #: Of the process that reads what a project wrote, before anything is built.
     reading_memory: Memory = 1024**3
     reading_timeout: Duration = 60.0
+
+    #: Images that projects may be built on; "python" is any tag of it, "*" any letters (images/allowed.py).
+    bases: tuple[str, ...] = USUAL_BASES
+    #: Of a base image, as it is unpacked; and of what is fetched for it.
+    base_size: Memory = 4 * 1024**3
+    #: Of a pull, from its first byte on.
+    pull_timeout: Duration = 15 * 60.0
 
     #: How long the registry may take to begin to answer a pull.
     registry_timeout: Duration = 20.0

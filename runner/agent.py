@@ -145,7 +145,9 @@ class Agent:
         async with self._build_slots:
             while len(self._builds) >= self._settings.builds:
                 await self._build_slots.wait()
-        request = ClaimRequest(memory=0, slots=0, most=0, builds=self._settings.builds, timeout=_POLL)
+        builds = self._settings.builds
+        shares = self._host.policy.build_shares(builds)
+        request = ClaimRequest(memory=0, slots=0, most=0, builds=builds, build_shares=shares, timeout=_POLL)
         for build in (await self._host.coordinator.claim(request)).builds:
             job = BuildJob(build, self._settings, self._host.policy, self._host.coordinator, self._host.records)
             self._builds[job.id] = job
@@ -296,7 +298,8 @@ class Agent:
         self._spawn(to_its_end())
 
     async def _build_to_its_end(self, job: BuildJob) -> None:
-        memory = min(job.memory, self._settings.memory // 2)
+        # all builds together take at most half of what runs have
+        memory = min(job.memory, self._settings.memory // (2 * self._settings.builds))
         self.pool.reserved += memory
         async with self._build_slots:
             pass  # images are not being removed now, and no more while it is there

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,9 @@ class BuildJob:
         self._lines: list[str] = []
         self._said = 0
         self._dropped = 0
-        self._images = ImageSettings(seccomp=seccomp.profile())
+        self._images = ImageSettings(
+            seccomp=seccomp.profile(), bases=tuple(policy.images.bases), base_size=policy.images.base_size
+        )
         self._abandoned = False
 
     @property
@@ -107,7 +111,7 @@ class BuildJob:
         with tempfile.TemporaryDirectory(prefix="samovar-build-") as directory:
             path = Path(directory) / "source.tar"
             await self._coordinator.build_source(self.id, path)
-            return await asyncio.to_thread(
+            build = functools.partial(
                 images.build,
                 path,
                 project=self.build.project,
@@ -116,6 +120,10 @@ class BuildJob:
                 log=self._keep,
                 settings=self._images,
             )
+            # a thread of its own: one that hangs, or waits for another build of its project, is out of the few that
+            # all of the runner's calls of the engine share
+            with ThreadPoolExecutor(1, thread_name_prefix="build") as thread:
+                return await asyncio.get_running_loop().run_in_executor(thread, build)
 
     def _keep(self, line: str) -> None:
         """A line of the log, from the build's thread: a package that prints without end fills nobody's disk."""

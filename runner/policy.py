@@ -6,12 +6,13 @@ import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 from samovar import wire
 
-from coordinator.wire import Duration, FieldProblem, Memory, TaskLimits
+from coordinator.wire import BuildShares, Duration, FieldProblem, Memory, TaskLimits
 from coordinator.wire import Share as WireShare
 from coordinator.wire import Shares as WireShares
+from images.allowed import LONGEST, USUAL_BASES, read_line
 from runner import gvisor
 from runner.errors import Rejected, RunnerError
 from runner.machines import Machine, sized
@@ -54,11 +55,29 @@ class Limits(_Strict):
     scratch: Memory | None = None
 
 
+class Images(_Strict):
+    """What projects may be built on."""
+
+    bases: Annotated[list[Annotated[str, Field(max_length=LONGEST)]], Field(max_length=1000)] = Field(
+        default_factory=lambda: list(USUAL_BASES)
+    )
+    base_size: Memory = 4 * 1024**3
+
+    @field_validator("bases")
+    @classmethod
+    def _bases(cls, value: list[str]) -> list[str]:
+        for line in value:
+            read_line(line)
+        return value
+
+
 class Share(_Strict):
-    """What the runs of one project may hold of this host at a time: a number, or a part such as "50%"."""
+    """What one project may hold of this host at a time: a number, or a part such as "50%"."""
 
     memory: Memory | Part | None = None
     slots: Annotated[int, Field(ge=1)] | Part | None = None
+    #: Of image builds.
+    builds: Annotated[int, Field(ge=1)] | Part | None = None
 
 
 class Shares(Share):
@@ -88,6 +107,7 @@ class Policy(_Strict):
     untrusted: Untrusted = Untrusted()
     machines: dict[str, Machine] = Field(default_factory=dict)
     shares: Shares = Shares()
+    images: Images = Images()
 
     #: Why this host can't run code that is not trusted; None: it can.
     _sandbox_problem: str | None = PrivateAttr(default_factory=lambda: gvisor.problem({}))
@@ -130,6 +150,12 @@ class Policy(_Strict):
         usual = _share(self.shares, WireShare.usual(memory, slots), memory, slots)
         projects = {name: _share(share, usual, memory, slots) for name, share in self.shares.projects.items()}
         return WireShares(usual=usual, projects=projects)
+
+    def build_shares(self, builds: int) -> BuildShares:
+        """How many of `builds` image builds at a time projects may hold."""
+        usual = _builds(self.shares, builds, 1)
+        projects = {name: _builds(share, builds, usual) for name, share in self.shares.projects.items()}
+        return BuildShares(usual=usual, projects=projects)
 
     def size(self, options: dict[str, Any]) -> str | None:
         """Puts the memory and cpu of a named machine into a task's options; what is wrong with its name, if so."""
@@ -250,6 +276,11 @@ def _share(share: Share, usual: WireShare, memory: int, slots: int) -> WireShare
     return WireShare(
         memory=_of(share.memory, memory, usual.memory), slots=max(1, _of(share.slots, slots, usual.slots))
     )
+
+
+def _builds(share: Share, builds: int, usual: int) -> int:
+    # not even a share of all is all: what hangs would be everybody's
+    return max(1, min(_of(share.builds, builds, usual), builds - 1))
 
 
 def _of(given: int | str | None, whole: int, usual: int) -> int:

@@ -69,7 +69,9 @@ class Settings(BaseSettings):
     starts: int = Field(
         3, gt=0, description="Containers started at a time; one project has at most all but one of these slots"
     )
-    builds: int = Field(1, gt=0, description="Image builds at a time")
+    builds: int = Field(
+        2, gt=0, description="Image builds at a time; one project has one of them, or its share of the policy's"
+    )
     keep_alive: Duration = Field(60.0, description="How long an idle container is kept warm")
     max_warm: int = Field(50, ge=0, description="Idle containers kept in all")
     max_warm_per_task: int = Field(5, ge=0, description="Idle containers kept for one task")

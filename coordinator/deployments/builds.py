@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, or_, select, update
 
 from coordinator.deployments import deployments as versions
 from coordinator.deployments import rebuilds
@@ -17,7 +17,7 @@ from coordinator.sources import events, webhooks
 from coordinator.storage.tables import IS_BUILDING, IS_MISSING, build_log, deployments, tasks
 from coordinator.storage.values import encode_small
 from coordinator.tasks.index import TaskIndex, read_index
-from coordinator.wire import Build, BuildDone, BuildFailed, Problem
+from coordinator.wire import Build, BuildDone, BuildFailed, BuildShares, Problem
 
 _LONGEST_LINE = 16 * 1024
 
@@ -29,40 +29,99 @@ class Outcome(NamedTuple):
     status: str
 
 
-def claim(conn: Connection, now: float, runner: str, most: int) -> list[Build]:
-    """Deployments that wait to be built, oldest first: `most` less those the runner is building."""
+def claim(conn: Connection, now: float, runner: str, most: int, shares: BuildShares | None = None) -> list[Build]:
+    """Deployments that wait to be built: `most` less those the runner is building.
+
+    Projects take turns: next is the one whose build began longest ago, with its oldest deployment. With `shares`,
+    no project holds more of the runner's builds than its own, so that one that hangs leaves place for others.
+    """
     building = (IS_BUILDING) & (deployments.c.build_lease > now)
-    held = conn.scalar(select(func.count()).where(deployments.c.build_runner == runner, building)) or 0
-    if most <= held:
+    query = select(deployments.c.project, func.count().label("held")).where(
+        deployments.c.build_runner == runner, building
+    )
+    held = {row.project: row.held for row in conn.execute(query.group_by(deployments.c.project))}
+    free = most - sum(held.values())
+    if free <= 0:
         return []
-    waiting = conn.execute(
-        select(deployments)
+    waiting: dict[str, list[Row[Any]]] = {}
+    for row in conn.execute(_waiting(now, runner, free)):
+        waiting.setdefault(row.project, []).append(row)
+    served = _served(conn, list(waiting))
+    taken: list[Build] = []
+    while waiting and len(taken) < free:
+        project = min(waiting, key=lambda name: (served[name], waiting[name][0].created_at, name))
+        if shares is not None and held.get(project, 0) >= shares.of(project):
+            del waiting[project]
+            continue
+        row = waiting[project].pop(0)
+        if not waiting[project]:
+            del waiting[project]
+        if (build := _take(conn, now, runner, row)) is not None:
+            taken.append(build)
+            held[project] = held.get(project, 0) + 1
+            # of those that are served in one claim, the later counts as later
+            served[project] = now + len(taken)
+    return taken
+
+
+def _waiting(now: float, runner: str, most: int) -> Select[Any]:
+    """The `most` oldest of every project: one that deploys a thousand times hides nobody's."""
+    place = func.row_number().over(partition_by=deployments.c.project, order_by=deployments.c.created_at)
+    found = (
+        select(
+            deployments.c.id,
+            deployments.c.project,
+            deployments.c.version,
+            deployments.c.created_at,
+            deployments.c.build_token,
+            deployments.c.build_tries,
+            place.label("place"),
+        )
         .where(
             IS_BUILDING,
             or_(deployments.c.build_lease.is_(None), deployments.c.build_lease <= now),
             deployments.c.build_tries < BUILD_TRIES,
             or_(~IS_MISSING, rebuilds.is_for(now, runner)),
         )
-        .order_by(deployments.c.created_at)
-        .limit(most - held)
-        .with_for_update(skip_locked=True)
-    ).all()
-    taken = []
-    for row in waiting:
-        token = row.build_token + 1
-        conn.execute(
-            update(deployments)
-            .where(deployments.c.id == row.id, deployments.c.build_token == row.build_token)
-            .values(
-                build_runner=runner,
-                build_token=token,
-                build_tries=row.build_tries + 1,
-                build_claimed_at=now,
-                build_lease=now + LEASE,
-            )
+        .subquery()
+    )
+    return select(found).where(found.c.place <= most).order_by(found.c.created_at)
+
+
+def _served(conn: Connection, projects: list[str]) -> dict[str, float]:
+    """When a build of each project began last; 0 where none has."""
+    served = dict.fromkeys(projects, 0.0)
+    # by hundreds: a statement takes only so many parameters
+    for start in range(0, len(projects), 500):
+        last = func.max(deployments.c.build_claimed_at).label("last")
+        query = select(deployments.c.project, last).where(deployments.c.project.in_(projects[start : start + 500]))
+        for row in conn.execute(query.group_by(deployments.c.project)):
+            served[row.project] = row.last or 0.0
+    return served
+
+
+def _take(conn: Connection, now: float, runner: str, row: Row[Any]) -> Build | None:
+    """The build of a deployment that waits; None where another coordinator gave it away meanwhile."""
+    token = row.build_token + 1
+    done = conn.execute(
+        update(deployments)
+        .where(
+            deployments.c.id == row.id,
+            deployments.c.build_token == row.build_token,
+            IS_BUILDING,
+            or_(deployments.c.build_lease.is_(None), deployments.c.build_lease <= now),
         )
-        taken.append(Build(deployment=row.id, token=token, project=row.project, version=row.version, lease=LEASE))
-    return taken
+        .values(
+            build_runner=runner,
+            build_token=token,
+            build_tries=row.build_tries + 1,
+            build_claimed_at=now,
+            build_lease=now + LEASE,
+        )
+    )
+    if done.rowcount == 0:
+        return None
+    return Build(deployment=row.id, token=token, project=row.project, version=row.version, lease=LEASE)
 
 
 def source(conn: Connection, now: float, deployment: str) -> str:

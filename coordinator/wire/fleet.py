@@ -139,6 +139,16 @@ class Shares(BaseModel):
     projects: Annotated[dict[Name, Share], Field(max_length=10_000)] = Field(default_factory=dict)
 
 
+class BuildShares(BaseModel):
+    """How many image builds of one project a runner has at a time, whoever else waits."""
+
+    usual: Whole = 1
+    projects: Annotated[dict[Name, Whole], Field(max_length=10_000)] = Field(default_factory=dict)
+
+    def of(self, project: str) -> int:
+        return max(1, self.projects.get(project, self.usual))
+
+
 class ClaimRequest(BaseModel):
     """What the runner's host gives in all; the coordinator takes off what it knows to be live there.
 
@@ -148,6 +158,7 @@ class ClaimRequest(BaseModel):
     memory: Bytes
     slots: Whole
     builds: Whole = 0
+    build_shares: BuildShares = Field(default_factory=BuildShares)
     #: At most this many assignments in the answer.
     most: Whole = 1
     timeout: Number = 25.0

@@ -19,11 +19,17 @@ from images.docker_builder import Builder
 from images.errors import BuildError
 from images.host import host_network
 from images.settings import ImageSettings
+from runner import seccomp
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("base_image")]
 
 TASK = "from samovar import task\n\n@task\ndef hello(name: str) -> str:\n    return name\n"
-SETTINGS = ImageSettings(labels={"samovar.test": "1"}, offline=True)
+SETTINGS = ImageSettings(
+    labels={"samovar.test": "1"},
+    offline=True,
+    seccomp=seccomp.profile(),
+    bases=("python", "samovar/base:bookworm", "samovar-test/*"),
+)
 
 
 class Project:

@@ -37,7 +37,7 @@ async def claim(runner: str, body: ClaimRequest, request: Request, core: Core) -
     """Held until there is something for the runner; empty lists when the time is up."""
 
     def take(conn: Connection, now: float) -> tuple[list[Claimed], list[Build]]:
-        built = builds.claim(conn, now, runner, body.builds) if body.builds > 0 else []
+        built = builds.claim(conn, now, runner, body.builds, body.build_shares) if body.builds > 0 else []
         taken = claims.claim(conn, now, runner, body, core.settings.max_running) if body.slots > 0 else []
         return taken, built
 

@@ -11,7 +11,7 @@ from coordinator.deployments import builds, deployments
 from coordinator.foundation.errors import Conflict, NotFound
 from coordinator.foundation.limits import BUILD_TRIES, LEASE
 from coordinator.storage.values import decode
-from coordinator.wire import Build, BuildDone, BuildFailed, Problem
+from coordinator.wire import Build, BuildDone, BuildFailed, BuildShares, Problem
 from tests.conformance.store import MIB, Store, task_entry
 
 
@@ -185,3 +185,44 @@ def test_a_runner_builds_as_many_as_it_says(store: Store) -> None:
     assert len(claim(store, most=2)) == 2
     assert claim(store, most=2) == []
     assert len(claim(store, "r2", most=2)) == 1
+
+
+def test_projects_take_turns_at_builds(store: Store) -> None:
+    """One that deployed a thousand times is built as often as every other that waits."""
+    flood = []
+    for _ in range(12):
+        flood.append(upload(store, "flood"))
+        store.now += 1
+    others = [upload(store, name) for name in ("a", "b")]
+    order = []
+    for _ in range(6):
+        (build,) = claim(store)
+        order.append(build.project)
+        done(store, build)
+        store.now += 1
+    assert order == ["flood", "a", "b", "flood", "flood", "flood"]
+    upload(store, "b")
+    assert [build.project for build in claim(store)] == ["b"]
+    assert {store.read(deployments.get, other)[0].status for other in others} == {"ready"}
+
+
+def test_one_claim_of_many_builds_takes_turns_too(store: Store) -> None:
+    for _ in range(5):
+        upload(store, "flood")
+    upload(store, "orders")
+    assert sorted(build.project for build in claim(store, most=3)) == ["flood", "flood", "orders"]
+
+
+def test_a_project_holds_no_more_builds_of_a_runner_than_its_share(store: Store) -> None:
+    shares = BuildShares(usual=1, projects={"big": 2})
+    for _ in range(5):
+        upload(store, "flood")
+    held = store.write(builds.claim, "r1", 4, shares)
+    assert [build.project for build in held] == ["flood"]
+    assert store.write(builds.claim, "r1", 4, shares) == []
+    for _ in range(5):
+        upload(store, "big")
+    upload(store, "orders")
+    assert sorted(b.project for b in store.write(builds.claim, "r1", 4, shares)) == ["big", "big", "orders"]
+    # another runner has places of its own
+    assert [b.project for b in store.write(builds.claim, "r2", 1, shares)] == ["big"]

@@ -24,3 +24,10 @@ def test_own_labels_win_over_given_ones() -> None:
         "samovar.kind": "base",
         "mine": "1",
     }
+
+
+def test_a_name_ends_in_128_bits_and_is_a_tag() -> None:
+    name, _, tag = image_name("orders", "dependencies", ["x"]).partition(":")
+    assert name == "samovar/orders"
+    assert len(tag.rpartition("-")[2]) >= 32
+    assert len(tag) <= 128

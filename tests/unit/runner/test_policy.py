@@ -106,3 +106,31 @@ def test_shares_are_parts_of_the_host_or_numbers(tmp_path: Path) -> None:
 def test_a_share_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(RunnerError, match="shares"):
         written(tmp_path, f"[shares]\n{text}\n")
+
+
+def test_bases_are_pythons_and_ours_where_nobody_says_more(tmp_path: Path) -> None:
+    assert Policy.read(None).images.bases == ["python", "samovar/base:bookworm"]
+    policy = written(tmp_path, '[images]\nbases = ["registry.example/team/*"]\nbase_size = "1g"\n')
+    assert (policy.images.bases, policy.images.base_size) == (["registry.example/team/*"], GIB)
+    with pytest.raises(RunnerError, match=r"images\.bases.*lower case"):
+        written(tmp_path, '[images]\nbases = ["Team/Base"]\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "builds", "usual"),
+    [
+        ("", 4, 1),
+        ("", 1, 1),
+        ("[shares]\nbuilds = 3", 4, 3),
+        ('[shares]\nbuilds = "50%"', 4, 2),
+        ('[shares]\nbuilds = "100%"', 4, 3),
+        ("[shares]\nbuilds = 9", 2, 1),
+    ],
+)
+def test_no_project_has_all_builds(tmp_path: Path, text: str, builds: int, usual: int) -> None:
+    assert written(tmp_path, text).build_shares(builds).usual == usual
+
+
+def test_a_project_has_a_share_of_builds_of_its_own(tmp_path: Path) -> None:
+    shares = written(tmp_path, "[shares.projects.orders]\nbuilds = 2\n").build_shares(4)
+    assert (shares.of("orders"), shares.of("shop")) == (2, 1)
