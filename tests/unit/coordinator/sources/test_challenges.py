@@ -31,11 +31,11 @@ def ask(
     query = {name.replace("__", "."): item for name, item in query.items()}
     asked = Asked(method, query, headers or {}, b"" if body is None else json.dumps(body).encode())
     found = challenges.find(made, asked)
-    return None if found is None else challenges.answer(made, asked, found, {"OWN": "key", "TOKEN": "open sesame"})
+    return None if found is None else challenges.answer(made, asked, found, {"OWN": "long key", "TOKEN": "open sesame"})
 
 
 def signed(text: str) -> bytes:
-    return hmac.digest(b"key", text.encode(), hashlib.sha256)
+    return hmac.digest(b"long key", text.encode(), hashlib.sha256)
 
 
 def test_meta_is_answered_when_it_shows_the_token() -> None:
