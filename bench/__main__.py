@@ -14,7 +14,20 @@ from dataclasses import dataclass
 import docker
 from rich.console import Console
 
-from bench import claims, defaults, idle, load, machine, redeploy, report, rivals, starts, triggers, waiting
+from bench import (
+    claims,
+    defaults,
+    idle,
+    load,
+    machine,
+    neighbours,
+    redeploy,
+    report,
+    rivals,
+    starts,
+    triggers,
+    waiting,
+)
 from bench.bed import Bed, bed
 from bench.figures import Outcome
 
@@ -46,6 +59,7 @@ BENCHMARKS = {
     "waiting": Benchmark(waiting.waiting, 1000, 50),
     "throughput": Benchmark(load.throughput, 200, 40),
     "checkpoint": Benchmark(load.checkpoint, 200, 40),
+    "neighbours": Benchmark(neighbours.neighbours, 100, 8),
     "trigger": Apart(triggers.trigger, 2000, 40),
     "claims": Apart(claims.claims, 200, 10),
     "peers": Benchmark(rivals.peers, 200, 40, usual=False),

@@ -31,7 +31,11 @@ def ask(
     query = {name.replace("__", "."): item for name, item in query.items()}
     asked = Asked(method, query, headers or {}, b"" if body is None else json.dumps(body).encode())
     found = challenges.find(made, asked)
-    return None if found is None else challenges.answer(made, asked, found, {"OWN": "long key", "TOKEN": "open sesame"})
+    return (
+        None
+        if found is None
+        else challenges.answer(made, asked, found, {"OWN": "long key", "TOKEN": "open sesame"})
+    )
 
 
 def signed(text: str) -> bytes:
