@@ -85,6 +85,11 @@ class Attempt:
     def id(self) -> str:
         return self.assignment.attempt
 
+    @property
+    def _warm(self) -> bool:
+        """Whether it may have a container that has had a run, and its own be used again."""
+        return self.assignment.limits.warm and self.assignment.limits.trust != "untrusted"
+
     def end(self, reason: EndReason) -> None:
         """Asks for the end of this attempt; of two reasons the more final one counts.
 
@@ -135,7 +140,7 @@ class Attempt:
     async def _place_and_watch(self) -> End:
         host, a = self._host, self.assignment
         key = ContainerKey.of(a, host.policy, host_memory(), host_cpus())
-        fresh = not a.limits.warm or key.untrusted
+        fresh = not self._warm
         if key.untrusted and (problem := await asyncio.to_thread(host.engine.sandbox_problem)) is not None:
             raise Rejected(problem)  # it was there when the policy last heard
         while True:
@@ -344,8 +349,7 @@ class Attempt:
     async def _release(self, container: Container, end: End, *, reuse: bool) -> None:
         self._host.records.forget(container.name)
         # where somebody asked for the end, the container may be on its way to death, whatever it said meanwhile
-        kept = reuse and self.assignment.limits.warm and not container.key.untrusted
-        clean = kept and end.clean and end.lost is None and self._ending is None
+        clean = reuse and self._warm and end.clean and end.lost is None and self._ending is None
         await self._host.pool.release(container, clean=clean, memory=end.memory)
 
     async def _tell(self, lost: Lost) -> None:

@@ -11,7 +11,7 @@ MUTANTS: list[Mutant] = [
         file="runner/docker_engine.py",
         old="read_only=True,\n                network_mode",
         new="read_only=False,\n                network_mode",
-        tests=("tests/security/test_isolation.py",),
+        tests=("tests/conformance/test_engine.py",),
     ),
     Mutant(
         name="seccomp_unconfined",
@@ -73,8 +73,8 @@ MUTANTS: list[Mutant] = [
         name="untrusted_reused",
         off="that an untrusted container has one run",
         file="runner/attempt.py",
-        old="fresh = not a.limits.warm or key.untrusted",
-        new="fresh = not a.limits.warm",
+        old='self.assignment.limits.warm and self.assignment.limits.trust != "untrusted"',
+        new="self.assignment.limits.warm",
         tests=("tests/security/test_untrusted.py",),
     ),
     Mutant(
