@@ -28,6 +28,7 @@ from coordinator.api import (
     events,
     health,
     hooks,
+    hosts,
     queues,
     run_details,
     runs,
@@ -161,6 +162,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         events.router,
         secrets.router,
         api_keys.router,
+        hosts.router,
         deliveries.router,
         deployments.router,
     ):

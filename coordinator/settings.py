@@ -25,6 +25,21 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="The address to listen on")
     port: int = Field(7420, ge=0, le=65535, description="The port to listen on; 0 takes a free one")
+    tls_cert: Path | None = Field(
+        None, description="File of the certificate, with its chain, in PEM: the port speaks TLS alone"
+    )
+    tls_key: Path | None = Field(None, description="File of the certificate's private key, in PEM")
+    local_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="With TLS: a port on 127.0.0.1 without it, for the parts on this machine",
+    )
+    behind_proxy: bool = Field(
+        False,
+        description="Listen beyond loopback without TLS, because a proxy or a network of containers is in front; "
+        "so is said by trusted_proxies",
+    )
     data: Path = Field(description="Directory of the blobs, the server's secret and the embedded database")
     database_url: str | None = Field(
         None,
@@ -83,7 +98,7 @@ class Settings(BaseSettings):
     @property
     def resolved_public_url(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        own = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        own = f"{'http' if self.tls_cert is None else 'https'}://{f'[{host}]' if ':' in host else host}:{self.port}"
         return (self.public_url or own).rstrip("/")
 
     @property

@@ -3,9 +3,10 @@
 It stands before the body is read, so that nobody without a key can make the coordinator parse anything:
 
     /api/v1/*                        a key that scopes.py lets call it
-    /internal/v1/attempts/{id}/lost  a key with the role runner
+    /internal/v1/attempts/{id}/lost  a key with the role runner, bound to the runner that has the attempt
     /internal/v1/attempts/{id}/*     that attempt's own secret
-    /internal/v1/*                   a key with the role runner
+    /internal/v1/runners/{id}/enrol  a host's token, or a key with the role runner
+    /internal/v1/*                   a key with the role runner, bound to the runner that it is about
     anything else                    open: health, the OpenAPI document, webhooks (which check signatures), tokens
                                      (whose ids nobody can guess)
 
@@ -16,12 +17,14 @@ line is the coordinator's own, which others can't fill.
 from __future__ import annotations
 
 import math
+import re
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.access.keys import hash_key
+from coordinator.access import hosts
+from coordinator.access.keys import SHARED, Caller, hash_key
 from coordinator.api import budgets, scopes
 from coordinator.api.budgets import Budgets, Ticket
 from coordinator.context import Coordinator
@@ -46,6 +49,7 @@ from coordinator.foundation.limits import (
 from coordinator.wire import API, FLEET
 
 _UPLOAD = f"{API}/deployments"
+_ENROL = re.compile(rf"{FLEET}/runners/[^/]+/enrol")
 
 
 class Gate:
@@ -103,6 +107,10 @@ class Gate:
             return self._budgets.admit(f"attempt:{attempt}", budgets.ATTEMPT)
         if path.startswith((f"{API}/", f"{FLEET}/")):
             key = _bearer(scope)
+            if key.startswith(hosts.TOKEN_PREFIX) and _ENROL.fullmatch(path):
+                turns.lane.set(f"address:{_address(scope)}")
+                scope.setdefault("state", {})["host_token"] = key
+                return self._budgets.admit(f"address:{_address(scope)}", budgets.ADDRESS)
             # until it is known whose key it is, it waits with all of its address
             turns.lane.set(f"address:{_address(scope)}")
             caller = await self._core.callers.find(key)
@@ -111,9 +119,15 @@ class Gate:
                 if caller.role != "runner":
                     raise Forbidden(f"this key has the role {caller.role}; {path} takes one with the role runner")
                 turns.lane.set(turns.OWN)
+                ticket = self._budgets.admit(who, budgets.RUNNER, poll=_is_poll(scope))
+                try:
+                    caller = await self._hold_runner(caller, key, path)
+                except BaseException:
+                    ticket.close()
+                    raise
                 state = scope.setdefault("state", {})
                 state["caller"], state["key"] = caller, key
-                return self._budgets.admit(who, budgets.RUNNER, poll=_is_poll(scope))
+                return ticket
             turns.lane.set(f"project:{caller.project}" if caller.project is not None else who)
             sight.project.set(caller.project)
             scopes.check_role(caller, scope["method"], path)
@@ -134,6 +148,25 @@ class Gate:
         if not path.startswith(("/healthz", "/readyz")):
             turns.lane.set(f"address:{address}")
         return self._budgets.admit(f"address:{address}", budgets.ADDRESS)
+
+    async def _hold_runner(self, caller: Caller, key: str, path: str) -> Caller:
+        """Keeps a runner's key to its runner: what it acts as, and what it writes for. Raises Forbidden."""
+        database = self._core.database
+        kind, name, action = (*path.removeprefix(f"{FLEET}/").split("/", 2), "", "")[:3]
+        if kind == "runners" and action != "enrol":
+            if caller.runner == SHARED:
+                await database.read(hosts.check_shared, name)
+            elif caller.runner is None:
+                await database.write(hosts.bind, caller, name)
+                self._core.callers.forget()
+                return await self._core.callers.find(key)
+            elif caller.runner != name:
+                raise hosts.not_theirs(caller.runner, f"act as {name[:80]!r}")
+        elif kind == "attempts":
+            await database.read(hosts.check_attempt, caller, name)
+        elif kind == "builds":
+            await database.read(hosts.check_build, caller, name)
+        return caller
 
 
 def _most(path: str) -> int:

@@ -14,7 +14,20 @@ Every write of an attempt carries its lease token; a write under a stale one is 
 and changes nothing.
 """
 
-from coordinator.wire.access import Key, KeyPage, KeyRequest, KeyRole, NewKey, Secret, SecretPage, SecretPut
+from coordinator.wire.access import (
+    Host,
+    HostPage,
+    HostToken,
+    HostTokenRequest,
+    Key,
+    KeyPage,
+    KeyRequest,
+    KeyRole,
+    NewKey,
+    Secret,
+    SecretPage,
+    SecretPut,
+)
 from coordinator.wire.attempts import (
     AttemptLogLine,
     AttemptLogs,
@@ -61,6 +74,8 @@ from coordinator.wire.fleet import (
     ClaimResponse,
     CommandsReply,
     CommandsRequest,
+    Enrol,
+    Enrolled,
     Heartbeat,
     HeartbeatReply,
     Held,
@@ -173,6 +188,8 @@ __all__ = [
     "Deployment",
     "DeploymentPage",
     "Duration",
+    "Enrol",
+    "Enrolled",
     "ErrorBody",
     "Event",
     "EventPage",
@@ -189,6 +206,10 @@ __all__ = [
     "Held",
     "HeldImages",
     "HookAnswer",
+    "Host",
+    "HostPage",
+    "HostToken",
+    "HostTokenRequest",
     "Json",
     "Key",
     "KeyPage",

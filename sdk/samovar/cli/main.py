@@ -17,6 +17,7 @@ from samovar.cli import (
     dev,
     doctor,
     events,
+    hosts,
     images,
     init,
     keys,
@@ -53,6 +54,8 @@ app.add_typer(_runs, name="runs")
 _secrets = typer.Typer(help="Texts that nothing shows again.", no_args_is_help=True)
 _webhooks = typer.Typer(help="Addresses for requests from outside, and what came in.", no_args_is_help=True)
 _keys = typer.Typer(help="What opens this install to programs and people.", no_args_is_help=True)
+_hosts = typer.Typer(help="Machines that run tasks.", no_args_is_help=True)
+app.add_typer(_hosts, name="hosts")
 app.add_typer(_events, name="events")
 app.add_typer(_keys, name="keys")
 app.add_typer(_webhooks, name="webhooks")
@@ -103,6 +106,9 @@ command(_webhooks, "urls")(webhooks.list_webhooks)
 command(_keys, "create")(keys.create_key)
 command(_keys, "list")(keys.list_keys)
 command(_keys, "revoke")(keys.revoke_key)
+command(_hosts, "token")(hosts.make_token)
+command(_hosts, "list")(hosts.list_hosts)
+command(_hosts, "drain")(hosts.drain_host)
 command(_secrets, "set")(secrets.set_secret)
 command(_secrets, "list")(secrets.list_secrets)
 command(_secrets, "rm")(secrets.remove_secret)

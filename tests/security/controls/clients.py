@@ -9,6 +9,7 @@ _SCHEMAS = "tests/unit/coordinator/tasks/test_hostile_schemas.py"
 _BUDGETS = "tests/unit/coordinator/api/test_budgets.py"
 
 _CONNECTIONS = "tests/security/test_clients_connections.py"
+_HOSTS = "tests/security/test_clients_hosts.py"
 _REQUESTS = "tests/security/test_clients_requests.py"
 
 MUTANTS: list[Mutant] = [
@@ -115,5 +116,61 @@ MUTANTS: list[Mutant] = [
         old="SHORTEST_KEY = 8",
         new="SHORTEST_KEY = 0",
         tests=(_REQUESTS,),
+    ),
+    Mutant(
+        name="runners_keys_unbound",
+        off="that a runner's key acts as its own runner alone",
+        file="coordinator/api/gate.py",
+        old="            elif caller.runner != name:",
+        new="            elif False:",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="shared_key_for_all",
+        off="that the shared key does not act for a runner with a key of its own",
+        file="coordinator/access/hosts.py",
+        old="    if any(revoked is None for revoked in states):",
+        new="    if False:",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="attempts_of_others",
+        off="that a runner gives up its own attempts alone",
+        file="coordinator/access/hosts.py",
+        old="    if owner is None or owner == caller.runner:",
+        new="    if True:",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="tokens_for_ever",
+        off="that a host's token works once",
+        file="coordinator/access/hosts.py",
+        old="& host_tokens.c.used_at.is_(None)",
+        new="",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="tokens_take_over",
+        off="that a host's token takes no runner over that is alive",
+        file="coordinator/access/hosts.py",
+        old="seen > now - RUNNER_ALIVE:",
+        new="False:",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="revoked_hosts_hold",
+        off="that a revoked host's attempts are nobody's at once",
+        file="coordinator/access/keys.py",
+        old="        conn.execute(update(attempts).where(held).values(lease_until=now))\n",
+        new="",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="open_to_networks",
+        off="the refusal to listen beyond loopback without TLS",
+        file="coordinator/listening.py",
+        old="    if not (settings.behind_proxy",
+        new="    if False and not (settings.behind_proxy",
+        tests=(_HOSTS,),
     ),
 ]
