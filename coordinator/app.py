@@ -21,6 +21,7 @@ from coordinator.access import secrets as sealed_secrets
 from coordinator.access.callers import Callers
 from coordinator.access.vault import Vault
 from coordinator.api import (
+    audit,
     batches,
     bulk,
     deliveries,
@@ -163,6 +164,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         secrets.router,
         api_keys.router,
         hosts.router,
+        audit.router,
         deliveries.router,
         deployments.router,
     ):

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     retention_builds: Duration = Field(
         30 * DAY, description="How long build logs, and versions that nothing needs any more, are kept; 0: for ever"
     )
+    retention_audit: Duration = Field(
+        90 * DAY, description="How long the audit is kept: who did what, from where; 0: for ever"
+    )
     keep_versions: int = Field(
         5,
         ge=1,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from sqlalchemy import Row
 
+from coordinator.api import acts
 from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, poll
 from coordinator.api.reading import Route
@@ -65,6 +66,7 @@ async def deploy(
         blob, project = await core.uploads.prepare(f"{who.role} {who.project}", uploaded)
     if who.project not in (None, project):
         raise Forbidden(f"this key is for the project {who.project}; this is the source of {project}")
+    acts.about(project=project)
     deployment = await core.database.write(deployments.create, project, blob, promote, force)
     core.waking.notify(waking.BUILDS)
     return await _deployment(core, deployment)

@@ -60,6 +60,7 @@ RULES = (
     _rule("GET", r"/runs/(?P<id>[^/]+)(/.+)?", "trigger read", Held.ROW, runs),
     _rule("POST PATCH DELETE", r"/runs/(?P<id>[^/]+)(/.+)?", "", Held.ROW, runs),
     _rule("GET", r"/(runs|events|queues|schedules|deployments|deliveries|webhooks|secrets)", "read", Held.QUERY),
+    _rule("GET", r"/audit", "read", Held.QUERY),
     _rule("POST", r"/deployments", "", Held.ROUTE),
     _rule("PATCH", r"/queues/.+", "", Held.QUERY),
     _rule("PUT DELETE", r"/secrets/.+", "", Held.QUERY),

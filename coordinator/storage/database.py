@@ -27,7 +27,7 @@ from coordinator.foundation import again
 from coordinator.foundation.again import Again
 from coordinator.foundation.errors import Invalid, SchemaTooNew, StorageUnavailable
 from coordinator.foundation.turns import Turns
-from coordinator.storage import dialect, poolers
+from coordinator.storage import deeds, dialect, poolers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,7 +92,13 @@ class Database:
     async def write(
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._in_turn(self._writes, lambda: self._writing(function, *args, **kwargs))
+        deed = deeds.current.get()
+        if deed is None:
+            return await self._in_turn(self._writes, lambda: self._writing(function, *args, **kwargs))
+        noted: Callable[Concatenate[Connection, float, P], T] = deed.around(function)
+        result = await self._in_turn(self._writes, lambda: self._writing(noted, *args, **kwargs))
+        deed.committed()
+        return result
 
     async def _in_turn(self, turns: Turns, work: Callable[[], T]) -> T:
         for _ in range(_TRIES):

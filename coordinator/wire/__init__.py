@@ -15,6 +15,8 @@ and changes nothing.
 """
 
 from coordinator.wire.access import (
+    AuditEntry,
+    AuditPage,
     Host,
     HostPage,
     HostToken,
@@ -156,6 +158,8 @@ __all__ = [
     "AttemptLogLine",
     "AttemptLogs",
     "AttemptPage",
+    "AuditEntry",
+    "AuditPage",
     "BatchAnswer",
     "BatchRequest",
     "Build",

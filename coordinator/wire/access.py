@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from coordinator.wire.basics import MAX_ITEMS, Count, Duration, Json, Name, Strict, Word
+from coordinator.wire.basics import MAX_ITEMS, Count, Duration, Json, Name, Object, Strict, Word
 
 KeyRole = Literal["admin", "runner", "trigger", "read"]
 
@@ -70,6 +70,27 @@ class Host(BaseModel):
 
 class HostPage(BaseModel):
     items: Annotated[list[Host], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
+
+
+class AuditEntry(BaseModel):
+    """`outcome` "refused": nothing was changed. `key` null: what needs no key, such as a token's address."""
+
+    id: Name
+    at: Word
+    action: Name
+    outcome: Literal["done", "refused"]
+    project: Name | None
+    key: Name | None
+    key_id: Name | None
+    role: Word | None
+    address: Name
+    target: Name
+    detail: Object
+
+
+class AuditPage(BaseModel):
+    items: Annotated[list[AuditEntry], Field(max_length=MAX_ITEMS)]
     next: Name | None = None
 
 

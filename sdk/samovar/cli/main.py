@@ -11,6 +11,7 @@ import typer
 
 import samovar
 from samovar.cli import (
+    audit,
     checkpoints,
     deploy,
     deployments,
@@ -113,6 +114,7 @@ command(_secrets, "set")(secrets.set_secret)
 command(_secrets, "list")(secrets.list_secrets)
 command(_secrets, "rm")(secrets.remove_secret)
 command(_tokens, "complete")(tokens.complete_token)
+command(app, "audit")(audit.show_audit)
 command(app, "pool")(pool.show_pool)
 command(_images, "base")(images.base_image)
 command(app, "doctor")(doctor.doctor)

@@ -9,6 +9,7 @@ _SCHEMAS = "tests/unit/coordinator/tasks/test_hostile_schemas.py"
 _BUDGETS = "tests/unit/coordinator/api/test_budgets.py"
 
 _CONNECTIONS = "tests/security/test_clients_connections.py"
+_AUDIT = "tests/security/test_clients_audit.py"
 _HOSTS = "tests/security/test_clients_hosts.py"
 _REQUESTS = "tests/security/test_clients_requests.py"
 
@@ -172,5 +173,37 @@ MUTANTS: list[Mutant] = [
         old="    if not (settings.behind_proxy",
         new="    if False and not (settings.behind_proxy",
         tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="audit_of_everyone",
+        off="that a key sees its project's audit alone",
+        file="coordinator/access/audit.py",
+        old="    if wanted.project is not None:",
+        new="    if False:",
+        tests=(_AUDIT,),
+    ),
+    Mutant(
+        name="audit_apart",
+        off="that what is done is noted with it",
+        file="coordinator/access/audit.py",
+        old="            self._note(conn, now, known, result)\n",
+        new="",
+        tests=(_AUDIT,),
+    ),
+    Mutant(
+        name="refusals_without_number",
+        off="how many refusals of a key are noted",
+        file="coordinator/access/audit.py",
+        old="        return over if count < _REFUSALS else None",
+        new="        return over",
+        tests=(_AUDIT,),
+    ),
+    Mutant(
+        name="audit_uncut",
+        off="the length of names in the audit",
+        file="coordinator/access/audit.py",
+        old='return text if len(text) <= most else text[: most - 1] + "…"',
+        new="return value",
+        tests=(_AUDIT,),
     ),
 ]
