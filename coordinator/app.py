@@ -56,6 +56,7 @@ from coordinator.signals.waking import Waking
 from coordinator.storage.blobs import Blobs
 from coordinator.storage.database import Clock, Database
 from coordinator.storage.dialect import now
+from coordinator.storage.quota import Quota
 from coordinator.storage.values import Values
 from coordinator.tasks import checking
 from coordinator.tasks.payloads import Payloads
@@ -101,6 +102,8 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
         raise
     if anew:
         log.info("secrets were sealed with the newest master key", count=anew)
+    limits = (settings.project_bytes, settings.project_runs, settings.tree_runs, settings.least_free)
+    database.limit(Quota(settings.data, *limits))
     seats = Seats(database.session, [duty.name for duty in DUTIES])
     callers = Callers(database)
     return Coordinator(

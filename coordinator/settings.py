@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 
 from coordinator.access import key_files
-from coordinator.wire import Duration
+from coordinator.wire import Duration, Memory
 
 DAY = 86400.0
 
@@ -80,6 +80,20 @@ class Settings(BaseSettings):
         5,
         ge=1,
         description="Newest versions of a project whose images are kept; so are as many that were current last",
+    )
+    project_bytes: Memory = Field(
+        20 * 1024**3,
+        description="Bytes that a project may store: payloads, results, checkpoints, logs, sources; 0: no limit",
+    )
+    project_runs: int = Field(
+        100_000,
+        ge=0,
+        description="Runs of a project that have not ended; beyond it triggers are refused; 0: no limit",
+    )
+    tree_runs: int = Field(20_000, ge=0, description="Runs that a run and all its descendants may be; 0: no limit")
+    least_free: Memory = Field(
+        512 * 1024**2,
+        description="Bytes of the data directory's disk that stay free: below it nothing new is taken",
     )
     trusted_proxies: str = Field(
         "",

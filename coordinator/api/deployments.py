@@ -20,6 +20,7 @@ from coordinator.foundation.errors import Forbidden
 from coordinator.foundation.limits import MAX_SOURCE
 from coordinator.runs import views
 from coordinator.signals import waking
+from coordinator.storage import quota
 from coordinator.wire import (
     BuildLogLine,
     BuildLogPage,
@@ -67,6 +68,8 @@ async def deploy(
     if who.project not in (None, project):
         raise Forbidden(f"this key is for the project {who.project}; this is the source of {project}")
     acts.about(project=project)
+    size = core.blobs.path(blob).stat().st_size
+    await core.database.read(quota.check_bytes, project, size)
     deployment = await core.database.write(deployments.create, project, blob, promote, force)
     core.waking.notify(waking.BUILDS)
     return await _deployment(core, deployment)

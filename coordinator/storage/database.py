@@ -28,6 +28,7 @@ from coordinator.foundation.again import Again
 from coordinator.foundation.errors import Invalid, SchemaTooNew, StorageUnavailable
 from coordinator.foundation.turns import Turns
 from coordinator.storage import deeds, dialect, poolers
+from coordinator.storage.quota import Quota
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Database:
     def __init__(self, url: str, clock: Clock = dialect.now) -> None:
         self._reader, self._writer, readers, writers = dialect.engines(url)
         self._clock = clock
+        self.quota: Quota | None = None
         #: How to open a session of one's own (`dialect.session`); None where nobody else is on the database.
         self.session = dialect.session(url)
         #: The URL as it may be shown: without a password.
@@ -61,6 +63,12 @@ class Database:
         self._failing: StorageUnavailable | None = None
         #: Where what a transaction must not be held for is done.
         self._jobs = Turns(8, "job", share=1)
+
+    def limit(self, quota: Quota) -> None:
+        """What every transaction from now on is held to."""
+        self.quota = quota
+        for engine in {self._reader, self._writer}:
+            engine.update_execution_options(quota=quota)
 
     @property
     def shared(self) -> bool:
@@ -136,6 +144,8 @@ class Database:
 
         It writes nothing, and does not wait for those who do: the maintenance writes every few seconds.
         """
+        if self.quota is not None:
+            self.quota.check_space()
         if self._failing is not None:
             raise StorageUnavailable(self._failing.message)
         await self.read(_look)

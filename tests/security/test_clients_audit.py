@@ -150,10 +150,11 @@ def test_a_projects_key_sees_its_own(here: Seat, role: str) -> None:
 
 @attempt("client", "names of a megabyte, NULs and halves of characters in the audit", "cut to a length", "an entry")
 def test_hostile_names_are_cut(here: Seat) -> None:
-    with here.api.client(here.keys["read"]) as client:
+    with here.api.client(here.keys["trigger"]) as client:
         for name in ("x" * 5000, "a%00b", "%ed%a0%80", "%ff"):
             assert client.delete(f"/api/v1/secrets/{name}").status_code == 403
     found = entries(here, action="secret.remove", outcome="refused")
+    assert len(found) == 4
     assert all(len(entry["target"]) <= 256 and "\0" not in entry["target"] for entry in found)
 
 

@@ -10,6 +10,7 @@ _BUDGETS = "tests/unit/coordinator/api/test_budgets.py"
 
 _CONNECTIONS = "tests/security/test_clients_connections.py"
 _AUDIT = "tests/security/test_clients_audit.py"
+_DISK = "tests/security/test_clients_disk.py"
 _HOSTS = "tests/security/test_clients_hosts.py"
 _REQUESTS = "tests/security/test_clients_requests.py"
 
@@ -205,5 +206,37 @@ MUTANTS: list[Mutant] = [
         old='return text if len(text) <= most else text[: most - 1] + "…"',
         new="return value",
         tests=(_AUDIT,),
+    ),
+    Mutant(
+        name="projects_without_limits",
+        off="what a project and a tree of runs may have",
+        file="coordinator/storage/quota.py",
+        old="        if known.value + count > limit:",
+        new="        if False:",
+        tests=(_DISK,),
+    ),
+    Mutant(
+        name="disk_to_the_end",
+        off="the mark of free space",
+        file="coordinator/storage/quota.py",
+        old="        if free < self.least_free:",
+        new="        if False:",
+        tests=(_DISK,),
+    ),
+    Mutant(
+        name="live_is_not_counted",
+        off="that the checkpoints of live attempts count",
+        file="coordinator/storage/quota.py",
+        old="        for query in (_LIVE_LOGS, _LIVE_CHECKPOINTS):",
+        new="        for query in ():",
+        tests=(_DISK,),
+    ),
+    Mutant(
+        name="results_without_limits",
+        off="that a result has to fit",
+        file="coordinator/attempts/attempts.py",
+        old="result.size > quota.SMALL:",
+        new="False:",
+        tests=(_DISK,),
     ),
 ]
