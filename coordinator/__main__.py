@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
 from pydantic_settings import CliApp
 
-from coordinator import connections
+from coordinator import connections, listening
 from coordinator.app import create_app, open_coordinator
 from coordinator.connections import Doorkeeper
 from coordinator.context import Coordinator
@@ -29,16 +34,46 @@ _GRACE = 3
 _OTHER_FILES = 128
 
 
+class _Beside(uvicorn.Server):
+    """A listener that leaves the signals to another."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            log.info("listening", url=f"http://127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}")
+
+
 class Server(uvicorn.Server):
     """Ends the long polls at the signal: uvicorn waits for every request before it shuts anything down."""
 
-    def __init__(self, config: uvicorn.Config, coordinator: Coordinator) -> None:
+    def __init__(
+        self, config: uvicorn.Config, coordinator: Coordinator, local: uvicorn.Config | None = None
+    ) -> None:
+        """`local`: of a second listener, whose life is in this one's."""
         super().__init__(config)
         self._coordinator = coordinator
+        self._local = None if local is None else _Beside(local)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._local is None:
+            await super().serve(sockets)
+            return
+        beside = asyncio.create_task(self._local.serve())
+        try:
+            await super().serve(sockets)
+        finally:
+            self._local.should_exit = True
+            await beside
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # a handler of `signal` runs between two steps of the loop, in its thread
         self._coordinator.waking.close()
+        if self._local is not None:
+            self._local.should_exit = True
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
@@ -46,7 +81,8 @@ class Server(uvicorn.Server):
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
             host = self.config.host
-            log.info("listening", url=f"http://{host}:{port}", database=self._coordinator.database.name)
+            scheme = "https" if self.config.is_ssl else "http"
+            log.info("listening", url=f"{scheme}://{host}:{port}", database=self._coordinator.database.name)
 
 
 def _descriptors() -> int:
@@ -62,6 +98,7 @@ def main() -> None:
     settings = CliApp.run(Settings)
     logging.configure(settings.log_level)
     try:
+        listening.check(settings)
         coordinator = open_coordinator(settings)
     except CoordinatorError as error:
         print(f"coordinator: {error}", file=sys.stderr)
@@ -69,23 +106,23 @@ def main() -> None:
     most = min(settings.max_connections, max(16, _descriptors() - _OTHER_FILES))
     # a supervisor that goes away must not take the log's reader as a reason to die half-way
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    config = uvicorn.Config(
-        create_app(coordinator),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE,
+    door = Doorkeeper(most, settings.max_connections_per_address, connections.trusted(settings.trusted_proxies))
+    app = create_app(coordinator)
+    common: dict[str, Any] = {
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": _GRACE,
         # fleet connections are held open between long polls
-        timeout_keep_alive=75,
-        backlog=2048,
-        **connections.options(
-            Doorkeeper(most, settings.max_connections_per_address, connections.trusted(settings.trusted_proxies)),
-            settings.trusted_proxies,
-        ),
-    )
-    Server(config, coordinator).run()
+        "timeout_keep_alive": 75,
+        "backlog": 2048,
+        **connections.options(door, settings.trusted_proxies),
+    }
+    config = uvicorn.Config(app, host=settings.host, port=settings.port, **listening.tls(settings), **common)
+    local = None
+    if settings.local_port is not None:
+        local = uvicorn.Config(app, host="127.0.0.1", port=settings.local_port, lifespan="off", **common)
+    Server(config, coordinator, local).run()
 
 
 if __name__ == "__main__":

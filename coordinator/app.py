@@ -21,6 +21,7 @@ from coordinator.access import secrets as sealed_secrets
 from coordinator.access.callers import Callers
 from coordinator.access.vault import Vault
 from coordinator.api import (
+    audit,
     batches,
     bulk,
     deliveries,
@@ -28,6 +29,7 @@ from coordinator.api import (
     events,
     health,
     hooks,
+    hosts,
     queues,
     run_details,
     runs,
@@ -54,6 +56,7 @@ from coordinator.signals.waking import Waking
 from coordinator.storage.blobs import Blobs
 from coordinator.storage.database import Clock, Database
 from coordinator.storage.dialect import now
+from coordinator.storage.quota import Quota
 from coordinator.storage.values import Values
 from coordinator.tasks import checking
 from coordinator.tasks.payloads import Payloads
@@ -99,6 +102,8 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
         raise
     if anew:
         log.info("secrets were sealed with the newest master key", count=anew)
+    limits = (settings.project_bytes, settings.project_runs, settings.tree_runs, settings.least_free)
+    database.limit(Quota(settings.data, *limits))
     seats = Seats(database.session, [duty.name for duty in DUTIES])
     callers = Callers(database)
     return Coordinator(
@@ -161,6 +166,8 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         events.router,
         secrets.router,
         api_keys.router,
+        hosts.router,
+        audit.router,
         deliveries.router,
         deployments.router,
     ):

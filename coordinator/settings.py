@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 
 from coordinator.access import key_files
-from coordinator.wire import Duration
+from coordinator.wire import Duration, Memory
 
 DAY = 86400.0
 
@@ -25,6 +25,21 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="The address to listen on")
     port: int = Field(7420, ge=0, le=65535, description="The port to listen on; 0 takes a free one")
+    tls_cert: Path | None = Field(
+        None, description="File of the certificate, with its chain, in PEM: the port speaks TLS alone"
+    )
+    tls_key: Path | None = Field(None, description="File of the certificate's private key, in PEM")
+    local_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="With TLS: a port on 127.0.0.1 without it, for the parts on this machine",
+    )
+    behind_proxy: bool = Field(
+        False,
+        description="Listen beyond loopback without TLS, because a proxy or a network of containers is in front; "
+        "so is said by trusted_proxies",
+    )
     data: Path = Field(description="Directory of the blobs, the server's secret and the embedded database")
     database_url: str | None = Field(
         None,
@@ -58,10 +73,27 @@ class Settings(BaseSettings):
     retention_builds: Duration = Field(
         30 * DAY, description="How long build logs, and versions that nothing needs any more, are kept; 0: for ever"
     )
+    retention_audit: Duration = Field(
+        90 * DAY, description="How long the audit is kept: who did what, from where; 0: for ever"
+    )
     keep_versions: int = Field(
         5,
         ge=1,
         description="Newest versions of a project whose images are kept; so are as many that were current last",
+    )
+    project_bytes: Memory = Field(
+        20 * 1024**3,
+        description="Bytes that a project may store: payloads, results, checkpoints, logs, sources; 0: no limit",
+    )
+    project_runs: int = Field(
+        100_000,
+        ge=0,
+        description="Runs of a project that have not ended; beyond it triggers are refused; 0: no limit",
+    )
+    tree_runs: int = Field(20_000, ge=0, description="Runs that a run and all its descendants may be; 0: no limit")
+    least_free: Memory = Field(
+        512 * 1024**2,
+        description="Bytes of the data directory's disk that stay free: below it nothing new is taken",
     )
     trusted_proxies: str = Field(
         "",
@@ -83,7 +115,7 @@ class Settings(BaseSettings):
     @property
     def resolved_public_url(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        own = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        own = f"{'http' if self.tls_cert is None else 'https'}://{f'[{host}]' if ':' in host else host}:{self.port}"
         return (self.public_url or own).rstrip("/")
 
     @property

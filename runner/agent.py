@@ -23,10 +23,11 @@ from runner.building import BuildJob
 from runner.container import Container, Died
 from runner.coordinator_client import CoordinatorClient
 from runner.engine import Engine
+from runner.enrolment import enrol
 from runner.errors import CoordinatorAway, EngineError, SidecarAway
 from runner.policy import Policy
 from runner.pool import Pool
-from runner.reconcile import reconcile, register_again
+from runner.reconcile import Adopted, reconcile, register_again
 from runner.records import Record, Records
 from runner.settings import Settings, host_memory
 from runner.sidecar_client import SidecarClient
@@ -54,7 +55,7 @@ class Agent:
         records = Records(settings.state)
         self.id = records.runner_id()
         sidecar = SidecarClient(settings.sidecar_socket)
-        coordinator = CoordinatorClient(settings.coordinator_url, settings.bearer(), self.id)
+        coordinator = CoordinatorClient(settings.coordinator_url, settings.bearer() or "", self.id)
         users = Users(engine, settings.state, settings.uid_range)
         self.pool = Pool(self.id, settings, engine, sidecar, users=users)
         self._host = Host(settings, policy, engine, sidecar, coordinator, self.pool, records)
@@ -83,11 +84,12 @@ class Agent:
         with contextlib.suppress(EngineError):
             self._host.policy.learn(await asyncio.to_thread(self._engine.sandbox_problem))
         events = self._duty(self._read_events)
-        adopting = asyncio.create_task(reconcile(self._host, self.id))
+        adopting = asyncio.create_task(self._join())
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.to_thread(images.clean, self._settings.state)
         await asyncio.wait({adopting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if adopting.done():
+        failed = adopting.exception() if adopting.done() else None
+        if adopting.done() and failed is None:
             for attempt, container, record in adopting.result():
                 self._begin_adopted(attempt, container, record)
             claims = [self._duty(self._claim_runs), self._duty(self._claim_builds)]
@@ -108,6 +110,12 @@ class Agent:
         self._watching.set()
         await self._host.sidecar.close()
         await self._host.coordinator.close()
+        if failed is not None:
+            raise failed
+
+    async def _join(self) -> list[Adopted]:
+        await enrol(self._host.coordinator, self._settings)
+        return await reconcile(self._host, self.id)
 
     # ------------------------------------------------------------ duties, each a loop of one step
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 from pydantic import BaseModel
@@ -19,6 +19,8 @@ from coordinator.wire import (
     ClaimResponse,
     CommandsReply,
     CommandsRequest,
+    Enrol,
+    Enrolled,
     Heartbeat,
     HeartbeatReply,
     HeldImages,
@@ -34,10 +36,19 @@ _POLL_MARGIN = 10.0
 _FINAL = (400, 413, 422)
 
 
+class Refusal(NamedTuple):
+    """Why the coordinator gave no key."""
+
+    status: int
+    code: str
+    message: str
+
+
 class CoordinatorClient:
     """Raises CoordinatorAway when the coordinator can't be reached, fails, or refuses the runner's key."""
 
     def __init__(self, url: str, key: str, runner: str) -> None:
+        """`key`: to begin with; `use` takes another."""
         self._runner = f"/runners/{runner}"
         self._addresses = Addresses(url)
         self._client = httpx.AsyncClient(
@@ -46,6 +57,22 @@ class CoordinatorClient:
             limits=httpx.Limits(max_connections=32, max_keepalive_connections=16, keepalive_expiry=60),
             trust_env=False,
         )
+
+    def use(self, key: str) -> None:
+        self._client.headers["Authorization"] = f"Bearer {key}"
+
+    async def enrol(self, hashed: str) -> Enrolled | Refusal:
+        """Asks for a key of this runner's own, with the key or token in use."""
+        answer = await self._send(
+            "POST", f"{self._runner}/enrol", Enrol(hash=hashed), accept=(401, 403, 404, 409, 422)
+        )
+        if answer.is_success:
+            return Enrolled.model_validate_json(answer.content)
+        try:
+            problem = answer.json()["error"]
+            return Refusal(answer.status_code, str(problem["code"]), str(problem["message"]))
+        except (ValueError, KeyError, TypeError):
+            return Refusal(answer.status_code, "", answer.text[:300])
 
     async def close(self) -> None:
         await self._client.aclose()

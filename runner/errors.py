@@ -16,6 +16,10 @@ class RunnerError(Exception):
     """Base of the runner's errors."""
 
 
+class NotEnrolled(RunnerError):
+    """The coordinator takes neither this runner's key nor its token; the message says what to do."""
+
+
 class Rejected(RunnerError):
     """This host will not run the task; the message says which option, its value and the remedy."""
 

@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from coordinator.wire import Duration, Memory
 
+#: The runner's own key, in its state directory.
+OWN_KEY = "runner.key"
+
 
 def host_memory() -> int:
     """Bytes of memory in this host."""
@@ -43,6 +46,12 @@ class Settings(BaseSettings):
     )
     key: SecretStr | None = Field(None, description="The runner's bearer key")
     key_file: Path | None = Field(None, description="File of the key, instead of it")
+    token: SecretStr | None = Field(
+        None,
+        description="A token of `samovar hosts token`, which gives this runner a key of its own, kept in `state`; "
+        "needed once, and passed over afterwards",
+    )
+    token_file: Path | None = Field(None, description="File of the token, instead of it")
     sidecar_socket: Path = Field(description="The control socket of this host's sidecar")
     containers: Path | None = Field(
         None,
@@ -102,8 +111,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
-        if (self.key is None) == (self.key_file is None):
+        if self.key is not None and self.key_file is not None:
             raise ValueError("give one of key and key_file")
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("give one of token and token_file")
+        given = (self.key, self.key_file, self.token, self.token_file)
+        if all(each is None for each in given) and not (self.state / OWN_KEY).is_file():
+            raise ValueError(
+                "give one of key, key_file, token and token_file: `samovar hosts token`, with an admin's key, "
+                "makes a token"
+            )
         return self
 
     @property
@@ -111,9 +128,17 @@ class Settings(BaseSettings):
         """Where each container's directory of sockets is; decided here, because its path is mounted."""
         return (self.containers or self.sidecar_socket.parent / "c").absolute()
 
-    def bearer(self) -> str:
-        """The key, from wherever it is."""
-        if self.key is not None:
-            return self.key.get_secret_value()
-        assert self.key_file is not None
-        return self.key_file.read_text("utf-8").strip()
+    def bearer(self) -> str | None:
+        """The key that the runner was given, from wherever it is; None where it has a token, or its own."""
+        return _text(self.key, self.key_file)
+
+    def enrolment_token(self) -> str | None:
+        # a file that is gone was removed after it had done its work
+        file = self.token_file if self.token_file is not None and self.token_file.is_file() else None
+        return _text(self.token, file)
+
+
+def _text(given: SecretStr | None, file: Path | None) -> str | None:
+    if given is not None:
+        return given.get_secret_value()
+    return None if file is None else file.read_text("utf-8").strip()

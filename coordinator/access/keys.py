@@ -18,9 +18,12 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from coordinator.foundation import files, ids
 from coordinator.foundation.errors import Conflict, CoordinatorError, NotFound, invalid_field
-from coordinator.storage.tables import keys, projects
+from coordinator.storage.tables import IS_BUILDING, IS_LIVE, attempts, deployments, keys, projects
 
 Role = Literal["admin", "runner", "trigger", "read"]
+
+#: What stands for a runner in a key that acts for every runner without a key of its own.
+SHARED = "*"
 
 _SECRET_NAME = "server-secret"
 _SHORTEST = 16
@@ -31,6 +34,10 @@ class Caller(NamedTuple):
 
     role: Role
     project: str | None
+    id: str = ""
+    name: str = ""
+    #: The one runner it may act as, SHARED, or None until its first use.
+    runner: str | None = None
 
 
 class BadKey(CoordinatorError):
@@ -58,7 +65,8 @@ def keep_setting(conn: Connection, now: float, role: Role, key: str | None) -> N
     other = conn.execute(select(keys.c.name, keys.c.role).where(keys.c.hash == hashed)).one_or_none()
     if other is not None and other.name != name:
         raise BadKey(f"{role}_key: the same key is in use as {other.name!r}; take another")
-    values = {"hash": hashed, "revoked_at": None}
+    # hosts that share it enrol with it, each for a key of its own
+    values = {"hash": hashed, "revoked_at": None, "runner": SHARED if role == "runner" else None}
     if conn.execute(update(keys).where(keys.c.name == name).values(**values)).rowcount == 0:
         conn.execute(keys.insert().values(id=ids.key(), name=name, role=role, created_at=now, **values))
 
@@ -66,9 +74,11 @@ def keep_setting(conn: Connection, now: float, role: Role, key: str | None) -> N
 def caller_of(conn: Connection, now: float, hashed: str) -> Caller | None:
     """Whose a key is that is in force."""
     row = conn.execute(
-        select(keys.c.role, keys.c.project).where(keys.c.hash == hashed, keys.c.revoked_at.is_(None))
+        select(keys.c.role, keys.c.project, keys.c.id, keys.c.name, keys.c.runner).where(
+            keys.c.hash == hashed, keys.c.revoked_at.is_(None)
+        )
     ).one_or_none()
-    return None if row is None else Caller(row.role, row.project)
+    return None if row is None else Caller(*row)
 
 
 def create(conn: Connection, now: float, name: str, role: Role, project: str | None) -> tuple[Row[Any], str]:
@@ -109,7 +119,12 @@ def revoke(conn: Connection, now: float, key: str) -> Row[Any]:
             code="key_in_settings",
         )
     this = (keys.c.id == row.id) & keys.c.revoked_at.is_(None)
-    conn.execute(update(keys).where(this).values(revoked_at=now))
+    if conn.execute(update(keys).where(this).values(revoked_at=now)).rowcount and row.runner not in (None, SHARED):
+        # what the host holds is nobody's from now on: the sweep gives it to others
+        held = (attempts.c.runner == row.runner) & IS_LIVE
+        conn.execute(update(attempts).where(held).values(lease_until=now))
+        built = (deployments.c.build_runner == row.runner) & IS_BUILDING & deployments.c.build_lease.is_not(None)
+        conn.execute(update(deployments).where(built).values(build_lease=now))
     return conn.execute(select(keys).where(keys.c.id == row.id)).one()
 
 

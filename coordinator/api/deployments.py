@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from sqlalchemy import Row
 
+from coordinator.api import acts
 from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, poll
 from coordinator.api.reading import Route
@@ -19,6 +20,7 @@ from coordinator.foundation.errors import Forbidden
 from coordinator.foundation.limits import MAX_SOURCE
 from coordinator.runs import views
 from coordinator.signals import waking
+from coordinator.storage import quota
 from coordinator.wire import (
     BuildLogLine,
     BuildLogPage,
@@ -65,6 +67,9 @@ async def deploy(
         blob, project = await core.uploads.prepare(f"{who.role} {who.project}", uploaded)
     if who.project not in (None, project):
         raise Forbidden(f"this key is for the project {who.project}; this is the source of {project}")
+    acts.about(project=project)
+    size = core.blobs.path(blob).stat().st_size
+    await core.database.read(quota.check_bytes, project, size)
     deployment = await core.database.write(deployments.create, project, blob, promote, force)
     core.waking.notify(waking.BUILDS)
     return await _deployment(core, deployment)

@@ -3,9 +3,10 @@
 It stands before the body is read, so that nobody without a key can make the coordinator parse anything:
 
     /api/v1/*                        a key that scopes.py lets call it
-    /internal/v1/attempts/{id}/lost  a key with the role runner
+    /internal/v1/attempts/{id}/lost  a key with the role runner, bound to the runner that has the attempt
     /internal/v1/attempts/{id}/*     that attempt's own secret
-    /internal/v1/*                   a key with the role runner
+    /internal/v1/runners/{id}/enrol  a host's token, or a key with the role runner
+    /internal/v1/*                   a key with the role runner, bound to the runner that it is about
     anything else                    open: health, the OpenAPI document, webhooks (which check signatures), tokens
                                      (whose ids nobody can guess)
 
@@ -16,13 +17,17 @@ line is the coordinator's own, which others can't fill.
 from __future__ import annotations
 
 import math
+import re
+from contextlib import suppress
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.access.keys import hash_key
-from coordinator.api import budgets, scopes
+from coordinator.access import audit, hosts
+from coordinator.access.audit import Act
+from coordinator.access.keys import SHARED, Caller, hash_key
+from coordinator.api import acts, budgets, scopes
 from coordinator.api.budgets import Budgets, Ticket
 from coordinator.context import Coordinator
 from coordinator.foundation import sight, turns
@@ -43,9 +48,11 @@ from coordinator.foundation.limits import (
     MAX_VALUE,
     MAX_VALUE_BODY,
 )
+from coordinator.storage import deeds
 from coordinator.wire import API, FLEET
 
 _UPLOAD = f"{API}/deployments"
+_ENROL = re.compile(rf"{FLEET}/runners/[^/]+/enrol")
 
 
 class Gate:
@@ -55,19 +62,26 @@ class Gate:
         self._app = app
         self._core = coordinator
         self._budgets = Budgets()
+        self._refusals = audit.Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         ticket: Ticket | None = None
+        deed: Act | None = None
+        noting = deeds.current.set(None)
+        # (routes are held to a project by changing it)
+        path = scope["path"]
         line, seen = turns.lane.set(turns.OWN), sight.project.set(None)
         try:
             ticket = await self._admit(scope)
             capped = receive
             if scope["path"] != _UPLOAD:  # which counts for itself, and is let further
                 capped = _Capped(receive, _most(scope["path"]), ticket, _length(scope), _field(scope["path"]))
-            await self._app(scope, capped, self._watched(scope, send))
+            deed = self._deed(scope, path)
+            deeds.current.set(deed)
+            await self._app(scope, capped, self._watched(scope, self._noted(send, deed)))
         except CoordinatorError as error:
             # raised before anything was answered, and before a byte of the body was read: the server passes over it
             answer = JSONResponse({"error": error.problem().model_dump()}, error.status)
@@ -75,12 +89,48 @@ class Gate:
                 answer.headers["WWW-Authenticate"] = "Bearer"
             if isinstance(error, (RateLimited, StorageUnavailable)):
                 answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+            if (
+                deed is None
+                and (caller := scope.get("state", {}).get("asking")) is not None
+                and error.status != 429
+            ):
+                act = acts.refusal(scope["method"], path, scope, _address(scope), caller)
+                await self._refused(act, error.status)
             await answer(scope, receive, send)
         finally:
+            deeds.current.reset(noting)
             turns.lane.reset(line)
             sight.project.reset(seen)
             if ticket is not None:
                 ticket.close()
+
+    def _deed(self, scope: Scope, path: str) -> Act | None:
+        if scope["method"] in ("GET", "HEAD") or (path.startswith(f"{FLEET}/") and not path.endswith("/enrol")):
+            return None
+        caller = scope.get("state", {}).get("caller")
+        return acts.act(scope["method"], path, scope, _address(scope), caller)
+
+    def _noted(self, send: Send, deed: Act | None) -> Send:
+        """Notes what a route refuses, before it is answered."""
+        if deed is None or deed.caller is None:
+            return send
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 403:
+                deeds.current.set(None)
+                await self._refused(deed, 403)
+            await send(message)
+
+        return noted
+
+    async def _refused(self, act: Act, status: int) -> None:
+        """Notes what a key may not do. Where that can't be written, the answer was given all the same."""
+        if status not in (403, 404) or act.caller is None:
+            return
+        others = self._refusals.admit(act.caller.id)
+        if others is not None:
+            with suppress(CoordinatorError):
+                await self._core.database.write(audit.refused, act, status, others)
 
     def _watched(self, scope: Scope, send: Send) -> Send:
         """Counts what an address without a key has sent wrongly."""
@@ -103,17 +153,28 @@ class Gate:
             return self._budgets.admit(f"attempt:{attempt}", budgets.ATTEMPT)
         if path.startswith((f"{API}/", f"{FLEET}/")):
             key = _bearer(scope)
+            if key.startswith(hosts.TOKEN_PREFIX) and _ENROL.fullmatch(path):
+                turns.lane.set(f"address:{_address(scope)}")
+                scope.setdefault("state", {})["host_token"] = key
+                return self._budgets.admit(f"address:{_address(scope)}", budgets.ADDRESS)
             # until it is known whose key it is, it waits with all of its address
             turns.lane.set(f"address:{_address(scope)}")
             caller = await self._core.callers.find(key)
+            scope.setdefault("state", {})["asking"] = caller
             who = f"key:{hash_key(key)[:16]}"
             if path.startswith(f"{FLEET}/"):
                 if caller.role != "runner":
                     raise Forbidden(f"this key has the role {caller.role}; {path} takes one with the role runner")
                 turns.lane.set(turns.OWN)
+                ticket = self._budgets.admit(who, budgets.RUNNER, poll=_is_poll(scope))
+                try:
+                    caller = await self._hold_runner(caller, key, path)
+                except BaseException:
+                    ticket.close()
+                    raise
                 state = scope.setdefault("state", {})
                 state["caller"], state["key"] = caller, key
-                return self._budgets.admit(who, budgets.RUNNER, poll=_is_poll(scope))
+                return ticket
             turns.lane.set(f"project:{caller.project}" if caller.project is not None else who)
             sight.project.set(caller.project)
             scopes.check_role(caller, scope["method"], path)
@@ -134,6 +195,25 @@ class Gate:
         if not path.startswith(("/healthz", "/readyz")):
             turns.lane.set(f"address:{address}")
         return self._budgets.admit(f"address:{address}", budgets.ADDRESS)
+
+    async def _hold_runner(self, caller: Caller, key: str, path: str) -> Caller:
+        """Keeps a runner's key to its runner: what it acts as, and what it writes for. Raises Forbidden."""
+        database = self._core.database
+        kind, name, action = (*path.removeprefix(f"{FLEET}/").split("/", 2), "", "")[:3]
+        if kind == "runners" and action != "enrol":
+            if caller.runner == SHARED:
+                await database.read(hosts.check_shared, name)
+            elif caller.runner is None:
+                await database.write(hosts.bind, caller, name)
+                self._core.callers.forget()
+                return await self._core.callers.find(key)
+            elif caller.runner != name:
+                raise hosts.not_theirs(caller.runner, f"act as {name[:80]!r}")
+        elif kind == "attempts":
+            await database.read(hosts.check_attempt, caller, name)
+        elif kind == "builds":
+            await database.read(hosts.check_build, caller, name)
+        return caller
 
 
 def _most(path: str) -> int:

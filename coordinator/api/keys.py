@@ -11,6 +11,7 @@ from coordinator.api.docs import refusals
 from coordinator.api.reading import Route
 from coordinator.context import Core
 from coordinator.runs import views
+from coordinator.signals import waking
 from coordinator.signals.waking import KEYS
 from coordinator.wire import Key, KeyPage, KeyRequest, NewKey
 
@@ -35,9 +36,9 @@ async def listing(
 @router.delete("/{key}", response_model=Key, summary="Revoke a key", responses=refusals(404, 409))
 async def revoke(key: str, core: Core) -> Key:
     """By its id or name. It stops working at once, also at other coordinators that hear of this one; where they
-    do not, within 5 seconds.
+    do not, within 5 seconds. What a runner of this key has goes to other hosts.
     """
     row = await core.database.write(keys.revoke, key)
     core.callers.forget()
-    core.waking.notify(KEYS)
+    core.waking.notify(KEYS, waking.DUE)
     return views.key(row)

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from coordinator import why
+from coordinator.api import acts
 from coordinator.api.docs import refusals
 from coordinator.api.reading import Route
 from coordinator.context import Core
@@ -37,6 +38,7 @@ async def change(
     project: Annotated[str | None, Query(description="Where several projects have a queue of this name")] = None,
 ) -> QueueState:
     """A live change stays until it is changed again, also when the project is deployed anew."""
+    acts.about(**body.model_dump(exclude_unset=True, mode="json"))
     changed = await core.database.write(queues.change, queue, project, body)
     core.waking.notify(waking.CLAIMS)
     return views.queue(*changed)

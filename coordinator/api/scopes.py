@@ -60,6 +60,7 @@ RULES = (
     _rule("GET", r"/runs/(?P<id>[^/]+)(/.+)?", "trigger read", Held.ROW, runs),
     _rule("POST PATCH DELETE", r"/runs/(?P<id>[^/]+)(/.+)?", "", Held.ROW, runs),
     _rule("GET", r"/(runs|events|queues|schedules|deployments|deliveries|webhooks|secrets)", "read", Held.QUERY),
+    _rule("GET", r"/audit", "read", Held.QUERY),
     _rule("POST", r"/deployments", "", Held.ROUTE),
     _rule("PATCH", r"/queues/.+", "", Held.QUERY),
     _rule("PUT DELETE", r"/secrets/.+", "", Held.QUERY),
@@ -72,6 +73,7 @@ RULES = (
     _rule("POST", r"/deliveries/(?P<id>[^/]+)/.+", "", Held.ROW, deliveries),
     _rule("POST", r"/projects/(?P<project>[^/]+)/.+", "", Held.PATH),
     _rule("GET", r"/pool", "read", Held.NOT),
+    _rule("GET POST DELETE", r"/hosts(/.+)?", "", Held.NOT),
     _rule("GET POST", r"/keys", "", Held.NOT),
     _rule("DELETE", r"/keys/.+", "", Held.NOT),
 )

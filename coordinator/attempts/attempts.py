@@ -9,15 +9,16 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
 
 from coordinator.access import leases
-from coordinator.foundation.errors import NotFound, invalid_field
+from coordinator.foundation.errors import NotFound, TooMuch, invalid_field
 from coordinator.foundation.limits import MAX_ERROR_MESSAGE, MAX_METADATA, MAX_TRACEBACK
 from coordinator.foundation.states import ATTEMPT, DEAD, LIVE, RUN, sources
 from coordinator.line import lanes
 from coordinator.runs import endings, failures, logs, plans
-from coordinator.storage.tables import attempts, runs, tasks
+from coordinator.storage import quota
+from coordinator.storage.tables import IS_LIVE, attempts, checkpoints, runs, tasks
 from coordinator.storage.values import Stored, decode, digest, encode, encode_small
 from coordinator.tasks import retries
 from coordinator.tasks.index import stored_options
@@ -148,10 +149,27 @@ def extend(conn: Connection, now: float, attempt_id: str, token: int, seconds: f
     conn.execute(update(attempts).where(longer).values(extended=seconds))
 
 
+#: What an attempt that ends leaves in checkpoints and logs.
+_LEFT = select(
+    func.coalesce(
+        select(func.sum(checkpoints.c.size))
+        .where(checkpoints.c.run_id == attempts.c.run_id, checkpoints.c.attempt_id == attempts.c.id)
+        .scalar_subquery(),
+        0,
+    )
+    + attempts.c.log_bytes
+).where(attempts.c.id == bindparam("attempt"))
+
+
 def finish(
     conn: Connection, now: float, attempt_id: str, body: Finish, result: Stored, rng: Random = random.random
 ) -> Ended:
     """The attempt's own account of its end. Raises StaleAttempt, unless this very account was taken before."""
+    if body.outcome == "completed" and result.size > quota.SMALL:
+        try:
+            _check_result(conn, attempt_id, result)
+        except (TooMuch, quota.DiskFull) as error:
+            return end(conn, now, attempt_id, body.token, _not_kept(body, error.message), rng)
     ending = Ending(
         end=_end_of(body),
         error=body.error,
@@ -165,6 +183,26 @@ def finish(
         waits=body.waits,
     )
     return end(conn, now, attempt_id, body.token, ending, rng)
+
+
+def _check_result(conn: Connection, attempt_id: str, result: Stored) -> None:
+    run = conn.scalar(select(attempts.c.run_id).where(attempts.c.id == attempt_id, IS_LIVE))
+    if run is not None:
+        quota.check_bytes_of_run(conn, run, result.size)
+
+
+def _not_kept(body: Finish, why: str) -> Ending:
+    """The end of a run whose result there is no room for."""
+    error = ErrorBody(type="ResultNotStored", message=f"the result was not kept: {why}", reason="rejected")
+    return Ending(
+        end="failed",
+        error=error,
+        retry_allowed=False,
+        exit_code=body.exit_code,
+        peak_memory=body.peak_memory_bytes,
+        lines=body.lines,
+        digest=digest(body.model_dump(mode="json", exclude={"lines"})),
+    )
 
 
 def lost(conn: Connection, now: float, attempt_id: str, body: Lost, rng: Random = random.random) -> Ended:
@@ -298,6 +336,7 @@ def _move(
         "failures": verdict.failures,
         "ooms": verdict.ooms,
         "losses": verdict.losses,
+        "bytes": runs.c.bytes + ending.result.size + _LEFT.params(attempt=attempt_id).scalar_subquery(),
         "peak_memory": ending.peak_memory,
     }
     if found.attempt_started_at is not None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, func, insert, 
 from coordinator.access import leases
 from coordinator.foundation.errors import TooLarge
 from coordinator.foundation.limits import CHECKPOINT_PAGE, MAX_CHECKPOINT_BYTES, MAX_CHECKPOINTS, PRELOAD
+from coordinator.storage import quota
 from coordinator.storage.tables import checkpoints, waits
 from coordinator.storage.values import Stored
 from coordinator.waits import waits as waiting
@@ -58,6 +59,7 @@ def put(conn: Connection, now: float, attempt_id: str, token: int, key: str, val
             f"checkpoint {key!r}: with its {value.size} bytes the run's checkpoints would take more than "
             f"{MAX_CHECKPOINT_BYTES}; keep the data in a file or a store of your own and its name in the checkpoint"
         )
+    quota.check_bytes_of_run(conn, held.run_id, value.size)
     conn.execute(
         _ADD,
         {

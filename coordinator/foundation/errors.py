@@ -9,6 +9,7 @@ CoordinatorError                 (500 internal)
 │   ├── Gone                     410  its time is over
 │   ├── TooLarge                 413
 │   ├── RateLimited              429  beyond a queue's rate; `retry_after` says when it opens
+│   │   └── TooMuch              429  beyond what a project may have
 │   ├── Unauthenticated          401  no usable key
 │   └── Forbidden                403  a key, but not one for this
 ├── StorageUnavailable           503  the database or the blob store cannot take or give anything now
@@ -85,6 +86,16 @@ class RateLimited(Refused):
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooMuch(RateLimited):
+    """Beyond what a project, or a run with its descendants, may have."""
+
+    code = "project_full"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message, 10.0)
+        self.code = code or type(self).code
 
 
 class Unauthenticated(Refused):

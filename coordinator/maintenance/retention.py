@@ -21,6 +21,7 @@ from coordinator.maintenance.duty import Round
 from coordinator.settings import Settings
 from coordinator.storage.blobs import Blobs
 from coordinator.storage.tables import (
+    audit,
     batches,
     build_log,
     deliveries,
@@ -163,6 +164,14 @@ def old_ticks(conn: Connection, before: float, after: float, blobs: Blobs, setti
     return Step(removed, after if removed == _ROWS else None)
 
 
+def old_audit(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    # ids rise with time: the oldest are the first
+    rows = conn.execute(select(audit.c.id, audit.c.at).order_by(audit.c.id).limit(_ROWS)).all()
+    found = [row.id for row in rows if row.at < before]
+    conn.execute(delete(audit).where(audit.c.id.in_(found)))
+    return Step(len(found), after if len(found) == _ROWS else None)
+
+
 def old_batches(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
     """The idempotency keys of batches none of whose runs is there any more."""
     query = select(batches).where(batches.c.created_at < before, batches.c.created_at > after)
@@ -184,6 +193,7 @@ KINDS = (
     Kind("batches", lambda settings: settings.retention_runs, old_batches),
     Kind("events", lambda settings: settings.retention_events, old_events),
     Kind("deliveries", lambda settings: settings.retention_events, old_deliveries),
+    Kind("audit", lambda settings: settings.retention_audit, old_audit),
     Kind("build logs", lambda settings: settings.retention_builds, old_build_logs),
     # last: the runs that kept a deployment may just have gone
     Kind("deployments", lambda settings: settings.retention_builds, old_deployments),

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
 from coordinator.access import leases
-from coordinator.foundation.errors import invalid_field
-from coordinator.storage import dialect
+from coordinator.foundation.errors import TooMuch, invalid_field
+from coordinator.storage import dialect, quota
 from coordinator.storage.tables import attempts, log_lines
 from coordinator.wire import AttemptLogLine
 
@@ -29,6 +29,11 @@ _FRAME = 80
 def append(conn: Connection, now: float, attempt_id: str, token: int, lines: list[AttemptLogLine]) -> str:
     """Stores the lines of a live attempt; its run's id. Raises StaleAttempt."""
     held = leases.require(conn, now, attempt_id, token)
+    try:
+        size = sum(_cost(line.level, line.logger, line.message) for line in lines)
+        quota.check_bytes_of_run(conn, held.run_id, size)
+    except (TooMuch, quota.DiskFull):
+        return str(held.run_id)  # they are left out: a run can end without them
     store(conn, held.run_id, held.number, lines)
     return str(held.run_id)
 

@@ -19,7 +19,7 @@ from coordinator.line.queues import Limits
 from coordinator.runs import admission, copies, idempotency
 from coordinator.runs.plans import Plan
 from coordinator.signals import waking
-from coordinator.storage import dialect
+from coordinator.storage import dialect, quota
 from coordinator.storage.tables import IS_DELAYED, run_tags, runs
 from coordinator.storage.values import Stored, encode_small
 from coordinator.wire import ErrorBody
@@ -112,6 +112,7 @@ def _create(
         existing = idempotency.take(conn, now, plan.target, plan.idempotency_key, plan.fingerprint)
         if existing is not None:
             return Made(existing, False, set())
+        _admit(conn, [(plan, payload)])
         values = _values(now, plan, payload)
         admission.check_rate(conn, now, limits, plan.concurrency_key)
         values["rated_at"] = now if limits.refuses else None
@@ -138,6 +139,7 @@ def _create(
 
 def _insert_many(conn: Connection, now: float, planned: list[tuple[Plan, Stored]]) -> list[Row[Any]]:
     """Runs that nothing stands in the way of, in a few statements for all of them."""
+    _admit(conn, planned)
     rows = [_values(now, plan, payload) for plan, payload in planned]
     # in their order: what is made in one millisecond sorts by chance otherwise
     for row, name in zip(rows, sorted(row["id"] for row in rows), strict=True):
@@ -154,6 +156,16 @@ def _insert_many(conn: Connection, now: float, planned: list[tuple[Plan, Stored]
         conn.execute(insert(run_tags), tags)
     found = {run.id: run for run in made}
     return [found[row["id"]] for row in rows]
+
+
+def _admit(conn: Connection, planned: list[tuple[Plan, Stored]]) -> None:
+    """Raises TooMuch, DiskFull. What tells of a failure belongs to the end of a run, which goes on in any case."""
+    counted = [(plan, payload) for plan, payload in planned if plan.origin.kind != "failure"]
+    if counted:
+        plan = counted[0][0]
+        root = None if plan.family is None else plan.family.root
+        size = sum(payload.size for _, payload in counted)
+        quota.check_runs(conn, plan.target.project, root, len(counted), size)
 
 
 def _put_off(conn: Connection, now: float, plan: Plan, payload: Stored) -> Row[Any] | None:
@@ -206,6 +218,7 @@ def _values(now: float, plan: Plan, payload: Stored, latest: float | None = None
         "status": "delayed" if due else "queued",
         "payload": payload.text,
         "payload_blob": payload.blob,
+        "bytes": payload.size,
         "tags": encode_small(plan.tags),
         "priority": plan.priority,
         "concurrency_key": key,

@@ -192,6 +192,7 @@ def key(row: AnyRow) -> wire.Key:
         name=row.name,
         role=row.role,
         project=row.project,
+        runner=row.runner,
         created_at=iso(row.created_at),
         revoked_at=iso(row.revoked_at),
     )

@@ -27,7 +27,8 @@ from coordinator.foundation import again
 from coordinator.foundation.again import Again
 from coordinator.foundation.errors import Invalid, SchemaTooNew, StorageUnavailable
 from coordinator.foundation.turns import Turns
-from coordinator.storage import dialect, poolers
+from coordinator.storage import deeds, dialect, poolers
+from coordinator.storage.quota import Quota
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Database:
     def __init__(self, url: str, clock: Clock = dialect.now) -> None:
         self._reader, self._writer, readers, writers = dialect.engines(url)
         self._clock = clock
+        self.quota: Quota | None = None
         #: How to open a session of one's own (`dialect.session`); None where nobody else is on the database.
         self.session = dialect.session(url)
         #: The URL as it may be shown: without a password.
@@ -61,6 +63,12 @@ class Database:
         self._failing: StorageUnavailable | None = None
         #: Where what a transaction must not be held for is done.
         self._jobs = Turns(8, "job", share=1)
+
+    def limit(self, quota: Quota) -> None:
+        """What every transaction from now on is held to."""
+        self.quota = quota
+        for engine in {self._reader, self._writer}:
+            engine.update_execution_options(quota=quota)
 
     @property
     def shared(self) -> bool:
@@ -92,7 +100,13 @@ class Database:
     async def write(
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        return await self._in_turn(self._writes, lambda: self._writing(function, *args, **kwargs))
+        deed = deeds.current.get()
+        if deed is None:
+            return await self._in_turn(self._writes, lambda: self._writing(function, *args, **kwargs))
+        noted: Callable[Concatenate[Connection, float, P], T] = deed.around(function)
+        result = await self._in_turn(self._writes, lambda: self._writing(noted, *args, **kwargs))
+        deed.committed()
+        return result
 
     async def _in_turn(self, turns: Turns, work: Callable[[], T]) -> T:
         for _ in range(_TRIES):
@@ -130,6 +144,8 @@ class Database:
 
         It writes nothing, and does not wait for those who do: the maintenance writes every few seconds.
         """
+        if self.quota is not None:
+            self.quota.check_space()
         if self._failing is not None:
             raise StorageUnavailable(self._failing.message)
         await self.read(_look)

@@ -14,7 +14,22 @@ Every write of an attempt carries its lease token; a write under a stale one is 
 and changes nothing.
 """
 
-from coordinator.wire.access import Key, KeyPage, KeyRequest, KeyRole, NewKey, Secret, SecretPage, SecretPut
+from coordinator.wire.access import (
+    AuditEntry,
+    AuditPage,
+    Host,
+    HostPage,
+    HostToken,
+    HostTokenRequest,
+    Key,
+    KeyPage,
+    KeyRequest,
+    KeyRole,
+    NewKey,
+    Secret,
+    SecretPage,
+    SecretPut,
+)
 from coordinator.wire.attempts import (
     AttemptLogLine,
     AttemptLogs,
@@ -62,6 +77,8 @@ from coordinator.wire.fleet import (
     ClaimResponse,
     CommandsReply,
     CommandsRequest,
+    Enrol,
+    Enrolled,
     Heartbeat,
     HeartbeatReply,
     Held,
@@ -142,6 +159,8 @@ __all__ = [
     "AttemptLogLine",
     "AttemptLogs",
     "AttemptPage",
+    "AuditEntry",
+    "AuditPage",
     "BatchAnswer",
     "BatchRequest",
     "Build",
@@ -175,6 +194,8 @@ __all__ = [
     "Deployment",
     "DeploymentPage",
     "Duration",
+    "Enrol",
+    "Enrolled",
     "ErrorBody",
     "Event",
     "EventPage",
@@ -191,6 +212,10 @@ __all__ = [
     "Held",
     "HeldImages",
     "HookAnswer",
+    "Host",
+    "HostPage",
+    "HostToken",
+    "HostTokenRequest",
     "Json",
     "Key",
     "KeyPage",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from coordinator.wire.basics import MAX_ITEMS, Json, Name, Strict, Word
+from coordinator.wire.basics import MAX_ITEMS, Count, Duration, Json, Name, Object, Strict, Word
 
 KeyRole = Literal["admin", "runner", "trigger", "read"]
 
@@ -24,6 +24,8 @@ class Key(BaseModel):
     name: Name
     role: KeyRole
     project: Name | None
+    #: The one runner it acts as; "*" for all that have no key of their own; null until its first use.
+    runner: Name | None = None
     created_at: Word
     revoked_at: Word | None
 
@@ -36,6 +38,59 @@ class NewKey(Key):
 
 class KeyPage(BaseModel):
     items: Annotated[list[Key], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
+
+
+class HostTokenRequest(Strict):
+    """`expires_in`: how long it may be used."""
+
+    expires_in: Duration = Field(3600.0, gt=0, le=7 * 86400.0)
+
+
+class HostToken(BaseModel):
+    """`token` is told this once, and enrols one host."""
+
+    id: Name
+    token: Name
+    expires_at: Word
+
+
+class Host(BaseModel):
+    """`key` is the name of its own; null where it comes with a key that hosts share."""
+
+    runner: Name
+    alive: bool
+    seen_at: Word
+    drained_at: Word | None
+    #: Attempts that it has now.
+    attempts: Count
+    key: Name | None
+    revoked_at: Word | None
+
+
+class HostPage(BaseModel):
+    items: Annotated[list[Host], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
+
+
+class AuditEntry(BaseModel):
+    """`outcome` "refused": nothing was changed. `key` null: what needs no key, such as a token's address."""
+
+    id: Name
+    at: Word
+    action: Name
+    outcome: Literal["done", "refused"]
+    project: Name | None
+    key: Name | None
+    key_id: Name | None
+    role: Word | None
+    address: Name
+    target: Name
+    detail: Object
+
+
+class AuditPage(BaseModel):
+    items: Annotated[list[AuditEntry], Field(max_length=MAX_ITEMS)]
     next: Name | None = None
 
 

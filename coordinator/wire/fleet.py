@@ -235,6 +235,18 @@ class HeartbeatReply(BaseModel):
     lost: Names = Field(default_factory=list)
 
 
+class Enrol(BaseModel):
+    """A runner's wish for a key of its own, which it has made: its SHA-256, hexadecimal."""
+
+    hash: str = Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")
+
+
+class Enrolled(BaseModel):
+    """`key`: the name of the runner's own key; null where the key it came with is its own already."""
+
+    key: Name | None = None
+
+
 class CommandsRequest(BaseModel):
     """A long poll for what the coordinator wants of live attempts; `known` is not said again."""
 

@@ -26,7 +26,7 @@ MAY = {
 ROOMS = (
     *("archive", "wire", "foundation", "signals", "storage", "tasks", "access", "line", "waits"),
     *("runs", "attempts", "sources", "deployments", "settings", "context", "why", "maintenance"),
-    *("api", "app", "connections", "__main__"),
+    *("api", "app", "connections", "listening", "__main__"),
 )
 
 

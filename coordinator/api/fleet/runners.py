@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 
+from coordinator.access import hosts
 from coordinator.api.fleet.assignments import assignment
 from coordinator.api.polling import poll
 from coordinator.api.reading import Route
@@ -23,6 +24,8 @@ from coordinator.wire import (
     ClaimResponse,
     CommandsReply,
     CommandsRequest,
+    Enrol,
+    Enrolled,
     Heartbeat,
     HeartbeatReply,
     HeldImages,
@@ -32,11 +35,23 @@ from coordinator.wire import (
 router = APIRouter(include_in_schema=False, route_class=Route)
 
 
+@router.post("/runners/{runner}/enrol")
+async def enrol(runner: str, body: Enrol, request: Request, core: Core) -> Enrolled:
+    """Makes the key whose SHA-256 this is the runner's own; `key` null: the one it came with is that already."""
+    state = request.scope["state"]
+    name = await core.database.write(hosts.enrol, runner, body.hash, state.get("host_token"), state.get("caller"))
+    # (who is bound now is asked of the database)
+    core.callers.forget()
+    return Enrolled(key=name)
+
+
 @router.post("/runners/{runner}/claim")
 async def claim(runner: str, body: ClaimRequest, request: Request, core: Core) -> ClaimResponse:
     """Held until there is something for the runner; empty lists when the time is up."""
 
     def take(conn: Connection, now: float) -> tuple[list[Claimed], list[Build]]:
+        if hosts.drained(conn, runner):
+            return [], []
         built = builds.claim(conn, now, runner, body.builds, body.build_shares) if body.builds > 0 else []
         taken = claims.claim(conn, now, runner, body, core.settings.max_running) if body.slots > 0 else []
         return taken, built

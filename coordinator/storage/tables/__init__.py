@@ -6,7 +6,7 @@ Text columns that hold JSON are written by `values.encode`, never by hand.
 
 from __future__ import annotations
 
-from coordinator.storage.tables.access import keys, secrets
+from coordinator.storage.tables.access import audit, host_tokens, keys, secrets
 from coordinator.storage.tables.base import metadata
 from coordinator.storage.tables.conditions import (
     IS_BUILDING,
@@ -34,6 +34,7 @@ __all__ = [
     "IS_QUEUED",
     "IS_RUNNING",
     "attempts",
+    "audit",
     "batches",
     "build_log",
     "checkpoints",
@@ -41,6 +42,7 @@ __all__ = [
     "deployments",
     "event_runs",
     "events",
+    "host_tokens",
     "keys",
     "lanes",
     "listeners",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, Double, LargeBinary, String, Table
+from sqlalchemy import Boolean, CheckConstraint, Column, Double, Index, LargeBinary, String, Table, Text
 
 from coordinator.storage.tables.base import metadata
 
@@ -18,7 +18,45 @@ keys = Table(
     Column("revoked_at", Double),
     #: The one it sees; null for all.
     Column("project", String),
+    #: The one runner that it may act as; '*' for every runner that has no key of its own; null until its first use.
+    Column("runner", String),
     CheckConstraint("role IN ('admin', 'runner', 'trigger', 'read')", name="role"),
+    Index("ix_keys_runner", "runner"),
+)
+
+host_tokens = Table(
+    "host_tokens",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    #: SHA-256 of the token, hexadecimal.
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    #: When it was used, and by which runner.
+    Column("used_at", Double),
+    Column("runner", String),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    #: Rises with time.
+    Column("id", String(40), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("action", String, nullable=False),
+    #: Whether it was done; else it was refused.
+    Column("done", Boolean, nullable=False),
+    #: What it was about: null for the whole install.
+    Column("project", String),
+    #: Whose key; null where none is needed.
+    Column("key_id", String(40)),
+    Column("key_name", String),
+    Column("role", String),
+    Column("address", String, nullable=False),
+    Column("target", String, nullable=False),
+    #: JSON of a few names.
+    Column("detail", Text, nullable=False),
+    Index("ix_audit_project", "project", "id"),
 )
 
 secrets = Table(

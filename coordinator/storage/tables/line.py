@@ -95,4 +95,6 @@ runners = Table(
     #: What its policy gives to projects, as JSON; null: the usual shares.
     Column("shares", Text),
     Column("seen_at", Double, nullable=False),
+    #: Since when it gets nothing new.
+    Column("drained_at", Double),
 )

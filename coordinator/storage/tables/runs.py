@@ -96,6 +96,8 @@ runs = Table(
     Column("detached", Boolean, nullable=False, server_default=false()),
     #: Until when its idempotency key is its own; null for as long as it is kept.
     Column("key_until", Double),
+    #: Of its payload and result, and of the checkpoints and logs of attempts that have ended.
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     CheckConstraint(
         "status IN ('queued', 'delayed', 'running', 'waiting', "
         "'completed', 'failed', 'canceled', 'timed_out', 'expired')",
@@ -121,6 +123,9 @@ runs = Table(
     partial("ix_runs_deadline", "deadline_at", where="deadline_at IS NOT NULL"),
     partial("ix_runs_dead", "id", where="dead_at IS NOT NULL"),
     partial("ix_runs_children", "parent", "parent_key", "finished_at", where="parent IS NOT NULL"),
+    partial("ix_runs_root", "root", where="root IS NOT NULL"),
+    partial("ix_runs_unfinished", "project", where="finished_at IS NULL"),
+    Index("ix_runs_bytes", "project", "bytes"),
     Index("ix_runs_task", "task", "id"),
     Index("ix_runs_project", "project", "id"),
     Index("ix_runs_status", "status", "id"),

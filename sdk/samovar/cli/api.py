@@ -170,6 +170,14 @@ class Api:
         except httpx.TransportError:
             return False
 
+    def readiness(self) -> str | None:
+        """Why the coordinator takes nothing new at the moment; None where it does."""
+        try:
+            answer = httpx.get(f"{self.credentials.url}/readyz", timeout=5.0)
+            return None if answer.status_code == 200 else str(answer.json()["error"]["message"])
+        except (httpx.TransportError, ValueError, KeyError, TypeError) as error:
+            return str(error)
+
     def _request(self, method: str, path: str, *, patience: float | None = None, **options: Any) -> Any:
         return self._document(self._send(method, path, patience=patience, **options))
 

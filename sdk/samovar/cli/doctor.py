@@ -144,6 +144,8 @@ def _coordinator(cli: Cli) -> Iterator[Check]:
         if not api.ready():
             yield Check("coordinator", "fail", f"nothing answers at {credentials.url}", remedy)
             return
+        if (problem := api.readiness()) is not None:
+            yield Check("coordinator", "fail", problem, "make room on its disk, or see its log")
         try:
             runners = list(api.get("/pool")["items"])
         except CliError as error:

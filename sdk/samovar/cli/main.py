@@ -11,12 +11,14 @@ import typer
 
 import samovar
 from samovar.cli import (
+    audit,
     checkpoints,
     deploy,
     deployments,
     dev,
     doctor,
     events,
+    hosts,
     images,
     init,
     keys,
@@ -53,6 +55,8 @@ app.add_typer(_runs, name="runs")
 _secrets = typer.Typer(help="Texts that nothing shows again.", no_args_is_help=True)
 _webhooks = typer.Typer(help="Addresses for requests from outside, and what came in.", no_args_is_help=True)
 _keys = typer.Typer(help="What opens this install to programs and people.", no_args_is_help=True)
+_hosts = typer.Typer(help="Machines that run tasks.", no_args_is_help=True)
+app.add_typer(_hosts, name="hosts")
 app.add_typer(_events, name="events")
 app.add_typer(_keys, name="keys")
 app.add_typer(_webhooks, name="webhooks")
@@ -103,10 +107,14 @@ command(_webhooks, "urls")(webhooks.list_webhooks)
 command(_keys, "create")(keys.create_key)
 command(_keys, "list")(keys.list_keys)
 command(_keys, "revoke")(keys.revoke_key)
+command(_hosts, "token")(hosts.make_token)
+command(_hosts, "list")(hosts.list_hosts)
+command(_hosts, "drain")(hosts.drain_host)
 command(_secrets, "set")(secrets.set_secret)
 command(_secrets, "list")(secrets.list_secrets)
 command(_secrets, "rm")(secrets.remove_secret)
 command(_tokens, "complete")(tokens.complete_token)
+command(app, "audit")(audit.show_audit)
 command(app, "pool")(pool.show_pool)
 command(_images, "base")(images.base_image)
 command(app, "doctor")(doctor.doctor)

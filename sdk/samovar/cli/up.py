@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import ipaddress
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -68,10 +69,16 @@ class Install:
     sockets: Path
     database: str | None
     policy: Path | None
+    #: Certificate and key where the port speaks TLS; the parts then use `local_port`.
+    tls: Optional[tuple[Path, Path]] = None
+    local_port: Optional[int] = None
+    behind_proxy: bool = False
 
     @property
     def url(self) -> str:
         """Where this machine reaches the coordinator."""
+        if self.local_port is not None:
+            return f"http://127.0.0.1:{self.local_port}"
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
 
@@ -87,15 +94,63 @@ def up(
         Optional[Path],
         typer.Option(help="What tasks may ask of this host; by default policy.toml in the data directory."),
     ] = None,
+    tls_cert: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="The certificate, with its chain, in PEM: the port speaks TLS alone.",
+            envvar="SAMOVAR_COORDINATOR_TLS_CERT",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Optional[Path],
+        typer.Option(help="The certificate's private key, in PEM.", envvar="SAMOVAR_COORDINATOR_TLS_KEY"),
+    ] = None,
+    behind_proxy: Annotated[
+        bool,
+        typer.Option("--behind-proxy", help="Listen beyond this machine without TLS, because a proxy is in front."),
+    ] = False,
 ) -> None:
     """Run Samovar on this machine until Ctrl-C."""
     require_server()
+    check_address(host, tls_cert, tls_key, behind_proxy)
     os.umask(_OTHERS)
     data = data_directory(cli.common.data)
     with locked(data, cli.output.say) as lock:
         docker_get("/version")
         install = prepare(data, host, port, database, policy)
+        if tls_cert is not None and tls_key is not None:
+            files = (tls_cert.absolute(), tls_key.absolute())
+            install = replace(install, tls=files, local_port=_free_port("127.0.0.1", 0))
+            _write_credentials(install)
+        install = replace(install, behind_proxy=behind_proxy)
         supervise(cli, install, lock)
+
+
+def check_address(host: str, cert: Path | None, key: Path | None, behind_proxy: bool) -> None:
+    """Raise CliError where the port would show keys to a network."""
+    if (cert is None) != (key is None):
+        raise CliError("TLS takes both --tls-cert and --tls-key", code="unsafe_address")
+    for file in filter(None, (cert, key)):
+        if not file.is_file():
+            raise CliError(f"there is no file {file}", code="unsafe_address")
+    proxies = os.environ.get("SAMOVAR_COORDINATOR_TRUSTED_PROXIES", "")
+    said = os.environ.get("SAMOVAR_COORDINATOR_BEHIND_PROXY", "").lower() in ("1", "true", "yes", "on") or proxies
+    if cert is None and not behind_proxy and not said and not _is_loopback(host):
+        raise CliError(
+            f"--host {host}: listening beyond this machine without TLS shows keys and payloads to the network. "
+            "Give --tls-cert and --tls-key; or, where a proxy with TLS is in front, say so with --behind-proxy; or "
+            "stay on 127.0.0.1",
+            code="unsafe_address",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        # what is wrong with it is said by who listens there
+        return bool(host) and not host[0].isdigit()
+    return bool(host) and all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 
 def data_directory(given: Path | None) -> Path:
@@ -185,7 +240,7 @@ def prepare(data: Path, host: str, port: int, database: str | None, policy: Path
         database=database,
         policy=policy.absolute() if policy is not None else standard if standard.is_file() else None,
     )
-    _write_private(data / CREDENTIALS, json.dumps({"url": install.url, "api_key": install.admin_key}) + "\n")
+    _write_credentials(install)
     return install
 
 
@@ -200,6 +255,13 @@ def parts(install: Install) -> list[Part]:
         "SAMOVAR_COORDINATOR_ADMIN_KEY": install.admin_key,
         "SAMOVAR_COORDINATOR_RUNNER_KEY": install.runner_key,
     }
+    if install.tls is not None:
+        coordinator["SAMOVAR_COORDINATOR_TLS_CERT"], coordinator["SAMOVAR_COORDINATOR_TLS_KEY"] = map(
+            str, install.tls
+        )
+        coordinator["SAMOVAR_COORDINATOR_LOCAL_PORT"] = str(install.local_port)
+    if install.behind_proxy:
+        coordinator["SAMOVAR_COORDINATOR_BEHIND_PROXY"] = "true"
     if install.database is not None:
         coordinator["SAMOVAR_COORDINATOR_DATABASE_URL"] = install.database
     sidecar = {"SAMOVAR_SIDECAR_COORDINATOR_URL": install.url, "SAMOVAR_SIDECAR_CONTROL_SOCKET": control}
@@ -358,6 +420,11 @@ def _free_port(host: str, port: int) -> int:
             "for a free one",
             code="port_taken",
         ) from None
+
+
+def _write_credentials(install: Install) -> None:
+    content = {"url": install.url, "api_key": install.admin_key}
+    _write_private(install.data / CREDENTIALS, json.dumps(content) + "\n")
 
 
 def _stored_key(path: Path) -> str | None:

@@ -9,6 +9,9 @@ _SCHEMAS = "tests/unit/coordinator/tasks/test_hostile_schemas.py"
 _BUDGETS = "tests/unit/coordinator/api/test_budgets.py"
 
 _CONNECTIONS = "tests/security/test_clients_connections.py"
+_AUDIT = "tests/security/test_clients_audit.py"
+_DISK = "tests/security/test_clients_disk.py"
+_HOSTS = "tests/security/test_clients_hosts.py"
 _REQUESTS = "tests/security/test_clients_requests.py"
 
 MUTANTS: list[Mutant] = [
@@ -115,5 +118,125 @@ MUTANTS: list[Mutant] = [
         old="SHORTEST_KEY = 8",
         new="SHORTEST_KEY = 0",
         tests=(_REQUESTS,),
+    ),
+    Mutant(
+        name="runners_keys_unbound",
+        off="that a runner's key acts as its own runner alone",
+        file="coordinator/api/gate.py",
+        old="            elif caller.runner != name:",
+        new="            elif False:",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="shared_key_for_all",
+        off="that the shared key does not act for a runner with a key of its own",
+        file="coordinator/access/hosts.py",
+        old="    if any(revoked is None for revoked in states):",
+        new="    if False:",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="attempts_of_others",
+        off="that a runner gives up its own attempts alone",
+        file="coordinator/access/hosts.py",
+        old="    if owner is None or owner == caller.runner:",
+        new="    if True:",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="tokens_for_ever",
+        off="that a host's token works once",
+        file="coordinator/access/hosts.py",
+        old="& host_tokens.c.used_at.is_(None)",
+        new="",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="tokens_take_over",
+        off="that a host's token takes no runner over that is alive",
+        file="coordinator/access/hosts.py",
+        old="seen > now - RUNNER_ALIVE:",
+        new="False:",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="revoked_hosts_hold",
+        off="that a revoked host's attempts are nobody's at once",
+        file="coordinator/access/keys.py",
+        old="        conn.execute(update(attempts).where(held).values(lease_until=now))\n",
+        new="",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="open_to_networks",
+        off="the refusal to listen beyond loopback without TLS",
+        file="coordinator/listening.py",
+        old="    if not (settings.behind_proxy",
+        new="    if False and not (settings.behind_proxy",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="audit_of_everyone",
+        off="that a key sees its project's audit alone",
+        file="coordinator/access/audit.py",
+        old="    if wanted.project is not None:",
+        new="    if False:",
+        tests=(_AUDIT,),
+    ),
+    Mutant(
+        name="audit_apart",
+        off="that what is done is noted with it",
+        file="coordinator/access/audit.py",
+        old="            self._note(conn, now, known, result)\n",
+        new="",
+        tests=(_AUDIT,),
+    ),
+    Mutant(
+        name="refusals_without_number",
+        off="how many refusals of a key are noted",
+        file="coordinator/access/audit.py",
+        old="        return over if count < _REFUSALS else None",
+        new="        return over",
+        tests=(_AUDIT,),
+    ),
+    Mutant(
+        name="audit_uncut",
+        off="the length of names in the audit",
+        file="coordinator/access/audit.py",
+        old='return text if len(text) <= most else text[: most - 1] + "…"',
+        new="return value",
+        tests=(_AUDIT,),
+    ),
+    Mutant(
+        name="projects_without_limits",
+        off="what a project and a tree of runs may have",
+        file="coordinator/storage/quota.py",
+        old="        if known.value + count > limit:",
+        new="        if False:",
+        tests=(_DISK,),
+    ),
+    Mutant(
+        name="disk_to_the_end",
+        off="the mark of free space",
+        file="coordinator/storage/quota.py",
+        old="        if free < self.least_free:",
+        new="        if False:",
+        tests=(_DISK,),
+    ),
+    Mutant(
+        name="live_is_not_counted",
+        off="that the checkpoints of live attempts count",
+        file="coordinator/storage/quota.py",
+        old="        for query in (_LIVE_LOGS, _LIVE_CHECKPOINTS):",
+        new="        for query in ():",
+        tests=(_DISK,),
+    ),
+    Mutant(
+        name="results_without_limits",
+        off="that a result has to fit",
+        file="coordinator/attempts/attempts.py",
+        old="result.size > quota.SMALL:",
+        new="False:",
+        tests=(_DISK,),
     ),
 ]
