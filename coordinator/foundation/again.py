@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Job(NamedTuple):
@@ -29,6 +29,9 @@ class Again(Exception):
 
 _state = threading.local()
 
+#: What one operation keeps from try to try: see `same`.
+Memo = dict[str, Any]
+
 
 @contextmanager
 def transaction() -> Iterator[None]:
@@ -39,6 +42,30 @@ def transaction() -> Iterator[None]:
         yield
     finally:
         _state.inside = before
+
+
+@contextmanager
+def attempt(memo: Memo) -> Iterator[None]:
+    """Marks this thread as being in one try of an operation, all of whose tries are given one `memo`."""
+    before = getattr(_state, "memo", None)
+    _state.memo = memo
+    try:
+        yield
+    finally:
+        _state.memo = before
+
+
+def same(name: str, make: Callable[[], str]) -> str:
+    """What `make` has given in the operation's first try.
+
+    For an id that stands in what is checked: made anew in each try, it would be checked anew for ever.
+    """
+    memo: Memo | None = getattr(_state, "memo", None)
+    if memo is None:
+        return make()
+    if name not in memo:
+        memo[name] = make()
+    return str(memo[name])
 
 
 def inside() -> bool:

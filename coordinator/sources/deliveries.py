@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, select, update
 
 from coordinator.access.signatures import SIGNATURE_HEADERS, Verified
-from coordinator.foundation import ids
+from coordinator.foundation import again, ids
 from coordinator.foundation.errors import Conflict, NotFound, RateLimited, Refused
 from coordinator.runs import idempotency, targets
 from coordinator.runs.plans import Origin, Plan, plan
@@ -83,7 +83,7 @@ def prepare(conn: Connection, now: float, received: Received, payloads: Payloads
     known = _known(conn, received)
     if known is not None and not _owed(conn, known):
         return known
-    delivery = ids.delivery() if known is None else known.id
+    delivery = again.same("delivery", ids.delivery) if known is None else known.id
     if not webhook.current:
         problem = (
             f"the current deployment of {webhook.project} has no webhook {webhook.path!r}: deploy it and replay"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from coordinator.foundation import ids, sight
+from coordinator.foundation import again, ids, sight
 from coordinator.foundation.errors import Conflict, NotFound, Refused
 from coordinator.foundation.limits import MAX_EVENT
 from coordinator.line import lanes
@@ -69,7 +69,7 @@ def emit(conn: Connection, now: float, body: EventRequest, payloads: Payloads) -
     project = body.project or EVERYWHERE
     _check_project(conn, project)
     dialect.lock_event(conn, body.name, sending=True)
-    key = ids.event()
+    key = again.same("event", ids.event)
     values = {
         "key": key,
         "project": project,

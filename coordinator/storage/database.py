@@ -109,9 +109,15 @@ class Database:
         return result
 
     async def _in_turn(self, turns: Turns, work: Callable[[], T]) -> T:
+        memo: again.Memo = {}
+
+        def once() -> T:
+            with again.attempt(memo):
+                return work()
+
         for _ in range(_TRIES):
             try:
-                return await asyncio.wrap_future(turns.submit(work))
+                return await asyncio.wrap_future(turns.submit(once))
             except Again as needed:
                 for job in needed.jobs:
                     await asyncio.wrap_future(self._jobs.submit(job.work, job.project))
@@ -151,9 +157,11 @@ class Database:
         await self.read(_look)
 
     def _now(self, work: Callable[[], T]) -> T:
+        memo: again.Memo = {}
         for _ in range(_TRIES):
             try:
-                return work()
+                with again.attempt(memo):
+                    return work()
             except Again as needed:
                 for job in needed.jobs:
                     job.work()
