@@ -13,6 +13,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from images.allowed import reference
 from images.box import Box
 from images.build import Built, build, clean, remove
 from images.docker_builder import Builder
@@ -374,4 +375,5 @@ def test_containers_of_a_build_that_died_are_found(project: Project) -> None:
 
 def test_a_registry_that_does_not_answer_is_told_from_one_that_has_no_such_image() -> None:
     with Builder() as builder:
-        assert builder.pull("127.0.0.1:9/samovar-test/none:1", timeout=20, log=lambda line: None) is None
+        asked = reference("127.0.0.1:9/samovar-test/none:1")
+        assert builder.pull(asked, timeout=20, most=1024**3, within=60, log=lambda line: None) is None
