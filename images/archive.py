@@ -108,18 +108,9 @@ def take_tree(archive: IO[bytes], layer: tarfile.TarFile, *, target: str, only: 
     return files
 
 
-class TooLarge(Exception):
-    """More bytes came out of a container than are taken."""
-
-
-def spool(chunks: Any, target: IO[bytes], most: int) -> IO[bytes]:
-    """Write `chunks` to `target` and go back to its first byte. Raises TooLarge past `most` bytes."""
-    taken = 0
+def spool(chunks: Any, target: IO[bytes]) -> IO[bytes]:
+    """Write `chunks` to `target` and go back to its first byte."""
     for chunk in chunks:
-        taken += len(chunk)
-        if taken > most:
-            target.close()
-            raise TooLarge
         target.write(chunk)
     target.seek(0)
     return target
