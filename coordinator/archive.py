@@ -188,7 +188,13 @@ class Writer:
             info.type, info.mode, info.linkname = tarfile.SYMTYPE, 0o777, entry.target
         else:
             info.size, info.mode = entry.size, 0o755 if entry.executable else 0o644
-        self._tar.addfile(info, entry.content)
+        try:
+            self._tar.addfile(info, entry.content)
+        except OSError as error:
+            # tarfile's own; what the disk says has a number
+            if error.errno is not None:
+                raise
+            raise BadArchive(f"it ends in the middle of {entry.name.as_posix()!r}") from None
 
     def close(self) -> None:
         """Ends the archive."""

@@ -18,6 +18,8 @@ FILES = (
     *("/sys/kernel/uevent_helper", "/proc/sys/kernel/hostname", "/proc/modules"),
 )
 FOLDERS = ("/etc/cron.d", "/etc/systemd/system", "/etc/ld.so.conf.d", "/usr/local/bin", "/dev/shm", "/dev/mqueue")
+#: What other tests share in memory comes and goes.
+_OTHERS = ("psm_", "sem.", "PostgreSQL", "samovar-histories-", "pym-", "joblib")
 
 
 def look() -> dict[str, Any]:
@@ -25,21 +27,22 @@ def look() -> dict[str, Any]:
     found: dict[str, Any] = {path: _digest(Path(path)) for path in FILES}
     for folder in FOLDERS:
         with contextlib.suppress(OSError):
-            # what others' tests share in memory comes and goes
-            found[folder] = sorted(
-                name for name in os.listdir(folder) if not name.startswith(("psm_", "sem.", "PostgreSQL"))
-            )
+            found[folder] = sorted(name for name in os.listdir(folder) if not name.startswith(_OTHERS))
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     found["mounts"] = sorted(m for m in mounts if not m.startswith(("/var/lib/docker/", "/run/docker/", "/tmp/")))
     found["users"] = _users()
     with contextlib.closing(docker.APIClient(version="auto")) as engine:
-        found["networks"] = sorted(n["Name"] for n in engine.networks() if n["Name"] != "samovar-open")
-        found["privileged"] = [
-            entry["Id"]
-            for entry in engine.containers()
-            if engine.inspect_container(entry["Id"])["HostConfig"]["Privileged"]
-        ]
+        networks = (network["Name"] for network in engine.networks())
+        found["networks"] = sorted(name for name in networks if not name.startswith(("samovar-open", "smvtest")))
+        found["privileged"] = [entry["Id"] for entry in engine.containers() if _privileged(engine, entry["Id"])]
     return found
+
+
+def _privileged(engine: docker.APIClient, container: str) -> bool:
+    try:
+        return bool(engine.inspect_container(container)["HostConfig"]["Privileged"])
+    except docker.errors.NotFound:  # one of another test's, which has ended meanwhile
+        return False
 
 
 def _digest(path: Path) -> str | None:
