@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def host_uds() -> str:
 def private_engine(*images: str, runtimes: bool = True) -> Iterator[str]:
     """Its DOCKER_HOST; `images` of the machine's engine are in it. `runtimes`: whether it knows runsc."""
     directory = Path(tempfile.mkdtemp(prefix="smv-engine-"))
+    # (a directory's own may end with an underscore, which containerd refuses)
+    name = f"smv-engine-{uuid.uuid4().hex[:8]}"
     socket = directory / "docker.sock"
     configuration = {
         "runtimes": {"runsc": {"path": shutil.which("runsc"), "runtimeArgs": [*RUNSC_FLAGS, host_uds()]}}
@@ -58,8 +61,8 @@ def private_engine(*images: str, runtimes: bool = True) -> Iterator[str]:
         "--exec-root", str(directory / "exec"),
         "--pidfile", str(directory / "pid"),
         "-H", f"unix://{socket}",
-        "--containerd-namespace", directory.name,
-        "--containerd-plugins-namespace", f"{directory.name}-plugins",
+        "--containerd-namespace", name,
+        "--containerd-plugins-namespace", f"{name}-plugins",
         "--storage-driver", "overlay2",
         "--bridge", "none",
         "--iptables=false",

@@ -16,6 +16,9 @@ from coordinator.foundation.errors import StorageUnavailable, TooLarge
 
 #: Seconds after which a file that is still coming in is what a dead process has left.
 _ABANDONED = 3600.0
+#: Seconds between looks at a blob that is not there: for an instant, which a busy machine makes longer, `remove`
+#: takes out of sight what it then finds to be young.
+_OUT_OF_SIGHT = (0.02, 0.1, 0.4)
 
 
 class Blobs:
@@ -36,12 +39,12 @@ class Blobs:
 
     def get(self, name: str) -> bytes:
         try:
-            try:
-                return self.path(name).read_bytes()
-            except FileNotFoundError:
-                # for an instant `remove` takes out of sight what it then finds to be young
-                time.sleep(0.02)
-                return self.path(name).read_bytes()
+            for pause in _OUT_OF_SIGHT:
+                try:
+                    return self.path(name).read_bytes()
+                except FileNotFoundError:
+                    time.sleep(pause)
+            return self.path(name).read_bytes()
         except OSError as error:
             raise StorageUnavailable(f"the blob {name[:12]}… cannot be read: {error.strerror}") from error
 
