@@ -120,9 +120,9 @@ def revoke(conn: Connection, now: float, key: str) -> Row[Any]:
         )
     this = (keys.c.id == row.id) & keys.c.revoked_at.is_(None)
     if conn.execute(update(keys).where(this).values(revoked_at=now)).rowcount and row.runner not in (None, SHARED):
-        # what the host holds is nobody's from now on: the sweep gives it to others
+        # what the host holds is nobody's from now on: no token of its is good, and the sweep gives it to others
         held = (attempts.c.runner == row.runner) & IS_LIVE
-        conn.execute(update(attempts).where(held).values(lease_until=now))
+        conn.execute(update(attempts).where(held).values(lease_until=now, token=-attempts.c.token))
         built = (deployments.c.build_runner == row.runner) & IS_BUILDING & deployments.c.build_lease.is_not(None)
         conn.execute(update(deployments).where(built).values(build_lease=now))
     return conn.execute(select(keys).where(keys.c.id == row.id)).one()
