@@ -65,6 +65,8 @@ class Blobs:
         for name in names:
             with suppress(FileNotFoundError):
                 os.utime(self.path(name))
+                # one that was taken out of sight meanwhile may have been found old before this made it young
+                os.stat(self.path(name))
                 found += 1
         return found
 
