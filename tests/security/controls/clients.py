@@ -163,7 +163,7 @@ MUTANTS: list[Mutant] = [
         name="revoked_hosts_hold",
         off="that a revoked host's attempts are nobody's at once",
         file="coordinator/access/keys.py",
-        old="        conn.execute(update(attempts).where(held).values(lease_until=now))\n",
+        old="        conn.execute(update(attempts).where(held).values(lease_until=now, token=-attempts.c.token))\n",
         new="",
         tests=(_HOSTS,),
     ),
