@@ -165,11 +165,6 @@ def finish(
     conn: Connection, now: float, attempt_id: str, body: Finish, result: Stored, rng: Random = random.random
 ) -> Ended:
     """The attempt's own account of its end. Raises StaleAttempt, unless this very account was taken before."""
-    if body.outcome == "completed" and result.size > quota.SMALL:
-        try:
-            _check_result(conn, attempt_id, result)
-        except (TooMuch, quota.DiskFull) as error:
-            return end(conn, now, attempt_id, body.token, _not_kept(body, error.message), rng)
     ending = Ending(
         end=_end_of(body),
         error=body.error,
@@ -182,6 +177,11 @@ def finish(
         digest=digest(body.model_dump(mode="json", exclude={"lines"})),
         waits=body.waits,
     )
+    if body.outcome == "completed" and result.size > quota.SMALL:
+        try:
+            _check_result(conn, attempt_id, result)
+        except (TooMuch, quota.DiskFull) as error:
+            ending = _not_kept(ending, error.message)
     return end(conn, now, attempt_id, body.token, ending, rng)
 
 
@@ -191,17 +191,11 @@ def _check_result(conn: Connection, attempt_id: str, result: Stored) -> None:
         quota.check_bytes_of_run(conn, run, result.size)
 
 
-def _not_kept(body: Finish, why: str) -> Ending:
+def _not_kept(ending: Ending, why: str) -> Ending:
     """The end of a run whose result there is no room for."""
     error = ErrorBody(type="ResultNotStored", message=f"the result was not kept: {why}", reason="rejected")
-    return Ending(
-        end="failed",
-        error=error,
-        retry_allowed=False,
-        exit_code=body.exit_code,
-        peak_memory=body.peak_memory_bytes,
-        lines=body.lines,
-        digest=digest(body.model_dump(mode="json", exclude={"lines"})),
+    return replace(
+        ending, end="failed", error=error, result=Stored(), retry_allowed=False, retry_after=None, waits=[]
     )
 
 

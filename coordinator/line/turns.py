@@ -25,9 +25,9 @@ def known(conn: Connection) -> dict[str, float]:
     return {row.project: row.served_at for row in conn.execute(_KNOWN)}
 
 
-def after(now: float, served_at: float, times: int = 1) -> float:
-    """When a project counts as served that was served `times` more now."""
-    return max(now, served_at + times * STEP)
+def after(now: float, served_at: float) -> float:
+    """When a project counts as served that was served once more now."""
+    return max(now, served_at + STEP)
 
 
 @cache
