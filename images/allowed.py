@@ -17,8 +17,8 @@ from images.errors import BaseError
 USUAL_BASES = ("python", "samovar/base:bookworm")
 LONGEST = 400
 
-_HUB = "docker.io"
-_HUB_TOO = ("index.docker.io", "registry-1.docker.io", "registry.hub.docker.com")
+_HUB = "docker\x2eio"
+_HUB_TOO = ("index.docker\x2eio", "registry-1.docker\x2eio", "registry.hub.docker\x2ecom")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?(?::[0-9]{1,5})?")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
