@@ -94,7 +94,16 @@ from coordinator.wire.fleet import (
     TaskLimits,
     WaitAnswer,
 )
-from coordinator.wire.host import Addresses, Assign, CancelAttempt, ContainerState, Events, Register, SidecarEvent
+from coordinator.wire.host import (
+    Addresses,
+    Assign,
+    CancelAttempt,
+    ContainerState,
+    Egress,
+    Events,
+    Register,
+    SidecarEvent,
+)
 from coordinator.wire.problems import FieldProblem, Problem
 from coordinator.wire.queues import QueuePage, QueuePatch, QueueState
 from coordinator.wire.runs import (
@@ -194,6 +203,7 @@ __all__ = [
     "Deployment",
     "DeploymentPage",
     "Duration",
+    "Egress",
     "Enrol",
     "Enrolled",
     "ErrorBody",

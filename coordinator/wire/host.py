@@ -10,15 +10,39 @@ from coordinator.wire.basics import MAX_ITEMS, Bytes, Name, Number, Outcome, Rea
 from coordinator.wire.fleet import Assignment
 from coordinator.wire.runs import ErrorBody
 
+#: `"name:port"`; a name has at most 253 characters.
+Host = Annotated[str, Field(min_length=3, max_length=260)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Egress(BaseModel):
+    """What a container may reach, and how much of it; decided by the runner, held by the sidecar.
+
+    `mode`: "public" is any public address, "list" is `hosts` alone: each `"name:port"`, or `"*.name:port"` for
+    every name below it. `private`: the `"name:port"` that the operator's policy lets a list reach at addresses
+    which are not public. `ports`: what "public" may reach besides 443 (CONNECT) and 80 (plain HTTP).
+    `connections`: open at a time. `bytes`: in both directions, of one run. `idle`: seconds a connection may carry
+    nothing.
+    """
+
+    mode: Literal["public", "list"]
+    hosts: Annotated[list[Host], Field(max_length=100)] = Field(default_factory=list)
+    private: Annotated[list[Host], Field(max_length=10_000)] = Field(default_factory=list)
+    ports: Annotated[list[Port], Field(max_length=1000)] = Field(default_factory=list)
+    connections: Annotated[int, Field(ge=1, le=10_000)] = 256
+    bytes: Bytes | None = None
+    idle: Number = 300.0
+
 
 class Register(BaseModel):
     """A container the sidecar is to listen for; `assignment` where one is bound to it already.
 
     `uid`: the user of its processes, as they see it themselves. `undelivered`: the container may not have the
-    assignment yet, and gets it if it says so.
+    assignment yet, and gets it if it says so. `egress`: None reaches nothing.
     """
 
     assignment: Assignment | None = None
+    egress: Egress | None = None
     undelivered: bool = False
     uid: int | None = Field(None, ge=0, lt=2**31)
     start: Start = "cold"
