@@ -212,7 +212,8 @@ class Listener:
 def clear(directory: Path) -> None:
     """Takes away the directory of a container that is gone."""
     with contextlib.suppress(OSError):
-        (directory / wire.SOCKET_NAME).unlink(missing_ok=True)
+        for name in (wire.SOCKET_NAME, wire.SECRETS_NAME):
+            (directory / name).unlink(missing_ok=True)
         directory.rmdir()
 
 

@@ -20,6 +20,8 @@ from sidecar.errors import Refused, Stale
 from sidecar.events import EventLog
 from sidecar.logs import Budget, LogStream
 from sidecar.pace import Pace
+from sidecar.redaction import NOTHING, Redactor
+from sidecar.secrets import Counter, Secrets
 from sidecar.ticket import Ticket
 from sidecar.upstream import Upstream
 
@@ -65,6 +67,9 @@ class Container:
         #: Whether the container has said that the bound attempt has begun.
         self._started = False
         self._logs: LogStream | None = None
+        #: None: the bound attempt has none.
+        self._secrets: Secrets | None = None
+        self._counter = Counter(directory, lambda: self._secrets)
         self._finished: str | None = None
         #: The events `ready` and `finished` as they were, for a runner that could not read them.
         self._readied: dict[str, Any] | None = None
@@ -107,8 +112,16 @@ class Container:
         if self._readied is not None:
             self._events.add(self.name, "ready", **self._readied)
 
-    def assign(self, assignment: fleet.Assignment, start: fleet.Start) -> None:
-        """Binds `assignment` and hands it over, now or when the container connects."""
+    async def open(self) -> None:
+        """Listens. Raises OSError."""
+        await self.listener.open()
+        if self._secrets is not None:
+            await self._counter.open()
+
+    async def assign(self, assignment: fleet.Assignment, start: fleet.Start) -> None:
+        """Binds `assignment` and hands it over, now or when the container connects. Raises OSError."""
+        if assignment.secrets:
+            await self._counter.open()
         self._bind(assignment, start)
         self._undelivered = True
         self._deliver()
@@ -136,11 +149,13 @@ class Container:
     def close(self) -> None:
         """Stops listening, for this sidecar to end while its containers go on."""
         self._unbind()
+        self._counter.close()
         self.listener.close()
 
     def remove(self) -> None:
         """Stops listening for good: the container is gone."""
         self._unbind()
+        self._counter.close()
         self.listener.remove()
 
     # ------------------------------------------------------------ what the container says
@@ -242,12 +257,17 @@ class Container:
         assert logs is not None  # bound together with the assignment
         # one at a time: what it takes to look through one is bounded, and their order is kept
         async with self._one_log:
+            logs.redactor = await self._redactor()
             await logs.add(request.raw("lines"))
         return b"{}"
 
     async def _on_report(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._reports.turn()
         body = fleet.Report(token=a.token)
+        redactor = await self._redactor()
+        if redactor is not NOTHING:
+            for name in ("progress", "metadata"):
+                request.put(name, _json(redactor.tree(request.get(name, most=WHOLE))))
         return await self._send(request, a, "report", body, "progress", "metadata")
 
     async def _on_extend(self, request: Request, a: fleet.Assignment) -> bytes:
@@ -281,11 +301,12 @@ class Container:
         logs = self._logs
         assert logs is not None
         await logs.drained()
+        redactor = logs.redactor = await self._redactor()
         self._events.add(self.name, "ending", attempt=a.attempt, clean=clean)
         try:
             if request.problem is not None:
                 raise request.problem
-            body = _finish(request, a.token)
+            body = _finish(request, a.token, redactor)
             lines = [
                 line for data in envelope.objects(request.raw("lines"), WHOLE) if (line := logs.admitted(data))
             ]
@@ -331,6 +352,9 @@ class Container:
             request.drop(name)
         return await self._post(a, action, given, body, self._large(request))
 
+    async def _redactor(self) -> Redactor:
+        return NOTHING if self._secrets is None else await self._secrets.redactor()
+
     async def _post(
         self,
         a: fleet.Assignment,
@@ -360,7 +384,7 @@ class Container:
         self._start = start
 
         async def never() -> None:
-            """The answer to log lines is short."""
+            """The answer to log lines is short, and what secrets there are has to be here as a whole."""
 
         async def send(lines: list[bytes]) -> None:
             body = fleet.AttemptLogs(token=assignment.token, lines=[])
@@ -371,11 +395,22 @@ class Container:
                 log.warning("log lines refused", attempt=assignment.attempt, problem=str(error))
 
         self._logs = LogStream(send, self._upstream.away, self._budget)
+        if assignment.secrets:
+
+            async def fetch() -> fleet.SecretValues:
+                body = fleet.SecretsGet(token=assignment.token)
+                answer = await self._post(assignment, "secrets", {}, body, never)
+                return fleet.SecretValues.model_validate_json(answer)
+
+            self._secrets = Secrets(assignment.project, assignment.secret, fetch)
 
     def _unbind(self) -> None:
         if self._logs is not None:
             self._logs.close()
-        self._assignment, self._logs, self._undelivered, self._started = None, None, False, False
+        if self._secrets is not None:
+            self._secrets.close()
+        self._assignment, self._logs, self._secrets = None, None, None
+        self._undelivered = self._started = False
 
     def _deliver(self) -> None:
         a = self._assignment
@@ -399,6 +434,8 @@ class Container:
             "checkpoints_complete": a.checkpoints_complete,
             "waits": [w.model_dump() for w in a.waits],
         }
+        if self._secrets is not None:
+            message["secrets"] = {"ticket": self._secrets.ticket}
         if self.listener.send(message):
             self._undelivered = False
 
@@ -407,7 +444,7 @@ class Container:
         self._events.add(self.name, "disconnected", attempt=self._assignment.attempt if self._assignment else None)
 
 
-def _finish(request: Request, token: int) -> fleet.Finish:
+def _finish(request: Request, token: int, redactor: Redactor) -> fleet.Finish:
     """All but what passes as it came: result, waits and lines."""
     usage = _mapping(request.get("usage"))
     error = request.get("error", most=WHOLE)
@@ -415,7 +452,7 @@ def _finish(request: Request, token: int) -> fleet.Finish:
         {
             "token": token,
             "outcome": request.get("outcome", most=64),
-            "error": _cut(error),
+            "error": _cut(redactor.tree(error)),
             "retry": request.get("retry") or {},
             "exit_code": usage.get("exit_code"),
             "peak_memory_bytes": usage.get("peak_memory_bytes"),

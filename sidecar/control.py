@@ -56,7 +56,7 @@ class Sidecar:
                 container.resume(body.assignment, body.start, undelivered=body.undelivered)
             try:
                 private(self._root)
-                await container.listener.open()
+                await container.open()
             except OSError as error:
                 # registered, it would be believed to listen
                 del self._containers[name]
@@ -125,7 +125,10 @@ def create_app(settings: Settings, events: EventLog | None = None) -> FastAPI:
     @app.post("/containers/{name}/assign", status_code=202)
     async def assign(name: str, body: Assign) -> None:
         """Hands an attempt over, now or when the container connects; the `started` event confirms it."""
-        sidecar.get(name).assign(body.assignment, body.start)
+        try:
+            await sidecar.get(name).assign(body.assignment, body.start)
+        except OSError as error:
+            raise HTTPException(503, f"{name}: cannot listen for its secrets: {error}") from None
 
     @app.post("/containers/{name}/cancel", status_code=202)
     async def cancel(name: str, body: CancelAttempt) -> None:

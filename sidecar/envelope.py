@@ -124,6 +124,10 @@ class Request:
         """The member as it came, in parts: `null` where it is not there."""
         return self._members.get(name) or [b"null"]
 
+    def put(self, name: str, value: bytes) -> None:
+        """Another value of a member, as JSON."""
+        self._members[name] = [value]
+
     def drop(self, name: str) -> None:
         """Lets go of a member: nobody here needs it any more."""
         self._members.pop(name, None)

@@ -13,6 +13,7 @@ from samovar import wire
 
 from sidecar.envelope import objects
 from sidecar.errors import Refused
+from sidecar.redaction import NOTHING, Redactor
 
 _BATCH = 500
 #: Bytes of a batch, unless one line alone has more.
@@ -85,6 +86,8 @@ class LogStream:
         self._partial: dict[int, int] = {}
         self._arrived = asyncio.Event()
         self._task = asyncio.create_task(self._run())
+        #: Takes the attempt's secrets out of its lines.
+        self.redactor: Redactor = NOTHING
 
     async def add(self, parts: Sequence[bytes]) -> None:
         """Takes a JSON list of lines. Raises Refused where it is none; the lines before the wrong one are kept."""
@@ -118,9 +121,9 @@ class LogStream:
             raise Refused("bad_request", f"lines: {str(error)[:200]}") from None
         if not 0 <= line.seq < 2**53:
             raise Refused("bad_request", f"lines: seq={line.seq}: a number from 0 to 2^53 is wanted")
-        line.message = line.message[:_LONGEST]
+        line.message = self.redactor.text(line.message[:_LONGEST], whole=not line.partial)
         line.level = line.level if line.level in _LEVELS else "info"
-        line.logger = None if line.logger is None else line.logger[:_LONGEST_NAME]
+        line.logger = None if line.logger is None else self.redactor.text(line.logger[:_LONGEST_NAME])
         line.at = round(line.at if 0 <= line.at < _LATEST else time.time(), 3)
         if line.replaces is not None and not 0 <= line.replaces < line.seq:
             line.replaces = None

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 
 from coordinator.access.vault import BadMasterKey, Sealed, Vault
 from coordinator.foundation import sight
@@ -110,6 +110,14 @@ def find(conn: Connection, project: str, name: str) -> tuple[str, Sealed] | None
     return None if row is None else (row.project, Sealed(row.key, row.nonce, row.data))
 
 
+def known(conn: Connection, project: str, names: list[str]) -> set[str]:
+    """Those of the names that a project has, of its own or with everybody."""
+    if not names:
+        return set()
+    query = select(secrets.c.name).where(secrets.c.project.in_((EVERYWHERE, project)), secrets.c.name.in_(names))
+    return set(conn.scalars(query))
+
+
 def seal_anew(conn: Connection, now: float, vault: Vault) -> int:
     """Seals with the newest master key what an earlier one has sealed; how many. Raises BadMasterKey."""
     current = vault.current()
@@ -127,6 +135,11 @@ def seal_anew(conn: Connection, now: float, vault: Vault) -> int:
         conn.execute(update(secrets).where(_is(row.project, row.name)).values(**values))
         count += 1
     return count
+
+
+def sealed_by_others(conn: Connection, now: float, key: str) -> int:
+    """How many secrets another master key than this one has sealed."""
+    return int(conn.scalar(select(func.count()).select_from(secrets).where(secrets.c.key != key)) or 0)
 
 
 def _is(project: str, name: str) -> Any:

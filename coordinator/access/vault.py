@@ -3,16 +3,20 @@
 AES-256-GCM with a fresh nonce each time, and the secret's project and name bound in: a row that is copied to
 another name or project opens there as nothing. The master keys are the lines of one file, 32 bytes in base64 each,
 which nobody but its owner may read. The last one seals, all of them open; a row says by which it was sealed. So a
-key is rotated by adding a line and starting the coordinator again, which seals everything anew.
+key is rotated by adding a line and sealing everything anew: `samovar secrets rotate` does that, and so does each
+start of a coordinator.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +28,7 @@ from coordinator.foundation.errors import CoordinatorError
 
 _NONCE = 12
 _KEY = 32
+_HEAD = b"# Samovar's master keys, one a line. The last one seals secrets, all of them open.\n"
 
 
 class BadMasterKey(CoordinatorError):
@@ -75,6 +80,53 @@ class Vault:
         """The name of the key that seals; None where there is no file yet. Raises BadMasterKey."""
         return list(self._keys())[-1] if self.path.exists() else None
 
+    def add(self, *, create: bool = False) -> str:
+        """A new key, which seals from now on; its name. `create`: as of `seal`.
+
+        Raises BadMasterKey, also where the file can't be written.
+        """
+        with self._alone():
+            if create and not self.path.exists():
+                self._create()
+            else:
+                self._keys()
+                self._write(self.path.read_bytes().rstrip(b"\n") + b"\n" + _new_key())
+        return list(self._keys())[-1]
+
+    def drop_all_but(self, kept: set[str]) -> int:
+        """Takes the other keys out of the file; how many. What they have sealed can never be opened again."""
+        with self._alone():
+            keys = self._keys()
+            lines = [base64.b64encode(key) + b"\n" for name, key in keys.items() if name in kept]
+            if len(lines) < len(keys):
+                self._write(_HEAD + b"".join(lines))
+            return len(keys) - len(lines)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One at a time changes the file, of all processes of the host."""
+        try:
+            descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write(self, content: bytes) -> None:
+        try:
+            files.replace(self.path, content)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> BadMasterKey:
+        return BadMasterKey(
+            f"{self.path} cannot be written ({error.strerror}): add a line to it where it is kept (openssl rand "
+            "-base64 32), and start the coordinators again, which seals everything with it"
+        )
+
     def _keys(self) -> dict[str, bytes]:
         try:
             with open(self.path, "rb") as file:
@@ -107,15 +159,14 @@ class Vault:
 
     def _create(self) -> None:
         """A first key. Of several coordinators that do this at once one makes the file, and all use it."""
-        text = (
-            b"# Samovar's master keys, one a line. The last one seals secrets, all of them open.\n"
-            + base64.b64encode(os.urandom(_KEY))
-            + b"\n"
-        )
         try:
-            files.make_once(self.path, text)
+            files.make_once(self.path, _HEAD + _new_key())
         except OSError as error:
             raise BadMasterKey(f"{self.path} cannot be made: {error.strerror}") from error
+
+
+def _new_key() -> bytes:
+    return base64.b64encode(os.urandom(_KEY)) + b"\n"
 
 
 def _bound(project: str, name: str) -> bytes:

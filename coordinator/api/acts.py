@@ -41,6 +41,7 @@ RULES = (
     _rule("POST", rf"{API}/schedules", "schedule.create"),
     _rule("PATCH", rf"{API}/schedules/(?P<target>[^/]+)", "schedule.change", schedules),
     _rule("DELETE", rf"{API}/schedules/(?P<target>[^/]+)", "schedule.remove", schedules),
+    _rule("POST", rf"{API}/secrets/rotate", "secret.rotate"),
     _rule("PUT", rf"{API}/secrets/(?P<target>.+)", "secret.set"),
     _rule("DELETE", rf"{API}/secrets/(?P<target>.+)", "secret.remove"),
     _rule("POST", rf"{API}/keys", "key.create"),

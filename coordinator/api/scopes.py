@@ -63,6 +63,7 @@ RULES = (
     _rule("GET", r"/audit", "read", Held.QUERY),
     _rule("POST", r"/deployments", "", Held.ROUTE),
     _rule("PATCH", r"/queues/.+", "", Held.QUERY),
+    _rule("POST", r"/secrets/rotate", "", Held.NOT),
     _rule("PUT DELETE", r"/secrets/.+", "", Held.QUERY),
     _rule("GET", r"/schedules/(?P<id>[^/]+)(/.+)?", "read", Held.ROW, schedules),
     _rule("PATCH DELETE", r"/schedules/(?P<id>[^/]+)", "", Held.ROW, schedules),

@@ -8,11 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from coordinator.access import secrets
+from coordinator.api import acts
 from coordinator.api.docs import refusals
 from coordinator.api.reading import Route
 from coordinator.context import Core
 from coordinator.runs import views
-from coordinator.wire import Secret, SecretPage, SecretPut
+from coordinator.wire import Rotated, Rotation, Secret, SecretPage, SecretPut
 
 router = APIRouter(prefix="/secrets", tags=["secrets"], route_class=Route)
 
@@ -35,6 +36,22 @@ async def put(name: str, body: SecretPut, core: Core, response: Response, projec
     if created:
         response.status_code = 201
     return views.secret(row)
+
+
+@router.post("/rotate", response_model=Rotated, summary="Rotate the master key", responses=refusals(503))
+async def rotate(body: Rotation, core: Core) -> Rotated:
+    """A new key seals every secret anew, of all projects. `drop_old`: earlier keys go, and with them what opens the
+    secrets in backups of the database.
+    """
+    first = await core.database.read(secrets.none_sealed)
+    key = await asyncio.to_thread(core.vault.add, create=first)
+    sealed = await core.database.write(secrets.seal_anew, core.vault)
+    unopened = await core.database.read(secrets.sealed_by_others, key)
+    dropped = 0
+    if body.drop_old and not unopened:
+        dropped = await asyncio.to_thread(core.vault.drop_all_but, {key})
+    acts.about(key=key, sealed=sealed, dropped=dropped)
+    return Rotated(key=key, sealed=sealed, unopened=unopened, dropped=dropped)
 
 
 @router.get("", response_model=SecretPage, summary="List secrets, without their values")

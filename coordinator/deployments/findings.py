@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from sqlalchemy import Connection, Row, Select, func, select
 
+from coordinator.access import secrets
 from coordinator.storage.tables import deployments, projects, runs, tasks, webhooks
 from coordinator.storage.values import decode
 from coordinator.tasks.index import stored_options
@@ -43,7 +44,26 @@ def check(conn: Connection, deployment: Row[Any]) -> list[Finding]:
             found.append(_task_gone(task, counted[task], versions[task]))
         elif (change := _checkpoints(task, keys[task], new[task], counted[task], versions[task])) is not None:
             found.append(change)
-    return found + _callers(conn, deployment, new)
+    return found + _callers(conn, deployment, new) + _secrets(conn, deployment.project, new)
+
+
+def _secrets(conn: Connection, project: str, new: dict[str, Row[Any]]) -> list[Finding]:
+    """What the tasks need and nobody has set yet: it may be set before a run asks for it."""
+    wanted: dict[str, list[str]] = {}
+    for task, row in new.items():
+        for name in stored_options(row.options).given_secrets:
+            wanted.setdefault(name, []).append(task)
+    known = secrets.known(conn, project, list(wanted))
+    return [
+        Finding(
+            task=tasks_of[0],
+            kind="secret_missing",
+            message=f"the secret {name} of {_listing(tasks_of)} is not set: until it is, their runs fail at once; "
+            f"`samovar secrets set {name} --project {project}` reads the value from stdin",
+        )
+        for name, tasks_of in sorted(wanted.items())
+        if name not in known
+    ]
 
 
 def _task_gone(task: str, count: int, versions: list[str]) -> Finding:

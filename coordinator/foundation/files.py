@@ -23,6 +23,25 @@ def make_once(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Puts `content` in the place of the file `path`, with mode 0600 and on disk when this returns. Raises OSError.
+
+    Whoever reads it meanwhile reads all of the one or all of the other.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as new:
+            new.write(content)
+            new.flush()
+            os.fsync(new.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+    sync(path.parent)
+
+
 def sync(path: Path) -> None:
     """Returns when the file, or the names in the directory, are on disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -44,6 +44,8 @@ MAX_DELIVERY = MIB
 SIGNATURE_TOLERANCE = 300.0
 #: Largest secret.
 MAX_SECRET = 64 * KIB
+#: Of all that a task is given.
+MAX_RUN_SECRETS = 512 * KIB
 #: Checkpoints of one run, and the bytes of their values together.
 MAX_CHECKPOINTS = 10_000
 MAX_CHECKPOINT_BYTES = 1024 * MIB

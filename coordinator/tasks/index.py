@@ -141,6 +141,7 @@ class TaskOptions(BaseModel):
     warm: bool = True
     network: Name | Annotated[list[Name], Field(max_length=100)] = "none"
     trust: Name = "project"
+    secrets: list[SecretName] = Field(default_factory=list, max_length=100)
     mounts: Texts = Field(default_factory=dict, max_length=100)
     schedule: ScheduleOptions | None = None
     queue: QueueOptions | None = None
@@ -155,6 +156,11 @@ class TaskOptions(BaseModel):
     scratch: int | None = Field(None, ge=1024**2, le=MAX_MEMORY)
     #: The size that memory and cpu come from, by its name on the host that built the deployment.
     machine: str | None = Field(None, max_length=64)
+
+    @property
+    def given_secrets(self) -> list[str]:
+        """The names of the secrets that its runs get: none, where its code is not trusted, whatever it names."""
+        return [] if self.trust == "untrusted" else self.secrets
 
 
 def stored_options(text: str) -> TaskOptions:

@@ -100,6 +100,24 @@ class SecretPut(Strict):
     value: Json
 
 
+class Rotation(Strict):
+    """`drop_old`: take the earlier master keys away, when nothing depends on them any more."""
+
+    drop_old: bool = False
+
+
+class Rotated(BaseModel):
+    """`key` names the new master key; `sealed`: how many secrets it has sealed; `dropped`: earlier keys taken away.
+
+    `unopened`: secrets that no key could open, and that stay as they are.
+    """
+
+    key: Name
+    sealed: Count
+    unopened: Count
+    dropped: Count
+
+
 class Secret(BaseModel):
     """`project` is null for one of every project."""
 

@@ -12,6 +12,7 @@ from coordinator.wire.basics import (
     ClampedSeconds,
     Json,
     Name,
+    Names,
     Object,
     Outcome,
     Reason,
@@ -42,6 +43,17 @@ class Lost(BaseModel):
 class Started(BaseModel):
     token: Whole
     start: Start
+
+
+class SecretsGet(BaseModel):
+    token: Whole
+
+
+class SecretValues(BaseModel):
+    """What the process of a run is given, by name; `missing`: what its task names besides, and nobody has set."""
+
+    values: dict[Name, Text] = Field(max_length=100)
+    missing: Names = Field(default_factory=list)
 
 
 class CheckpointGet(BaseModel):

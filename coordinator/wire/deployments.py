@@ -16,7 +16,9 @@ class Finding(BaseModel):
     """
 
     task: Name
-    kind: Literal["task_gone", "checkpoints_changed", "schedule_gone", "event_gone", "webhook_gone"]
+    kind: Literal[
+        "task_gone", "checkpoints_changed", "schedule_gone", "event_gone", "webhook_gone", "secret_missing"
+    ]
     message: Text
     runs: Whole = 0
     blocks: bool = False

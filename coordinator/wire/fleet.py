@@ -105,6 +105,8 @@ class Assignment(BaseModel):
     waits: Annotated[list[StoredWait], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
     limits: TaskLimits
     tags: Names = Field(default_factory=list)
+    #: The names of the secrets that its process is given.
+    secrets: Names = Field(default_factory=list)
     trace_id: Name
     #: Seconds from the answer until the lease runs out, by the database's clock.
     lease: Number

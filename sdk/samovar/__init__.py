@@ -43,12 +43,14 @@ if TYPE_CHECKING:
         RetryAfter,
         RunFailed,
         SamovarError,
+        SecretMissing,
         Suspend,
         WaitTimeout,
     )
     from samovar.running.checkpoints import checkpoint
     from samovar.running.exits import on_exit
     from samovar.running.run import CurrentRun, current_run
+    from samovar.running.secrets import secret
     from samovar.running.waits import wait
     from samovar.tasks import Task, task
 
@@ -78,6 +80,7 @@ __all__ = [
     "RunFailed",
     "RunHandle",
     "SamovarError",
+    "SecretMissing",
     "Suspend",
     "Task",
     "WaitTimeout",
@@ -85,6 +88,7 @@ __all__ = [
     "checkpoint",
     "current_run",
     "on_exit",
+    "secret",
     "task",
     "wait",
 ]
@@ -106,6 +110,7 @@ _HOMES = {
     "checkpoint": "running.checkpoints",
     "current_run": "running.run",
     "on_exit": "running.exits",
+    "secret": "running.secrets",
     "task": "tasks",
     "wait": "running.waits",
 }

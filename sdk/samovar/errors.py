@@ -6,6 +6,7 @@ SamovarError
 ├── OptionError              a task option, key or setting is not acceptable (also a ValueError)
 ├── InvalidPayload           the payload does not fit the task's signature; `.fields` names each place
 ├── NotSerializable          a value can't be stored (also a TypeError)
+├── SecretMissing            a secret is not set, or the task does not name it (also a LookupError)
 ├── NotInRun                 something that needs a run was called outside of one
 ├── CheckpointError          a checkpoint or a wait could not be stored or read
 ├── NonDeterministic         a run came to another checkpoint or wait than the one it has stored there
@@ -85,6 +86,12 @@ class InvalidPayload(SamovarError):
 
 class NotSerializable(SamovarError, TypeError):
     """A value can't be stored."""
+
+    retryable = False
+
+
+class SecretMissing(SamovarError, LookupError):
+    """A secret is not set, or the task does not name it."""
 
     retryable = False
 

@@ -55,6 +55,7 @@ async def assignment(core: Coordinator, claimed: Claimed) -> Assignment:
             scratch=options.scratch,
         ),
         tags=decode(run.tags),
+        secrets=options.given_secrets,
         trace_id=run.trace_id,
         lease=LEASE,
     )

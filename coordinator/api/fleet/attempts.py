@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection
 
 from coordinator.access import keys
+from coordinator.access.vault import BadMasterKey
 from coordinator.api.direct import Way, Write
 from coordinator.api.fleet import answers
-from coordinator.attempts import attempts, checkpoints
+from coordinator.attempts import attempts, checkpoints, secrets
 from coordinator.context import Coordinator
 from coordinator.deployments import rebuilds
+from coordinator.foundation.errors import Conflict
 from coordinator.maintenance.sweep import topics_of
 from coordinator.runs import children, logs
 from coordinator.signals import waking
@@ -31,11 +35,15 @@ from coordinator.wire import (
     Finish,
     Lost,
     Report,
+    SecretsGet,
+    SecretValues,
     Started,
     WaitAnswer,
     WaitCall,
     WaitResultGet,
 )
+
+log = structlog.get_logger()
 
 _DONE = b"{}"
 
@@ -44,6 +52,19 @@ async def start(core: Coordinator, attempt: str, body: Started) -> bytes:
     run = await core.database.write(attempts.start, attempt, body)
     core.waking.notify(waking.run(run))
     return _DONE
+
+
+async def give_secrets(core: Coordinator, attempt: str, body: SecretsGet) -> SecretValues:
+    """For the attempt's own process; the sidecar keeps them out of what it says."""
+    named = await core.database.read(secrets.find, attempt, body.token)
+    try:
+        values, missing = await asyncio.to_thread(secrets.opened, core.vault, named)
+    except BadMasterKey as error:
+        # nothing that asking again would mend, as after the usual 503
+        log.error("the secrets of an attempt cannot be opened", attempt=attempt, problem=error.message)
+        message = "the secrets cannot be opened: the coordinator's log says why"
+        raise Conflict(message, code="master_key") from None
+    return SecretValues(values=values, missing=missing)
 
 
 async def checkpoint_get(core: Coordinator, attempt: str, body: CheckpointGet) -> CheckpointValue:
@@ -131,6 +152,7 @@ async def lost(core: Coordinator, attempt: str, body: Lost) -> bytes:
 
 _WRITES = {
     "start": Write(Started, start),
+    "secrets": Write(SecretsGet, give_secrets),
     "checkpoint-get": Write(CheckpointGet, checkpoint_get),
     "checkpoint": Write(CheckpointPut, checkpoint),
     "wait": Write(WaitCall, wait),

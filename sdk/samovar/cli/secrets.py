@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import getpass
+import io
 import sys
+from pathlib import Path
 from typing import Annotated, Optional
 from urllib.parse import quote
 
 import typer
+from dotenv.parser import parse_stream
 
 from samovar.cli import projects
 from samovar.cli.command import Cli
@@ -17,22 +20,59 @@ from samovar.cli.errors import CliError
 from samovar.cli.output import ago
 
 NameArgument = Annotated[str, typer.Argument(help="Its name, such as an environment variable has.")]
+FILE = Annotated[
+    Optional[Path],
+    typer.Option(metavar="FILE", help="Set all that stands in this file instead: lines NAME=value, as in a .env."),
+]
 ProjectOption = Annotated[Optional[str], projects.only_option("The project it belongs to")]
 
 
-def set_secret(cli: Cli, name: NameArgument, project: ProjectOption = None) -> None:
+def set_secret(
+    cli: Cli,
+    name: Annotated[
+        Optional[str], typer.Argument(help="Its name, such as an environment variable has.", show_default=False)
+    ] = None,
+    project: ProjectOption = None,
+    env_file: FILE = None,
+) -> None:
     """Set a secret to what stdin says (without its last line end); asked for where stdin is a terminal."""
-    value = _read()
+    if (name is None) == (env_file is None):
+        message = "give a NAME, whose value stdin says, or --env-file FILE"
+        raise CliError(message, code="usage", fields=[{"path": "name", "message": message}])
+    values = _of_file(env_file) if env_file is not None else {str(name): _read()}
+    place = projects.narrowed(cli.output, project)
     with cli.api() as api:
-        secret = api.put(
-            f"/secrets/{quote(name, safe='')}", {"value": value}, project=projects.narrowed(cli.output, project)
-        )
+        found = [
+            api.put(f"/secrets/{quote(each, safe='')}", {"value": value}, project=place)
+            for each, value in values.items()
+        ]
     if cli.as_json:
-        cli.output.document(secret)
-    else:
+        cli.output.document(found[0] if env_file is None else {"items": found, "next": None})
+        return
+    for secret in found:
         cli.output.say(
             f"{secret['name']} of {secret['project'] or 'every project'} is set; nothing shows its value"
         )
+
+
+def rotate_key(
+    cli: Cli,
+    drop_old: Annotated[
+        bool, typer.Option("--drop-old", help="Take the earlier keys away: backups sealed with them stay shut.")
+    ] = False,
+) -> None:
+    """Make a new master key and seal every secret anew with it."""
+    with cli.api() as api:
+        done = api.post("/secrets/rotate", {"drop_old": drop_old})
+    if cli.as_json:
+        cli.output.document(done)
+        return
+    sealed = "1 secret is" if done["sealed"] == 1 else f"{done['sealed']} secrets are"
+    cli.output.say(f"{sealed} sealed with the new master key {done['key']}")
+    if done["unopened"]:
+        cli.output.warn(f"{done['unopened']} could not be opened with any key: set them again")
+    if done["dropped"]:
+        cli.output.say(f"{done['dropped']} earlier keys are gone")
 
 
 def list_secrets(
@@ -73,6 +113,27 @@ def _read() -> str:
     if not text:
         raise _refused("stdin is empty: give the value there, as in `samovar secrets set NAME < FILE`")
     return text
+
+
+def _of_file(path: Path) -> dict[str, str]:
+    """What a .env file sets. Nothing in it is replaced: a secret may have a dollar sign."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        message = f"{path}: {problem}"
+        raise CliError(message, code="invalid_secret", fields=[{"path": "env_file", "message": message}]) from None
+    values: dict[str, str] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error or (binding.key is not None and not binding.value):
+            # the line itself may have a secret in it
+            message = f"{path}, line {binding.original.line}: give NAME=value, and quote what has spaces or lines"
+            raise CliError(message, code="invalid_secret", fields=[{"path": "env_file", "message": message}])
+        if binding.key is not None and binding.value:
+            values[binding.key] = binding.value
+    if not values:
+        raise _refused(f"{path} sets nothing: it has lines NAME=value")
+    return values
 
 
 def _refused(message: str) -> CliError:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, NoReturn
 
 from samovar import wire
-from samovar.errors import Canceled, InvalidPayload, Suspend
+from samovar.errors import Canceled, CheckpointError, InvalidPayload, SecretMissing, Suspend
 from samovar.harness import ending, kernel, output, records
 from samovar.harness.logs import cut
 from samovar.harness.store import WireStore
@@ -77,12 +77,50 @@ def main(
 def _prepare(assignment: wire.Message, load: Callable[[], None] | None) -> None:
     """What must differ from run to run: variables, random numbers."""
     os.environ.update(assignment.get("environment") or {})
+    _take_secrets(assignment.get("secrets"))
     if load is not None:
         load()
         return
     from samovar.environment import generators
 
     generators.reseed()
+
+
+def _take_secrets(asked: wire.Message | None) -> None:
+    """The task's secrets, where it names some, into this process and no other: not even process 1 sees them."""
+    from samovar.running import secrets
+
+    if asked is None:
+        secrets.enter({})
+        return
+    answer = _ask_once(asked["socket"], {"ticket": asked["ticket"]})
+    if answer.get("ok"):
+        secrets.enter(answer["secrets"])
+        return
+    error = answer.get("error") or {}
+    if error.get("code") in ("secrets_missing", "too_large"):
+        raise SecretMissing(error["message"])
+    raise CheckpointError(f"the task's secrets: {error.get('message')}")
+
+
+def _ask_once(path: str, message: wire.Message) -> wire.Message:
+    """The answer to one line at the socket `path`; asked again for as long as nobody is there to answer."""
+    deadline = time.monotonic() + wire.DISCONNECT_LIMIT
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.connect(path)
+                connection.sendall(wire.encode(message))
+                lines = wire.LineBuffer()
+                while data := connection.recv(64 * 1024):
+                    for answer in lines.feed(data):
+                        return answer
+            problem = "the connection was closed"
+        except OSError as error:
+            problem = str(error)
+        if time.monotonic() > deadline:
+            raise CheckpointError(f"the task's secrets: the sidecar does not answer: {problem}")
+        time.sleep(0.05)
 
 
 def _say(text: str, level: str = "warning") -> None:
@@ -186,7 +224,8 @@ def _describe(error: BaseException, task: Any) -> wire.Message:
     from samovar.values import tracebacks
     from samovar.values.hints import with_hint
 
-    reason = wire.REASON_REJECTED if isinstance(error, InvalidPayload) else wire.REASON_EXCEPTION
+    rejected = isinstance(error, (InvalidPayload, SecretMissing))
+    reason = wire.REASON_REJECTED if rejected else wire.REASON_EXCEPTION
     message = with_hint(error)
     if isinstance(error, SystemExit):
         message = (

@@ -46,6 +46,7 @@ def _prepare_runs() -> None:
     import samovar.declare.options
     import samovar.payloads.codec
     import samovar.running.run
+    import samovar.running.secrets
     import samovar.values.tracebacks  # noqa: F401
     from samovar.declare.registry import registry
     from samovar.errors import OptionError

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Coordinator:
     waiting: int = 0
     most: int = 0
 
+    #: What the attempt is given.
+    secrets: dict[str, Any] = field(default_factory=lambda: {"values": {}})
     #: Calls that are answered only when their event is set.
     slow: dict[str, asyncio.Event] = field(default_factory=dict)
 
@@ -62,6 +64,8 @@ class Coordinator:
             status, code = refusal
             return JSONResponse({"error": {"code": code, "message": f"{action} refused"}}, status)
         self.calls.append((action, request.headers["authorization"], body))
+        if action == "secrets":
+            return JSONResponse(self.secrets)
         if action == "checkpoint":
             return JSONResponse({"stored": True, "value": body["value"]})
         return JSONResponse({})
@@ -101,13 +105,13 @@ class World:
         app = create_app(self.settings)
         await self.serve("sidecar", uvicorn.Config(app, uds=str(self.settings.control_socket), log_level="error"))
 
-    async def register(self, *, running: bool = False) -> dict[str, Any]:
-        body: dict[str, Any] = {"assignment": assignment()} if running else {}
+    async def register(self, *, running: bool = False, secrets: Sequence[str] = ()) -> dict[str, Any]:
+        body: dict[str, Any] = {"assignment": assignment(secrets)} if running else {}
         answer = await self.control.put("/containers/c1", json=body)
         return dict(answer.raise_for_status().json())
 
-    async def assign(self) -> None:
-        body = {"assignment": assignment(), "start": "cold"}
+    async def assign(self, secrets: Sequence[str] = ()) -> None:
+        body = {"assignment": assignment(secrets), "start": "cold"}
         (await self.control.post("/containers/c1/assign", json=body)).raise_for_status()
 
     async def events(self) -> list[dict[str, Any]]:
@@ -165,11 +169,12 @@ class Harness:
         return wire.decode(line)
 
 
-def assignment() -> dict[str, Any]:
+def assignment(secrets: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "attempt": ATTEMPT, "token": 7, "secret": "the-secret", "run": "r1", "number": 1, "project": "p",
         "task": "t", "version": "20260101.1", "deployment": "d", "image": "i", "payload": {"n": 1},
         "limits": {"memory": 1, "cpu": 1, "timeout": 1, "warm": True}, "trace_id": "0", "lease": 30,
+        "secrets": list(secrets),
     }  # fmt: skip
 
 
