@@ -158,7 +158,11 @@ class LineBuffer:
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that `data` completes, in order."""
-        messages: list[Message] = []
+        return [decode(line) for line in self.lines(data)]
+
+    def lines(self, data: bytes) -> list[bytes]:
+        """The same, as they came: lines that are not empty."""
+        found: list[bytes] = []
         start = 0
         while True:
             end = data.find(b"\n", start)
@@ -169,9 +173,9 @@ class LineBuffer:
             self._parts, self._size = [], 0
             start = end + 1
             if line.strip():
-                messages.append(decode(line))
+                found.append(line)
         self._keep(data[start:])
-        return messages
+        return found
 
     def _keep(self, part: bytes) -> None:
         self._size += len(part)

@@ -5,6 +5,7 @@ What the process says is checked before it goes on to the sidecar, and is not re
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import selectors
@@ -20,6 +21,7 @@ from samovar.harness.logs import BACKLOG, BATCH, FLUSH_DELAY, LEVELS, LineSplitt
 from samovar.wire import Message
 
 _READ = 256 * 1024
+_END = memoryview(b"\n")
 #: Above these the process is not read until the sidecar has answered some of what it asked.
 _MOST_REQUESTS = 64
 _MOST_BYTES = 2 * wire.MAX_LINE
@@ -263,10 +265,15 @@ class Attempt:
     def _tell(self, message: Message) -> None:
         if self._socket is None:
             return
-        line = wire.encode(message)
-        self._out.append(memoryview(line))
-        self._out_bytes += len(line)
-        if len(self._out) == 1:
+        self._put(memoryview(wire.encode(message)))
+
+    def _put(self, *parts: memoryview) -> None:
+        if self._socket is None:
+            return
+        idle = not self._out
+        self._out.extend(parts)
+        self._out_bytes += sum(map(len, parts))
+        if idle:
             self._flush()
 
     def _flush(self) -> None:
@@ -362,7 +369,11 @@ class Attempt:
         if problem is None:
             own = message.get("id")
             try:
-                self._link.request(forwarded, lambda reply: self._tell({**reply, "reply": own}))
+                self._link.request(
+                    forwarded,
+                    lambda reply: self._tell({**reply, "reply": own}),
+                    lambda rest: self._put(memoryview(f'{{"reply":{json.dumps(own)}'.encode()), rest, _END),
+                )
                 return
             except wire.ProtocolError as error:
                 problem = str(error)

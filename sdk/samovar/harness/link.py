@@ -6,6 +6,7 @@ again (after 50 ms, growing to 500 ms), says hello, and sends every unanswered r
 
 from __future__ import annotations
 
+import re
 import selectors
 import socket
 import time
@@ -20,7 +21,13 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 0.5
 _READ = 256 * 1024
 
+#: A reply of more bytes than this goes on as it came, where that is all that becomes of it.
+_LONG = 64 * 1024
+_REPLY = re.compile(rb'\{"reply":(\d{1,18}),')
+
 OnReply = Callable[[Message], None]
+#: Takes what comes after the number in the line of a reply: a comma, and the rest of the object.
+OnLine = Callable[[memoryview], None]
 
 
 class LinkLost(Exception):
@@ -40,7 +47,7 @@ class Link:
         self._socket: socket.socket | None = None
         self._lines = wire.LineBuffer()
         self._out: deque[memoryview] = deque()
-        self._unanswered: dict[int, tuple[bytes, OnReply | None]] = {}
+        self._unanswered: dict[int, tuple[bytes, OnReply | None, OnLine | None]] = {}
         self._hello_id = 0
         #: What the sidecar gave to the first connection, and asks of every later one.
         self._ticket: str | None = None
@@ -72,14 +79,18 @@ class Link:
             self._socket.close()
             self._socket = None
 
-    def request(self, message: Message, on_reply: OnReply | None = None) -> None:
-        """Send `message` under a number of its own. Raises ProtocolError where it can't be a line."""
+    def request(self, message: Message, on_reply: OnReply | None = None, on_line: OnLine | None = None) -> None:
+        """Send `message` under a number of its own. Raises ProtocolError where it can't be a line.
+
+        `on_line` is called instead of `on_reply` with a reply that is long: to look into it would take several
+        times its size out of the memory that the task has.
+        """
         self._number += 1
         try:
             line = wire.encode({"id": self._number, **message})
         except (ValueError, RecursionError) as error:  # NaN, or nested too deep
             raise wire.ProtocolError(str(error)) from None
-        self._unanswered[self._number] = (line, on_reply)
+        self._unanswered[self._number] = (line, on_reply, on_line)
         self.unanswered_bytes += len(line)
         if self._socket is not None:
             self._send(line)
@@ -134,7 +145,7 @@ class Link:
         self._out.clear()
         self._watch()
         self._send(wire.encode({"id": self._hello_id, **self._hello(), "ticket": self._ticket}))
-        for line, _ in list(self._unanswered.values()):
+        for line, _, _ in list(self._unanswered.values()):
             self._send(line)
 
     def _lose(self) -> None:
@@ -197,15 +208,34 @@ class Link:
             self._lose()
             return
         try:
-            messages = self._lines.feed(data)
+            lines = self._lines.lines(data)
         except wire.ProtocolError:
             self._lose()
             return
-        for message in messages:
+        for line in lines:
+            if len(line) > _LONG and self._pass_on(line):
+                continue
+            try:
+                message = wire.decode(line)
+            except wire.ProtocolError:
+                self._lose()
+                return
             if "reply" in message:
                 self._answer(message)
             else:
                 self.on_message(message)
+
+    def _pass_on(self, line: bytes) -> bool:
+        """Whether the line is a reply that somebody takes as it came."""
+        found = _REPLY.match(line)
+        number = int(found[1]) if found is not None else 0
+        asked, _, on_line = self._unanswered.get(number, (b"", None, None))
+        if found is None or on_line is None:
+            return False
+        del self._unanswered[number]
+        self.unanswered_bytes -= len(asked)
+        on_line(memoryview(line)[found.end() - 1 :])
+        return True
 
     def _answer(self, message: Message) -> None:
         number = message["reply"]
@@ -215,7 +245,7 @@ class Link:
             self._pause = _FIRST_PAUSE
             self._ticket = message.get("ticket") or self._ticket
             return
-        line, on_reply = self._unanswered.pop(number, (b"", None))
+        line, on_reply, _ = self._unanswered.pop(number, (b"", None, None))
         self.unanswered_bytes -= len(line)
         if on_reply is not None:
             on_reply(message)

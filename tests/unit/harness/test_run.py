@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from samovar import wire
 
 from tests.unit.harness.listener import Container
@@ -388,3 +389,26 @@ def test_the_runs_process_holds_no_descriptor_but_its_own(container: Make) -> No
     assert result["child"] == "[0, 1, 2, 3]", "the fourth is its listing of them"
     assert result["oom"] == "1000"
     assert result["session"] is True
+
+
+@pytest.mark.parametrize("first", ["reply", "ok"], ids=["as the sidecar writes it", "in another order"])
+def test_a_long_answer_comes_through_whole(container: Make, first: str) -> None:
+    code = """
+    import samovar
+
+    @samovar.task
+    def job():
+        values = [samovar.checkpoint(f"k{n}", lambda: None) for n in range(3)]
+        return [[len(value["text"]), value["text"][:3], value["n"]] for value in values]
+    """
+    value = {"text": "ünd" * 1_000_000, "n": 1.5}
+
+    def answer(request: wire.Message) -> wire.Message | None:
+        if request["type"] != wire.CHECKPOINT_GET:
+            return None
+        reply = wire.reply(request, found=True, value=value)
+        return {first: reply[first], **reply}
+
+    one = container(code)
+    one.sidecar.answer = answer
+    assert one.run("job", checkpoints_complete=False)["result"] == [[3_000_000, "ünd", 1.5]] * 3

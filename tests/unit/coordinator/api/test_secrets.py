@@ -95,3 +95,44 @@ def test_the_file_of_the_settings_is_used(tmp_path: Path, monkeypatch: pytest.Mo
 def test_only_an_admin_sets_secrets(api: Api) -> None:
     error(api.runner.put(f"{PATH}/KEY", json={"value": VALUE}), 403, "forbidden")
     error(api.client(None).get(PATH), 401, "unauthenticated")
+
+
+def test_the_master_key_is_rotated_and_the_old_one_goes_when_nothing_needs_it(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as (api, _):
+        file = tmp_path / "data" / "master-keys"
+        first = ok(api.admin.post(f"{PATH}/rotate", json={}))
+        assert (first["sealed"], first["dropped"]) == (0, 0)
+        assert api.admin.put(f"{PATH}/KEY", json={"value": VALUE}).status_code == 201
+        before = file.read_text()
+        second = ok(api.admin.post(f"{PATH}/rotate", json={}))
+        assert (second["sealed"], second["unopened"], second["dropped"]) == (1, 0, 0)
+        assert second["key"] != first["key"]
+        assert file.read_text().startswith(before)
+        third = ok(api.admin.post(f"{PATH}/rotate", json={"drop_old": True}))
+        assert (third["sealed"], third["dropped"]) == (1, 2)
+        assert len([line for line in file.read_text().splitlines() if not line.startswith("#")]) == 1
+        assert file.stat().st_mode & 0o777 == 0o600
+        # and what is there opens: it is sealed anew once more
+        assert ok(api.admin.post(f"{PATH}/rotate", json={}))["sealed"] == 1
+        audit = [entry["action"] for entry in ok(api.admin.get("/api/v1/audit"))["items"]]
+        assert audit.count("secret.rotate") == 4
+
+
+def test_a_key_file_that_cannot_be_written_or_is_lost_is_not_replaced(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as (api, _):
+        assert api.admin.put(f"{PATH}/KEY", json={"value": VALUE}).status_code == 201
+        file = tmp_path / "data" / "master-keys"
+        kept = file.read_bytes()
+        file.unlink()
+        answer = error(api.admin.post(f"{PATH}/rotate", json={}), 503, "master_key")
+        assert "put the file back" in answer["message"]
+        assert not file.exists()
+        file.write_bytes(kept)
+        file.chmod(0o600)
+        assert ok(api.admin.post(f"{PATH}/rotate", json={}))["sealed"] == 1
+
+
+def test_only_an_admin_rotates(api: Api) -> None:
+    own = api.admin.post("/api/v1/keys", json={"name": "own", "role": "read", "project": None}).json()
+    answer = api.admin.post(f"{PATH}/rotate", json={}, headers={"Authorization": f"Bearer {own['key']}"})
+    error(answer, 403, "forbidden")
