@@ -13,8 +13,8 @@ SURFACE = {
     "Challenge", "NonDeterministic", "Suspend", "on_exit",
     "CoordinatorUnreachable", "Cron", "CurrentRun", "Event", "InvalidPayload", "Item", "NotFound", "NotInRun",
     "NotSerializable", "OptionError", "Queue", "Retry", "RetryAfter", "RunFailed", "RunHandle", "SamovarError",
-    "Task", "WaitTimeout", "Webhook",
-    "checkpoint", "current_run", "task", "wait",
+    "SecretMissing", "Task", "WaitTimeout", "Webhook",
+    "checkpoint", "current_run", "secret", "task", "wait",
 }  # fmt: skip
 
 

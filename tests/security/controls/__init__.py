@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tests.security.controls import builds, clients, containers, protocol
+from tests.security.controls import builds, clients, containers, protocol, secrets
 from tests.security.mutant import Mutant
 
-MUTANTS: list[Mutant] = [*containers.MUTANTS, *protocol.MUTANTS, *builds.MUTANTS, *clients.MUTANTS]
+_PARTS = (containers, protocol, builds, clients, secrets)
+
+MUTANTS: list[Mutant] = [mutant for part in _PARTS for mutant in part.MUTANTS]
 assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
