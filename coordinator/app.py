@@ -27,6 +27,7 @@ from coordinator.api import (
     deliveries,
     deployments,
     events,
+    files,
     health,
     hooks,
     hosts,
@@ -41,6 +42,7 @@ from coordinator.api import keys as api_keys
 from coordinator.api.direct import Direct
 from coordinator.api.fleet import attempts as fleet_attempts
 from coordinator.api.fleet import builds as fleet_builds
+from coordinator.api.fleet import files as fleet_files
 from coordinator.api.fleet import runners as fleet_runners
 from coordinator.api.gate import Gate
 from coordinator.api.head import Head
@@ -161,6 +163,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         bulk.router,
         runs.router,
         run_details.router,
+        files.router,
         queues.router,
         schedules.router,
         events.router,
@@ -172,7 +175,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         deployments.router,
     ):
         app.include_router(public, prefix=API, dependencies=[Depends(bearer)])
-    for fleet in (fleet_runners.router, fleet_builds.router):
+    for fleet in (fleet_runners.router, fleet_builds.router, fleet_files.router):
         app.include_router(fleet, prefix=FLEET)
     refusals = {CoordinatorError: _refused, RequestValidationError: _invalid, HTTPException: _http}
     for kind, refuse in refusals.items():

@@ -69,6 +69,11 @@ class Settings(BaseSettings):
     retention_runs: Duration = Field(
         30 * DAY, description="How long a run is kept after its end, with its logs and checkpoints; 0: for ever"
     )
+    retention_files: Duration = Field(
+        7 * DAY, description="How long an uploaded file is kept that no run has; 0: for ever. A run's go with it"
+    )
+    file_bytes: Memory = Field(5 * 1024**3, description="The largest file that is taken")
+    run_file_bytes: Memory = Field(5 * 1024**3, description="What the files that one run keeps may take together")
     retention_events: Duration = Field(30 * DAY, description="How long events and deliveries are kept; 0: for ever")
     retention_builds: Duration = Field(
         30 * DAY, description="How long build logs, and versions that nothing needs any more, are kept; 0: for ever"

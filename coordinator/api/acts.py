@@ -11,7 +11,7 @@ from sqlalchemy import Table
 from coordinator.access.audit import Act
 from coordinator.access.keys import Caller, hash_key
 from coordinator.storage import deeds
-from coordinator.storage.tables import deliveries, deployments, schedules
+from coordinator.storage.tables import deliveries, deployments, files, schedules
 from coordinator.wire import API, FLEET
 
 
@@ -33,6 +33,8 @@ RULES = (
     _rule("POST", rf"{API}/runs/(?P<many>cancel|replay|dismiss)", "run.", many=True),
     _rule("POST", rf"{API}/runs/(?P<target>[^/]+)/(?P<verb>cancel|replay|dismiss|bump)", "run."),
     _rule("POST", rf"{API}/runs/(?P<target>[^/]+)/release-key", "run.release_key"),
+    _rule("POST", rf"{API}/files", "file.upload"),
+    _rule("PATCH", rf"{API}/files/(?P<target>[^/]+)", "file.upload", files),
     _rule("POST", rf"{API}/events", "event.send"),
     _rule("POST", rf"{API}/deployments", "deployment.create", deployments),
     _rule("POST", rf"{API}/deployments/(?P<target>[^/]+)/(?P<verb>promote|rebuild)", "deployment.", deployments),

@@ -40,6 +40,7 @@ from coordinator.foundation.errors import (
     Unauthenticated,
 )
 from coordinator.foundation.limits import (
+    FILE_PART,
     MAX_BODY,
     MAX_DELIVERY,
     MAX_EVENT,
@@ -228,6 +229,8 @@ def _most(path: str) -> int:
         return MAX_VALUE_BODY
     if path == f"{API}/events":
         return 2 * MAX_EVENT
+    if path.startswith(f"{API}/files/"):
+        return FILE_PART
     return MAX_SMALL_BODY
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, select
 
 from coordinator.access.keys import Caller
 from coordinator.foundation.errors import Forbidden, NotFound
-from coordinator.storage.tables import deliveries, deployments, runs, schedules
+from coordinator.storage.tables import deliveries, deployments, files, runs, schedules
 from coordinator.wire import API
 
 
@@ -56,6 +56,9 @@ RULES = (
     _rule("POST", r"/tasks/(?P<task>.+)/runs(/batch)?", "trigger", Held.TASK),
     _rule("POST", r"/events", "trigger", Held.ROUTE),
     _rule("POST", r"/runs/(cancel|replay|dismiss)", "", Held.ROUTE),
+    _rule("POST", r"/files", "trigger", Held.ROUTE),
+    _rule("PATCH", r"/files/(?P<id>[^/]+)", "trigger", Held.ROW, files),
+    _rule("GET", r"/files/(?P<id>[^/]+)(/content)?", "trigger read", Held.ROW, files),
     # a trigger's key follows the runs whose ids it knows: it has made them
     _rule("GET", r"/runs/(?P<id>[^/]+)(/.+)?", "trigger read", Held.ROW, runs),
     _rule("POST PATCH DELETE", r"/runs/(?P<id>[^/]+)(/.+)?", "", Held.ROW, runs),

@@ -85,6 +85,9 @@ ADDRESS_BURST = 300
 ADDRESS_RATE = 20.0
 #: Largest source of a deployment, as uploaded.
 MAX_SOURCE = 256 * MIB
+#: Bytes of a file that one request takes, and files that one run keeps.
+FILE_PART = 8 * MIB
+MAX_RUN_FILES = 1000
 #: Smallest memory a task may ask for.
 MIN_MEMORY = 32 * MIB
 #: Largest number of bytes a memory field may name (it has to fit the database's integers).

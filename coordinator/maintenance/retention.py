@@ -28,9 +28,11 @@ from coordinator.storage.tables import (
     deployments,
     event_runs,
     events,
+    files,
     log_lines,
     metadata,
     projects,
+    run_files,
     runs,
     ticks,
 )
@@ -41,6 +43,8 @@ log = structlog.get_logger()
 
 #: Runs, and rows of other kinds, that one transaction removes.
 _RUNS, _ROWS = 20, 500
+#: Seconds in which a file that is being sent has to come on.
+_UNFINISHED = 86400.0
 #: How many times what it took is waited after it: others have the database for the rest of the time.
 _PAUSE = 4.0
 
@@ -112,8 +116,37 @@ def old_runs(conn: Connection, before: float, after: float, blobs: Blobs, settin
     # a run may have printed more than one transaction should remove
     if _delete_some(conn, log_lines, log_lines.c.run_id.in_(found)) == _ROWS:
         return Step(0, after)
+    kept_by_them = select(files.c.id).where(files.c.run_id.in_(found))
+    conn.execute(delete(run_files).where(run_files.c.file_id.in_(kept_by_them)))
     _delete_with(conn, runs, found, blobs)
     return Step(len(found), after if len(found) == _RUNS else None)
+
+
+def old_files(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    """What was uploaded, and no run has; runs' own files go with them."""
+    had = select(run_files.c.run_id).where(run_files.c.file_id == files.c.id).exists()
+    query = select(files.c.id).where(files.c.run_id.is_(None), files.c.created_at < before, ~had)
+    found = list(conn.scalars(query.order_by(files.c.created_at).limit(_ROWS)))
+    _remove_files(conn, found, blobs)
+    return Step(len(found), after if len(found) == _ROWS else None)
+
+
+def unfinished_files(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    """What was announced, and has not come: uploads that were given up, artifacts of attempts that died."""
+    query = select(files.c.id).where(files.c.finished_at.is_(None), files.c.created_at < before)
+    found = [
+        file
+        for file in conn.scalars(query.order_by(files.c.created_at).limit(_ROWS))
+        if not blobs.comes_in(file, before)
+    ]
+    _remove_files(conn, found, blobs)
+    return Step(len(found), None)
+
+
+def _remove_files(conn: Connection, found: list[str], blobs: Blobs) -> None:
+    _delete_where(conn, files, files.c.id.in_(found), blobs)
+    for file in found:
+        blobs.partial(file).unlink(missing_ok=True)
 
 
 def old_build_logs(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
@@ -193,6 +226,8 @@ KINDS = (
     Kind("batches", lambda settings: settings.retention_runs, old_batches),
     Kind("events", lambda settings: settings.retention_events, old_events),
     Kind("deliveries", lambda settings: settings.retention_events, old_deliveries),
+    Kind("files", lambda settings: settings.retention_files, old_files),
+    Kind("files that never came", lambda settings: _UNFINISHED, unfinished_files),
     Kind("audit", lambda settings: settings.retention_audit, old_audit),
     Kind("build logs", lambda settings: settings.retention_builds, old_build_logs),
     # last: the runs that kept a deployment may just have gone

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, func, select
 
+from coordinator.files import files
 from coordinator.foundation.errors import NotFound, invalid_field
 from coordinator.foundation.limits import DEBOUNCE_FACTOR, MAX_DELAY, MAX_MEMORY, MIN_MEMORY, RUNNER_ALIVE
 from coordinator.line import concurrency, queues
@@ -64,6 +65,8 @@ class Plan:
     debounce: Debounce | None = None
     origin: Origin = _BY_API
     family: Family | None = None
+    #: The files that the payload refers to, with where each stands in it.
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def queue(self) -> str:
@@ -117,6 +120,7 @@ def plan(
         tags=tags,
         debounce=body.debounce,
         origin=origin,
+        files=_files(payload, body.payload),
     )
 
 
@@ -147,7 +151,13 @@ def plan_replay(conn: Connection, now: float, run_id: str, body: ReplayRequest, 
         tags=decode(old.tags),
         copied=copied,
         origin=Origin("replay", run_id),
+        files={} if payload is None else _files(payload, body.payload),
     )
+
+
+def _files(encoded: Encoded, payload: Any) -> dict[str, str]:
+    # most payloads have none, and are not looked through
+    return files.references(payload) if f'"{files.REFERENCE}"' in encoded.text else {}
 
 
 def _check_debounce(body: TriggerRequest) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.sql.dml import ReturningInsert
 
+from coordinator.files import files
 from coordinator.foundation import ids
 from coordinator.foundation.errors import Refused
 from coordinator.foundation.limits import DEBOUNCE_FACTOR
@@ -128,6 +129,7 @@ def _create(
         # a trigger with the same key was faster: what it made is committed by now, and found
     if plan.tags:
         conn.execute(insert(run_tags), [{"tag": tag, "run_id": run.id} for tag in plan.tags])
+    _give_files(conn, [(run, plan)])
     if plan.copied is not None:
         copies.copy(conn, plan.copied, run.id)
     if plan.origin.kind == "replay":
@@ -155,7 +157,17 @@ def _insert_many(conn: Connection, now: float, planned: list[tuple[Plan, Stored]
     if tags:
         conn.execute(insert(run_tags), tags)
     found = {run.id: run for run in made}
+    _give_files(conn, [(found[row["id"]], plan) for row, (plan, _) in zip(rows, planned, strict=True)])
     return [found[row["id"]] for row in rows]
+
+
+def _give_files(conn: Connection, made: list[tuple[Row[Any], Plan]]) -> None:
+    """Raises Invalid where a payload refers to what is not there."""
+    project = made[0][1].target.project
+    files.give(conn, project, [(run.id, plan.files) for run, plan in made if plan.files])
+    for run, plan in made:
+        if plan.stored is not None and plan.origin.id is not None:
+            files.give_again(conn, plan.origin.id, run.id)
 
 
 def _admit(conn: Connection, planned: list[tuple[Plan, Stored]]) -> None:
@@ -193,6 +205,8 @@ def _put_off(conn: Connection, now: float, plan: Plan, payload: Stored) -> Row[A
         .values({name: value for name, value in values.items() if name not in kept})
         .returning(*runs.c)
     ).one()
+    files.take_back(conn, run.id)
+    _give_files(conn, [(run, plan)])
     conn.execute(delete(run_tags).where(run_tags.c.run_id == run.id))
     if plan.tags:
         conn.execute(insert(run_tags), [{"tag": tag, "run_id": run.id} for tag in plan.tags])

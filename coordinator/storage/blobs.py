@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import overload
 
 from coordinator.foundation import files
 from coordinator.foundation.errors import StorageUnavailable, TooLarge
@@ -31,7 +32,7 @@ class Blobs:
         for leftover in self._incoming.iterdir():
             # a young one may be another coordinator's that has the same directory
             with suppress(FileNotFoundError):
-                if leftover.stat().st_mtime < time.time() - _ABANDONED:
+                if leftover.stat().st_mtime < time.time() - _ABANDONED and not leftover.name.startswith("partial-"):
                     leftover.unlink()
 
     def path(self, name: str) -> Path:
@@ -101,12 +102,31 @@ class Blobs:
             return False
         return True
 
-    def take(self, file: Path) -> str:
-        """Makes a file that is `arriving` a blob; its name."""
+    def partial(self, id: str) -> Path:
+        """Where the part of a blob is that has come so far; whoever uses it keeps it young, and takes it away."""
+        return self._incoming / f"partial-{id}"
+
+    def comes_in(self, id: str, since: float) -> bool:
+        """Whether something was added to a `partial` one since then, in seconds since the epoch."""
+        try:
+            return self.partial(id).stat().st_mtime >= since
+        except FileNotFoundError:
+            return False
+
+    @overload
+    def take(self, file: Path) -> str: ...
+    @overload
+    def take(self, file: Path, wanted: str | None) -> str | None: ...
+    def take(self, file: Path, wanted: str | None = None) -> str | None:
+        """Makes a file that is `arriving` or `partial` a blob; its name, or None where another one is `wanted`."""
         with file.open("rb") as content:
             name = hashlib.file_digest(content, "sha256").hexdigest()
+        if wanted is not None and name != wanted:
+            return None
         if not self.touch([name]):
             self._keep(file, name)
+        else:
+            file.unlink(missing_ok=True)
         return name
 
     async def spool(self, chunks: AsyncIterator[bytes], target: Path, limit: int, what: str) -> None:

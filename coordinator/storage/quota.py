@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection, func, select
 
 from coordinator.foundation.errors import StorageUnavailable, TooMuch
-from coordinator.storage.tables import IS_LIVE, attempts, checkpoints, deployments, runs
+from coordinator.storage.tables import IS_LIVE, attempts, checkpoints, deployments, files, runs
 
 log = structlog.get_logger()
 
@@ -155,6 +155,8 @@ class Quota:
         total = int(conn.scalar(_BYTES.where(runs.c.project == project)) or 0)
         for query in (_LIVE_LOGS, _LIVE_CHECKPOINTS):
             total += int(conn.scalar(query.where(IS_LIVE, runs.c.project == project)) or 0)
+        uploaded = select(func.sum(files.c.size)).where(files.c.project == project, files.c.run_id.is_(None))
+        total += int(conn.scalar(uploaded) or 0)
         named = select(deployments.c.source_blob).where(deployments.c.project == project).distinct()
         for name in conn.scalars(named):
             path = self._blobs / name[:2] / name
@@ -177,6 +179,12 @@ def check_runs(conn: Connection, project: str, root: str | None, count: int, siz
 def check_bytes(conn: Connection, now: float, project: str, size: int) -> None:
     if (limits := of(conn)) is not None:
         limits.check_bytes(conn, project, size)
+
+
+def check_space(conn: Connection) -> None:
+    """Raises DiskFull."""
+    if (limits := of(conn)) is not None:
+        limits.check_space()
 
 
 def check_bytes_of_run(conn: Connection, run: str, size: int) -> None:

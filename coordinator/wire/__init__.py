@@ -67,6 +67,13 @@ from coordinator.wire.basics import (
     parse_memory,
 )
 from coordinator.wire.deployments import BuildLogLine, BuildLogPage, Deployment, DeploymentPage, Finding
+from coordinator.wire.files import (
+    ArtifactCall,
+    FilePage,
+    FileRequest,
+    Received,
+    StoredFile,
+)
 from coordinator.wire.fleet import (
     AdoptReply,
     Assignment,
@@ -166,6 +173,7 @@ __all__ = [
     "FLEET",
     "Addresses",
     "AdoptReply",
+    "ArtifactCall",
     "Assign",
     "Assignment",
     "Attempt",
@@ -219,6 +227,8 @@ __all__ = [
     "Events",
     "Extend",
     "FieldProblem",
+    "FilePage",
+    "FileRequest",
     "Finding",
     "Finish",
     "Heartbeat",
@@ -250,6 +260,7 @@ __all__ = [
     "QueuePatch",
     "QueueState",
     "Reason",
+    "Received",
     "Register",
     "RemovableImages",
     "ReplayRequest",
@@ -276,6 +287,7 @@ __all__ = [
     "SidecarEvent",
     "Start",
     "Started",
+    "StoredFile",
     "StoredValue",
     "StoredWait",
     "Strict",

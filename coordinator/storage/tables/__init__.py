@@ -19,6 +19,7 @@ from coordinator.storage.tables.conditions import (
     IS_RUNNING,
 )
 from coordinator.storage.tables.deployments import build_log, deployments, listeners, projects, tasks, webhooks
+from coordinator.storage.tables.files import files, run_files
 from coordinator.storage.tables.line import batches, lanes, queues, runners, turns
 from coordinator.storage.tables.runs import attempts, checkpoints, log_lines, run_tags, runs
 from coordinator.storage.tables.sources import deliveries, event_runs, events, schedules, ticks
@@ -42,6 +43,7 @@ __all__ = [
     "deployments",
     "event_runs",
     "events",
+    "files",
     "host_tokens",
     "keys",
     "lanes",
@@ -50,6 +52,7 @@ __all__ = [
     "metadata",
     "projects",
     "queues",
+    "run_files",
     "run_tags",
     "runners",
     "runs",
