@@ -18,11 +18,14 @@ from sidecar.connection import Listener, granted, refusal
 from sidecar.envelope import WHOLE, Request
 from sidecar.errors import Refused, Stale
 from sidecar.events import EventLog
+from sidecar.files import Files
 from sidecar.logs import Budget, LogStream
 from sidecar.pace import Pace
 from sidecar.redaction import NOTHING, Redactor
-from sidecar.secrets import Counter, Secrets
+from sidecar.run_socket import Answer, RunSocket, Visit, ticket_of
+from sidecar.secrets import Secrets
 from sidecar.ticket import Ticket
+from sidecar.turns import Turns
 from sidecar.upstream import Upstream
 
 log = structlog.get_logger()
@@ -55,6 +58,7 @@ class Container:
         events: EventLog,
         budget: Budget,
         large: asyncio.Semaphore,
+        transfers: Turns,
     ) -> None:
         self.name = name
         self._upstream = upstream
@@ -69,7 +73,8 @@ class Container:
         self._logs: LogStream | None = None
         #: None: the bound attempt has none.
         self._secrets: Secrets | None = None
-        self._counter = Counter(directory, lambda: self._secrets)
+        self._files = Files(name, upstream, transfers)
+        self._run_socket = RunSocket(directory, self._asked)
         self._finished: str | None = None
         #: The events `ready` and `finished` as they were, for a runner that could not read them.
         self._readied: dict[str, Any] | None = None
@@ -114,14 +119,11 @@ class Container:
 
     async def open(self) -> None:
         """Listens. Raises OSError."""
+        await self._run_socket.open()
         await self.listener.open()
-        if self._secrets is not None:
-            await self._counter.open()
 
-    async def assign(self, assignment: fleet.Assignment, start: fleet.Start) -> None:
-        """Binds `assignment` and hands it over, now or when the container connects. Raises OSError."""
-        if assignment.secrets:
-            await self._counter.open()
+    def assign(self, assignment: fleet.Assignment, start: fleet.Start) -> None:
+        """Binds `assignment` and hands it over, now or when the container connects."""
         self._bind(assignment, start)
         self._undelivered = True
         self._deliver()
@@ -149,13 +151,13 @@ class Container:
     def close(self) -> None:
         """Stops listening, for this sidecar to end while its containers go on."""
         self._unbind()
-        self._counter.close()
+        self._run_socket.close()
         self.listener.close()
 
     def remove(self) -> None:
         """Stops listening for good: the container is gone."""
         self._unbind()
-        self._counter.close()
+        self._run_socket.close()
         self.listener.remove()
 
     # ------------------------------------------------------------ what the container says
@@ -402,13 +404,31 @@ class Container:
                 answer = await self._post(assignment, "secrets", {}, body, never)
                 return fleet.SecretValues.model_validate_json(answer)
 
-            self._secrets = Secrets(assignment.project, assignment.secret, fetch)
+            self._secrets = Secrets(assignment.project, fetch)
+
+    def _asked(self) -> tuple[str, dict[str, Answer]] | None:
+        """The ticket of the bound attempt, and what its process may ask for."""
+        a, secrets = self._assignment, self._secrets
+        if a is None:
+            return None
+
+        async def get(visit: Visit) -> None:
+            await self._files.get(visit, a)
+
+        async def put(visit: Visit) -> None:
+            await self._files.put(visit, a)
+
+        found: dict[str, Answer] = {"get": get, "put": put}
+        if secrets is not None:
+            found["secrets"] = secrets.give
+        return ticket_of(a.secret), found
 
     def _unbind(self) -> None:
         if self._logs is not None:
             self._logs.close()
         if self._secrets is not None:
             self._secrets.close()
+        self._run_socket.hang_up()
         self._assignment, self._logs, self._secrets = None, None, None
         self._undelivered = self._started = False
 
@@ -433,9 +453,9 @@ class Container:
             "checkpoints": [c.model_dump() for c in a.checkpoints],
             "checkpoints_complete": a.checkpoints_complete,
             "waits": [w.model_dump() for w in a.waits],
+            "secrets": a.secrets,
+            "ticket": ticket_of(a.secret),
         }
-        if self._secrets is not None:
-            message["secrets"] = {"ticket": self._secrets.ticket}
         if self.listener.send(message):
             self._undelivered = False
 

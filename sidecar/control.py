@@ -17,6 +17,7 @@ from sidecar.events import EventLog
 from sidecar.logs import Budget
 from sidecar.settings import Settings
 from sidecar.ticket import Ticket
+from sidecar.turns import Turns
 from sidecar.upstream import Upstream
 
 #: A name becomes a directory.
@@ -24,6 +25,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 #: Lines and answers of more than envelope.WHOLE that are here at once, over all containers.
 _LARGE_AT_ONCE = 8
+#: Steps of files that are carried at once, going round the containers.
+_TRANSFERS_AT_ONCE = 4
 
 
 class Sidecar:
@@ -32,10 +35,14 @@ class Sidecar:
     def __init__(self, settings: Settings, events: EventLog) -> None:
         self._root = settings.containers_directory
         self.events = events
-        self.upstream = Upstream(settings.coordinator_url, lambda: sum(c.bound for c in self._containers.values()))
+        self.upstream = Upstream(settings.coordinator_url, self._bound)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._transfers = Turns(_TRANSFERS_AT_ONCE, lambda: max(1, _TRANSFERS_AT_ONCE // max(1, self._bound())))
         self._budget = Budget(settings.buffer_bytes)
         self._containers: dict[str, Container] = {}
+
+    def _bound(self) -> int:
+        return sum(container.bound for container in self._containers.values())
 
     async def register(self, name: str, body: Register) -> ContainerState:
         container = self._containers.get(name)
@@ -50,6 +57,7 @@ class Sidecar:
                 self.events,
                 self._budget,
                 self._large,
+                self._transfers,
             )
             self._containers[name] = container
             if body.assignment is not None:
@@ -125,10 +133,7 @@ def create_app(settings: Settings, events: EventLog | None = None) -> FastAPI:
     @app.post("/containers/{name}/assign", status_code=202)
     async def assign(name: str, body: Assign) -> None:
         """Hands an attempt over, now or when the container connects; the `started` event confirms it."""
-        try:
-            await sidecar.get(name).assign(body.assignment, body.start)
-        except OSError as error:
-            raise HTTPException(503, f"{name}: cannot listen for its secrets: {error}") from None
+        sidecar.get(name).assign(body.assignment, body.start)
 
     @app.post("/containers/{name}/cancel", status_code=202)
     async def cancel(name: str, body: CancelAttempt) -> None:

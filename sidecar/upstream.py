@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import aiohttp
 import structlog
@@ -28,6 +29,8 @@ _KEPT = 60.0
 #: Calls of a host that carry values, under way at once: each may be of 10 MiB, and many times that when parsed.
 _VALUES_AT_ONCE = 8
 _OTHERS_AT_ONCE = 32
+#: Parts of files, of 1 MiB.
+_FILES_AT_ONCE = 4
 #: Of a refusal.
 _LARGEST_REFUSAL = 256 * 1024
 _WITH_VALUES = frozenset({"checkpoint", "checkpoint-get", "wait", "wait-result", "finish"})
@@ -47,6 +50,7 @@ class Upstream:
         self._client: aiohttp.ClientSession | None = None
         self.away = asyncio.Event()
         self._values = Turns(_VALUES_AT_ONCE, lambda: max(1, _VALUES_AT_ONCE // max(1, containers())))
+        self._files = Turns(_FILES_AT_ONCE, lambda: max(1, _FILES_AT_ONCE // max(1, containers())))
         self._others = Turns(_OTHERS_AT_ONCE, lambda: max(1, _OTHERS_AT_ONCE // max(1, containers())))
 
     async def close(self) -> None:
@@ -66,19 +70,41 @@ class Upstream:
 
         `owner` takes its turn with others; `large` is awaited before a large answer is read. Raises Stale, Refused.
         """
+        turns = self._values if action in _WITH_VALUES else self._others
+        return await self._call(owner, attempt, "POST", action, secret, body, large, turns)
+
+    async def send(self, owner: str, attempt: str, method: str, path: str, secret: str, data: bytes) -> bytes:
+        """The answer to a part of a file, or to a word about one. Raises Stale, Refused."""
+
+        async def never() -> None:
+            """The answer is short."""
+
+        return await self._call(owner, attempt, method, path, secret, [data], never, self._files)
+
+    async def _call(
+        self,
+        owner: str,
+        attempt: str,
+        method: str,
+        path: str,
+        secret: str,
+        body: Sequence[bytes],
+        large: Callable[[], Awaitable[None]],
+        turns: Turns,
+    ) -> bytes:
         headers = {
             "Authorization": f"Bearer {secret}",
-            "Content-Type": "application/json",
+            "Content-Type": "application/octet-stream" if method == "PATCH" else "application/json",
             "Content-Length": str(sum(map(len, body))),
         }
-        turns = self._values if action in _WITH_VALUES else self._others
+        action = path.partition("?")[0]
         pause, failures = _FIRST_PAUSE, 0
         while True:
             base = self._addresses.current
             try:
-                url = f"{base}{FLEET}/attempts/{attempt}/{action}"
+                url = f"{base}{FLEET}/attempts/{attempt}/{path}"
                 async with turns.turn(owner):
-                    answer = await self._send(url, body, headers)
+                    answer = await self._send(method, url, body, headers)
                 # the coordinator's work is done: nobody else has to wait while the answer is read
                 async with answer:
                     status = answer.status
@@ -105,8 +131,42 @@ class Upstream:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _send(self, url: str, body: Sequence[bytes], headers: dict[str, str]) -> aiohttp.ClientResponse:
+    @asynccontextmanager
+    async def content(self, attempt: str, path: str, secret: str, offset: int) -> AsyncIterator[Content]:
+        """A file, from `offset` on; tried again until there is an answer. Raises Stale, Refused.
+
+        What breaks off after that ends early: whoever reads asks again, from where it is.
+        """
+        headers = {"Authorization": f"Bearer {secret}", "Range": f"bytes={offset}-", "Accept-Encoding": "identity"}
+        pause = _FIRST_PAUSE
+        while True:
+            base = self._addresses.current
+            try:
+                url = f"{base}{FLEET}/attempts/{attempt}/{path}"
+                answer = await self._connected().get(url, headers=headers, allow_redirects=False)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                log.debug("a file is waited for", problem=repr(error))
+            else:
+                async with answer:
+                    if answer.status in (200, 206, 416):
+                        yield Content(answer)
+                        return
+                    if answer.status < 500:
+                        _read(answer.status, await _start_of(answer))
+                        raise Refused("http", f"HTTP {answer.status}", answer.status)
+            self._addresses.failed(base)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _send(
+        self, method: str, url: str, body: Sequence[bytes], headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
         """The answer, of which only the head has been read."""
+        # in parts where it is large: no step of the loop is longer than one of them
+        data = _parts(body) if sum(map(len, body)) > WHOLE else b"".join(body)
+        return await self._connected().request(method, url, data=data, headers=headers, allow_redirects=False)
+
+    def _connected(self) -> aiohttp.ClientSession:
         if self._client is None:
             # made in the event loop that it is for
             self._client = aiohttp.ClientSession(
@@ -114,9 +174,28 @@ class Upstream:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        # in parts where it is large: no step of the loop is longer than one of them
-        data = _parts(body) if sum(map(len, body)) > WHOLE else b"".join(body)
-        return await self._client.post(url, data=data, headers=headers, allow_redirects=False)
+        return self._client
+
+
+class Content:
+    """A file that is being read, or the end of one."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+        # `bytes 10-19/20`, and `bytes */20` where nothing is left of it
+        ranged = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        size = ranged if answer.status != 200 else answer.headers.get("Content-Length", "")
+        self.size = int(size) if size.isdecimal() else 0
+        self.sha256 = answer.headers.get("ETag", "").strip('"')
+
+    async def read(self, most: int) -> bytes:
+        """The next bytes; none where it ends, or breaks off."""
+        if self._answer.status == 416:
+            return b""
+        try:
+            return await self._answer.content.read(most)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return b""
 
 
 async def _parts(body: Sequence[bytes]) -> AsyncIterator[bytes]:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         Canceled,
         CheckpointError,
         CoordinatorUnreachable,
+        FileMissing,
+        FileRefused,
         InvalidPayload,
         NonDeterministic,
         NotFound,
@@ -49,10 +51,12 @@ if TYPE_CHECKING:
     )
     from samovar.running.checkpoints import checkpoint
     from samovar.running.exits import on_exit
+    from samovar.running.files import artifact
     from samovar.running.run import CurrentRun, current_run
     from samovar.running.secrets import secret
     from samovar.running.waits import wait
     from samovar.tasks import Task, task
+    from samovar.values.file import File
 
 __all__ = [
     "Abort",
@@ -67,6 +71,9 @@ __all__ = [
     "Cron",
     "CurrentRun",
     "Event",
+    "File",
+    "FileMissing",
+    "FileRefused",
     "InvalidPayload",
     "Item",
     "NonDeterministic",
@@ -85,6 +92,7 @@ __all__ = [
     "Task",
     "WaitTimeout",
     "Webhook",
+    "artifact",
     "checkpoint",
     "current_run",
     "on_exit",
@@ -107,6 +115,8 @@ _HOMES = {
     "RunHandle": "calling.client",
     "Task": "tasks",
     "Webhook": "declare.webhooks",
+    "File": "values.file",
+    "artifact": "running.files",
     "checkpoint": "running.checkpoints",
     "current_run": "running.run",
     "on_exit": "running.exits",

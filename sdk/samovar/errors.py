@@ -7,6 +7,8 @@ SamovarError
 ├── InvalidPayload           the payload does not fit the task's signature; `.fields` names each place
 ├── NotSerializable          a value can't be stored (also a TypeError)
 ├── SecretMissing            a secret is not set, or the task does not name it (also a LookupError)
+├── FileMissing              a file can't be had any more, or not here (also a LookupError)
+├── FileRefused              a file could not be kept
 ├── NotInRun                 something that needs a run was called outside of one
 ├── CheckpointError          a checkpoint or a wait could not be stored or read
 ├── NonDeterministic         a run came to another checkpoint or wait than the one it has stored there
@@ -92,6 +94,16 @@ class NotSerializable(SamovarError, TypeError):
 
 class SecretMissing(SamovarError, LookupError):
     """A secret is not set, or the task does not name it."""
+
+    retryable = False
+
+
+class FileMissing(SamovarError, LookupError):
+    """A file can't be had any more, or not here."""
+
+
+class FileRefused(SamovarError):
+    """A file could not be kept."""
 
     retryable = False
 

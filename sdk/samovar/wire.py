@@ -46,8 +46,8 @@ PROTOCOL = 1
 #: mounted, not the socket: a mount of the socket itself is dead after the listener restarts.
 SOCKET_DIRECTORY = "/run/samovar"
 SOCKET_NAME = "sidecar.sock"
-#: Beside it: where the process of a run asks for its secrets, with the ticket of its assignment.
-SECRETS_NAME = "secrets.sock"
+#: Beside it: where the process of a run asks for its secrets and files, with the ticket of its assignment.
+RUN_SOCKET_NAME = "run.sock"
 
 #: Where an image keeps the SDK, the project's dependencies and the project's code.
 IMAGE_SDK = "/opt/samovar/sdk"

@@ -48,7 +48,7 @@ def test_a_ticket_ends_with_its_attempt() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        pytest.param(said, id=name, marks=attempt("process 1", name, "one line of 1 KiB, in 5 s", "nothing"))
+        pytest.param(said, id=name, marks=attempt("process 1", name, "one line of 8 KiB", "nothing"))
         for name, said in {
             "secrets: what is no JSON": b"GET / HTTP/1.1\r\n\r\n",
             "secrets: JSON without end": b"[" * 900 + b"\n",
@@ -60,7 +60,7 @@ def test_a_ticket_ends_with_its_attempt() -> None:
 def test_what_is_no_request_gives_nothing(said: bytes) -> None:
     async def test(w: World) -> None:
         _, ticket = await bound(w, VALUES)
-        reader, writer = await asyncio.open_unix_connection(w.directory / "c" / "c1" / wire.SECRETS_NAME)
+        reader, writer = await asyncio.open_unix_connection(w.directory / "c" / "c1" / wire.RUN_SOCKET_NAME)
         writer.write(said)
         try:
             answer = await asyncio.wait_for(reader.read(), 20)
@@ -77,7 +77,7 @@ def test_what_is_no_request_gives_nothing(said: bytes) -> None:
 def test_silent_askers_are_few() -> None:
     async def test(w: World) -> None:
         await bound(w, VALUES)
-        path = w.directory / "c" / "c1" / wire.SECRETS_NAME
+        path = w.directory / "c" / "c1" / wire.RUN_SOCKET_NAME
         silent = [await asyncio.open_unix_connection(path) for _ in range(60)]
         closed = await asyncio.gather(*(at_end(reader) for reader, _ in silent))
         assert sum(closed) == 60 - 16

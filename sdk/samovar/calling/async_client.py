@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from samovar.calling.client import Client, RunHandle
+from samovar.calling.client import Artifact, Client, RunHandle
 from samovar.calling.items import Items
+from samovar.values.file import File
 
 _END = object()
 
@@ -58,6 +60,14 @@ class AsyncRunHandle:
     async def checkpoints(self) -> list[dict[str, Any]]:
         return await asyncio.to_thread(self._handle.checkpoints)
 
+    async def artifacts(self) -> list[Artifact]:
+        """The files that the run keeps; each has `save` and `read`, which take a while: asyncio.to_thread."""
+        return await asyncio.to_thread(self._handle.artifacts)
+
+    async def artifact(self, name: str) -> Artifact:
+        """The file that the run keeps under `name`. Raises FileMissing."""
+        return await asyncio.to_thread(self._handle.artifact, name)
+
     async def bump(self) -> AsyncRunHandle:
         """Put the run at the front of its queue; see RunHandle.bump."""
         await asyncio.to_thread(self._handle.bump)
@@ -99,6 +109,12 @@ class AsyncClient:
         """Trigger `task` once for each item, all or none; see Client.batch_trigger."""
         handles = await asyncio.to_thread(self._client.batch_trigger, task, items, **options)
         return [AsyncRunHandle(handle) for handle in handles]
+
+    async def upload(
+        self, path: str | os.PathLike[str], *, name: str | None = None, project: str | None = None
+    ) -> File:
+        """Send a file, for the payload of runs; see Client.upload."""
+        return await asyncio.to_thread(self._client.upload, path, name=name, project=project)
 
     async def send_event(
         self, name: str, payload: Any = None, *, id: str | None = None, project: str | None = None

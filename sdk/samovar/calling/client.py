@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from samovar.calling import files
 from samovar.calling.items import Debounce, Items, batch_body, trigger_body
 from samovar.calling.transport import PATIENCE, PAUSE, Transport, find_credentials, segment
-from samovar.errors import ApiError, CoordinatorUnreachable, RunFailed, WaitTimeout
+from samovar.errors import ApiError, CoordinatorUnreachable, FileMissing, OptionError, RunFailed, WaitTimeout
 from samovar.payloads.codec import plain
+from samovar.values.file import File
 from samovar.values.units import parse_duration
 
 if TYPE_CHECKING:
@@ -112,6 +115,26 @@ class RunHandle:
             if not after:
                 return items
 
+    def artifacts(self) -> list[Artifact]:
+        """The files that the run keeps, by name."""
+        items: list[Artifact] = []
+        cursor = None
+        while True:
+            page = self._client.transport.get(f"/runs/{segment(self.id)}/files", {"cursor": cursor})
+            items += [Artifact(self._client, data) for data in page["items"]]
+            cursor = page.get("next")
+            if not cursor:
+                return items
+
+    def artifact(self, name: str) -> Artifact:
+        """The file that the run keeps under `name`. Raises FileMissing, naming those that there are."""
+        found = self.artifacts()
+        for one in found:
+            if one.name == name:
+                return one
+        names = ", ".join(one.name for one in found[:10]) or "none"
+        raise FileMissing(f"the run {self.id} keeps no file {name!r}; it keeps: {names}")
+
     def bump(self) -> RunHandle:
         """Put the run, which is queued, at the front of its queue; this handle. Raises ApiError (409)."""
         self.data = self._client.transport.post(f"/runs/{segment(self.id)}/bump") or self.data
@@ -126,6 +149,44 @@ class RunHandle:
         """Ask for the run to be canceled; a running one ends soon after. This handle."""
         self.data = self._client.transport.post(f"/runs/{segment(self.id)}/cancel") or self.data
         return self
+
+
+class Artifact:
+    """A file that a run keeps: `name`, `size` in bytes, `sha256`; `data` is all that the coordinator told."""
+
+    def __init__(self, client: Client, data: dict[str, Any]) -> None:
+        self._client = client
+        self.data = data
+        self.name = str(data["name"])
+        self.size = int(data["size"])
+        self.sha256 = str(data["sha256"])
+
+    def __repr__(self) -> str:
+        return f"<Artifact {self.name!r} of run {self.data['run']}, {self.size} bytes>"
+
+    @property
+    def file(self) -> File:
+        """It as a File, for the payload of another run."""
+        return File.stored(str(self.data["id"]), self.name, self.size)
+
+    def save(self, path: str | os.PathLike[str]) -> str:
+        """Write it to `path`, or below it where that is a folder; there when it is whole. Its absolute path."""
+        target = os.fspath(path)
+        if os.path.isdir(target):
+            target = files.below(target, self.name)
+        return files.save(self._client.transport, self._path, target, self.size, self.sha256)
+
+    def chunks(self) -> Iterator[bytes]:
+        """What is in it, a part at a time."""
+        return files.stream(self._client.transport, self._path, self.size)
+
+    def read(self) -> bytes:
+        """What is in it, as a whole."""
+        return b"".join(self.chunks())
+
+    @property
+    def _path(self) -> str:
+        return files.of_run(str(self.data["run"]), self.name)
 
 
 class Client:
@@ -187,6 +248,20 @@ class Client:
             "debounce": debounce,
         }
         return RunHandle(self, self.transport.post(f"/tasks/{segment(task)}/runs", trigger_body(payload, options)))
+
+    def upload(self, path: str | os.PathLike[str], *, name: str | None = None, project: str | None = None) -> File:
+        """Send a file, for the payload of runs: `client.trigger("t", {"data": client.upload("t.csv")})`.
+
+        It is sent in parts, gone on with where it broke off, and kept for a week, and as long as a run has it.
+        `project`: whose it is; None: any project may use it. Raises OptionError, ApiError, CoordinatorUnreachable.
+        """
+        try:
+            known = files.upload(self.transport, os.fspath(path), name, project)
+        except OSError as error:
+            if isinstance(error, CoordinatorUnreachable):
+                raise
+            raise OptionError(f"upload({os.fspath(path)!r}): {error.strerror or error}") from None
+        return File.stored(str(known["id"]), str(known["name"]), int(known["size"]), os.path.abspath(path))
 
     def batch_trigger(
         self,

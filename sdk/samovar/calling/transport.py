@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from samovar.calling.files import Unfinished
 from samovar.errors import ApiError, CoordinatorUnreachable, NotFound, OptionError
 
 API = "/api/v1"
 _CONNECT_TIMEOUT = 5.0
 _TIMEOUT = 30.0
+_STEP = 256 * 1024
 #: Seconds between two tries to take up a broken stream again, and how long to go on trying.
 PAUSE = 0.5
 PATIENCE = 30.0
@@ -108,6 +110,59 @@ class Transport:
             finally:
                 connection.close()
 
+    # ------------------------------------------------------------ files (see calling/files.py)
+
+    def announce(self, body: dict[str, Any], project: str | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._unfinished("POST", "/files", {"project": project}, body)
+        return answer
+
+    def known(self, file: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._unfinished("GET", f"/files/{file}", None, None)
+        return answer
+
+    def send_part(self, file: str, offset: int, data: bytes) -> dict[str, Any] | None:
+        try:
+            headers = {"Upload-Offset": str(offset)}
+            answer: dict[str, Any] = self._unfinished("PATCH", f"/files/{file}", None, data, headers)
+            return answer
+        except ApiError as error:
+            if error.status == 409:
+                return None
+            raise
+
+    def read_from(self, path: str, offset: int) -> Iterator[bytes]:
+        try:
+            connection = self._connect(_TIMEOUT)
+        except CoordinatorUnreachable as error:
+            raise Unfinished from error
+        try:
+            headers = {**self._headers, "Range": f"bytes={offset}-"}
+            connection.request("GET", self._base + path, headers=headers)
+            response = connection.getresponse()
+            if response.status == 416:
+                return
+            if response.status >= 400:
+                raise _refusal(response.status, response.read())
+            while data := response.read(_STEP):
+                yield data
+        except (OSError, http.client.HTTPException) as error:
+            raise Unfinished from self._unreachable(error)
+        finally:
+            connection.close()
+
+    def _unfinished(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, Any] | None,
+        body: Any,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        try:
+            return self._json(self._send(method, path, query, body, _TIMEOUT, headers=headers))
+        except CoordinatorUnreachable as error:
+            raise Unfinished from error
+
     def close(self) -> None:
         """Close this thread's connection."""
         connection = getattr(self._local, "connection", None)
@@ -124,13 +179,17 @@ class Transport:
         timeout: float,
         *,
         root: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         base = self._base.removesuffix(API) if root else self._base
         target = base + path + (f"?{urlencode(given, doseq=True)}" if given else "")
-        headers = dict(self._headers)
+        headers = {**self._headers, **(headers or {})}
         data = None
-        if body is not None:
+        if isinstance(body, bytes):
+            data = body
+            headers["Content-Type"] = "application/octet-stream"
+        elif body is not None:
             data = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
             headers["Content-Type"] = "application/json"
         try:

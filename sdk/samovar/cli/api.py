@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from samovar.calling.files import Unfinished
 from samovar.cli.errors import CliError, NotFound, Refused, Unreachable
 
 DEFAULT_DATA = "~/.samovar"
@@ -21,6 +22,7 @@ CREDENTIALS = "credentials.json"
 _PATIENCE = 30.0
 POLL = 25.0
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_STEP = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,45 @@ class Api:
         """Post `content` as an archive; gives the answer's document."""
         headers = {"content-type": "application/gzip"}
         return self._request("POST", path, content=content, params=_given(params), headers=headers, patience=600.0)
+
+    # ------------------------------------------------------------ files (see samovar/calling/files.py)
+
+    def announce(self, body: dict[str, Any], project: str | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._unfinished("POST", "/files", json=body, params=_given({"project": project}))
+        return answer
+
+    def known(self, file: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._unfinished("GET", f"/files/{file}")
+        return answer
+
+    def send_part(self, file: str, offset: int, data: bytes) -> dict[str, Any] | None:
+        headers = {"upload-offset": str(offset), "content-type": "application/octet-stream"}
+        try:
+            answer: dict[str, Any] = self._unfinished("PATCH", f"/files/{file}", content=data, headers=headers)
+            return answer
+        except Refused as error:
+            if error.code in ("wrong_offset", "busy"):
+                return None
+            raise
+
+    def read_from(self, path: str, offset: int) -> Iterator[bytes]:
+        headers = {"range": f"bytes={offset}-", "accept-encoding": "identity"}
+        try:
+            with self._http.stream("GET", path, headers=headers) as answer:
+                if answer.status_code == 416:
+                    return
+                if answer.status_code >= 400:
+                    answer.read()
+                    raise _refusal(answer)
+                yield from answer.iter_raw(_STEP)
+        except httpx.TransportError as error:
+            raise Unfinished from self._unreachable(error)
+
+    def _unfinished(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            return self._request(method, path, **options)
+        except Unreachable as error:
+            raise Unfinished from error
 
     def items(self, path: str, **params: Any) -> Iterator[Any]:
         """Every item of a list, page after page."""

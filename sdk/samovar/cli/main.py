@@ -18,6 +18,7 @@ from samovar.cli import (
     dev,
     doctor,
     events,
+    files,
     hosts,
     images,
     init,
@@ -83,6 +84,7 @@ command(_runs, "replay")(runs.replay_run)
 command(_runs, "dismiss")(runs.dismiss_run)
 command(_runs, "wait")(runs.wait_for_run)
 command(_runs, "why")(runs.explain_run)
+command(_runs, "files")(files.show_files)
 command(_events, "send")(events.send_event)
 command(_events, "list")(events.list_events)
 command(_queues, "list")(queues.list_queues)

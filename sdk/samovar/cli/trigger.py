@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import typer
 
-from samovar.cli import watching
+from samovar.cli import files, watching
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
 from samovar.cli.output import ago
@@ -24,6 +24,10 @@ def trigger(
     task: Annotated[str, typer.Argument(help="The task's id, or PROJECT/TASK.")],
     payload: Annotated[
         Optional[str], typer.Option(help="The task's arguments as JSON; @FILE reads a file, - reads stdin.")
+    ] = None,
+    file: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="NAME=@PATH", help="An argument that is a file, which is sent; may be repeated."),
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the run has ended; exit code 1 if it failed.")
@@ -69,6 +73,7 @@ def trigger(
         "version": version,
     }
     with cli.api() as api:
+        files.send(api, cli.output, file or [], body["payload"])
         body = {name: value for name, value in body.items() if value is not None}
         run, created = api.create(f"/tasks/{quote(task, safe='/')}/runs", body)
         if not created and idempotency_key is not None:

@@ -19,6 +19,8 @@ from samovar.errors import Canceled, CheckpointError, InvalidPayload, SecretMiss
 from samovar.harness import ending, kernel, output, records
 from samovar.harness.logs import cut
 from samovar.harness.store import WireStore
+from samovar.harness.transfers import Desk
+from samovar.values.file import fetch_with
 
 _store: WireStore | None = None
 
@@ -56,7 +58,7 @@ def main(
         assignment = store.receive()
         if notice:
             _say(notice, "info")
-        _prepare(assignment, load)
+        _prepare(assignment, store, load)
         task = _find_task(assignment["run"]["task"])
         last_word = {"type": wire.RESULT, "value": _execute(task, assignment, store)}
     except BaseException as error:
@@ -74,10 +76,13 @@ def main(
     os._exit(0)
 
 
-def _prepare(assignment: wire.Message, load: Callable[[], None] | None) -> None:
+def _prepare(assignment: wire.Message, store: WireStore, load: Callable[[], None] | None) -> None:
     """What must differ from run to run: variables, random numbers."""
     os.environ.update(assignment.get("environment") or {})
-    _take_secrets(assignment.get("secrets"))
+    desk = Desk(str(assignment.get("run_socket")), str(assignment.get("ticket")))
+    store.desk = desk
+    fetch_with(desk.fetch)
+    _take_secrets(assignment.get("secrets") or [], desk)
     if load is not None:
         load()
         return
@@ -86,14 +91,14 @@ def _prepare(assignment: wire.Message, load: Callable[[], None] | None) -> None:
     generators.reseed()
 
 
-def _take_secrets(asked: wire.Message | None) -> None:
+def _take_secrets(asked: Sequence[str], desk: Desk) -> None:
     """The task's secrets, where it names some, into this process and no other: not even process 1 sees them."""
     from samovar.running import secrets
 
-    if asked is None:
+    if not asked:
         secrets.enter({})
         return
-    answer = _ask_once(asked["socket"], {"ticket": asked["ticket"]})
+    answer = desk.ask({"ask": "secrets"})
     if answer.get("ok"):
         secrets.enter(answer["secrets"])
         return
@@ -101,26 +106,6 @@ def _take_secrets(asked: wire.Message | None) -> None:
     if error.get("code") in ("secrets_missing", "too_large"):
         raise SecretMissing(error["message"])
     raise CheckpointError(f"the task's secrets: {error.get('message')}")
-
-
-def _ask_once(path: str, message: wire.Message) -> wire.Message:
-    """The answer to one line at the socket `path`; asked again for as long as nobody is there to answer."""
-    deadline = time.monotonic() + wire.DISCONNECT_LIMIT
-    while True:
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.connect(path)
-                connection.sendall(wire.encode(message))
-                lines = wire.LineBuffer()
-                while data := connection.recv(64 * 1024):
-                    for answer in lines.feed(data):
-                        return answer
-            problem = "the connection was closed"
-        except OSError as error:
-            problem = str(error)
-        if time.monotonic() > deadline:
-            raise CheckpointError(f"the task's secrets: the sidecar does not answer: {problem}")
-        time.sleep(0.05)
 
 
 def _say(text: str, level: str = "warning") -> None:

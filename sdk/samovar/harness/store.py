@@ -11,6 +11,8 @@ from typing import Any
 
 from samovar import wire
 from samovar.errors import ApiError, Canceled, CheckpointError, InvalidPayload, NonDeterministic
+from samovar.harness.transfers import Desk
+from samovar.values.file import File
 from samovar.wire import Message
 
 _READ = 256 * 1024
@@ -34,6 +36,8 @@ class WireStore:
         self._said: list[bytes] = []
         self._is_sending = False
         self._number = 0
+        #: Where files are kept; known with the assignment.
+        self.desk: Desk | None = None
         self._known: dict[str, Any] = {}
         self._complete = False
         self._waits: dict[str, Message] = {}
@@ -110,6 +114,11 @@ class WireStore:
             with self._extending:
                 self._extended -= seconds
             raise
+
+    def keep_file(self, name: str, path: str, media_type: str) -> File:
+        if self.desk is None:
+            raise CheckpointError("the run has not begun")
+        return self.desk.keep(name, path, media_type)
 
     def send(self, message: Message) -> None:
         """Send what gets no answer. Raises CheckpointError in a forked process."""

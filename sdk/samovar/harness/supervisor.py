@@ -167,9 +167,7 @@ class Supervisor:
                 if self.attempt.id != message.get("attempt"):
                     raise LinkLost(f"assigned {message.get('attempt')} while {self.attempt.id} is in progress")
                 return  # said again after a reconnect
-            secrets = message.get("secrets")
-            if isinstance(secrets, dict):
-                secrets["socket"] = os.path.join(os.path.dirname(self.settings.socket), wire.SECRETS_NAME)
+            message["run_socket"] = os.path.join(os.path.dirname(self.settings.socket), wire.RUN_SOCKET_NAME)
             self.attempt = Attempt(message, self.link, self._selector)
             self._oom_before = kernel.count_oom_kills()
             if self.ready:

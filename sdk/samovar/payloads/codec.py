@@ -5,14 +5,16 @@ whose value is `[tag, ...]`:
 
     bytes ["bytes", base64]          datetime/date/time [tag, ISO text]     timedelta ["timedelta", d, s, us]
     Decimal ["decimal", text]        UUID ["uuid", text]                    tuple/set/frozenset [tag, [items]]
+    File ["file", reference]
     dataclass, pydantic model ["dataclass" | "model", "module:Class", {field: value}]
     NamedTuple ["namedtuple", "module:Class", [items]]    Enum ["enum", "module:Class", member name]
     a dict that has the key "$samovar" itself ["dict", [[key, value], ...]]
 
-Plain form: bytes as base64 text, dates as ISO text, timedelta as seconds, Decimal and UUID as text, a
-dataclass as an object, a pydantic model by its aliases, an Enum as its value (its name where the value has no
-JSON), tuples and sets as lists. Scalars of numpy and pandas are what they hold in either form: numbers, booleans,
-dates, None for NA and NaT; numpy's arrays are lists in plain form (libraries.py).
+Plain form: a File as its reference `{"$file": id, "name", "size"}`, bytes as base64 text, dates as ISO text,
+timedelta as seconds, Decimal and UUID as text, a dataclass as an object, a pydantic model by its aliases, an Enum
+as its value (its name where the value has no JSON), tuples and sets as lists. Scalars of numpy and pandas are what
+they hold in either form: numbers, booleans, dates, None for NA and NaT; numpy's arrays are lists in plain form
+(libraries.py).
 
 Refused, with the key and the path inside the value: floats that are not finite, dicts with keys that are
 not text, cycles, nesting deeper than 100, objects of other classes, more than MAX_VALUE bytes.
@@ -138,6 +140,10 @@ class _Encoder:
             self._count(len(value))
             text = base64.b64encode(bytes(value)).decode("ascii")
             return {TAG: ["bytes", text]} if self._tagged else text
+        file = _loaded("samovar.values.file", "File")
+        if file is not None and isinstance(value, file):
+            reference = value.reference()
+            return {TAG: ["file", reference]} if self._tagged else reference
         scalar = self._scalar(value)
         if scalar is not None:
             return scalar
@@ -244,6 +250,10 @@ def _decode_tagged(body: Any, name: str) -> Any:
             from decimal import Decimal
 
             return Decimal(rest[0])
+        if tag == "file":
+            from samovar.values.file import File
+
+            return File.of(rest[0])
         if tag == "uuid":
             from uuid import UUID
 

@@ -95,7 +95,7 @@ def compile_type(annotation: Any) -> Shape:
                 return ModelShape(annotation)
     raise OptionError(
         f"{_written(annotation)} has no JSON form; use JSON types, bytes, dates, Decimal, UUID, Enum, Literal, "
-        "dataclasses, TypedDict, NamedTuple or pydantic models"
+        "File, dataclasses, TypedDict, NamedTuple or pydantic models"
     )
 
 

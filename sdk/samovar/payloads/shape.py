@@ -130,6 +130,7 @@ def library_scalars() -> dict[Any, Shape]:
     import uuid
 
     from samovar.payloads import moments
+    from samovar.values.file import REFERENCE, File
 
     def exact(value: str | float) -> decimal.Decimal:
         number = decimal.Decimal(str(value))
@@ -169,6 +170,18 @@ def library_scalars() -> dict[Any, Shape]:
         {"type": "number", "minimum": -longest, "maximum": longest},
         seconds,
         (int, float),
+    )
+    scalars[File] = Scalar(
+        'a file: {"$file": its id}',
+        (File,),
+        {
+            "type": "object",
+            "properties": {REFERENCE: {"type": "string"}, "name": {"type": "string"}, "size": {"type": "integer"}},
+            "required": [REFERENCE],
+            "additionalProperties": False,
+        },
+        File.of,
+        (dict,),
     )
     paths = (pathlib.Path, pathlib.PurePath, pathlib.PosixPath, pathlib.PurePosixPath)
     for path in paths:

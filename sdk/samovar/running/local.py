@@ -12,6 +12,7 @@ from samovar.errors import OptionError, WaitTimeout
 from samovar.payloads import codec
 from samovar.running.run import CurrentRun, enter_local_run, leave_local_run
 from samovar.values import tracebacks
+from samovar.values.file import File
 
 
 class MemoryStore:
@@ -29,6 +30,8 @@ class MemoryStore:
         self.checkpoints: dict[str, Any] = {}
         self.progress: dict[str, Any] | None = None
         self.metadata: dict[str, Any] = {}
+        #: What `samovar.artifact` has kept, by name.
+        self.artifacts: dict[str, bytes] = {}
 
     def get(self, key: str) -> tuple[bool, Any]:
         return key in self.checkpoints, self.checkpoints.get(key)
@@ -48,6 +51,11 @@ class MemoryStore:
 
     def wait(self, kind: str, key: str, name: str | None, spec: dict[str, Any]) -> dict[str, Any]:
         return answer(self, kind, key, name, spec)
+
+    def keep_file(self, name: str, path: str, media_type: str) -> File:
+        with open(path, "rb") as file:
+            self.artifacts[name] = file.read()
+        return File(path, name)
 
     def wait_result(self, key: str, index: int) -> dict[str, Any]:
         child: dict[str, Any] = self.asked[key]["answer"]["children"][index]

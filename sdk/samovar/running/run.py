@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from samovar.errors import NotInRun, NotSerializable, OptionError
 from samovar.payloads.codec import plain
 from samovar.running.suspension import Suspension
+from samovar.values.file import File
 from samovar.values.units import parse_duration
 
 #: Of one metadata value, encoded: metadata is for a glance, not for results.
@@ -44,6 +45,10 @@ class Store(Protocol):
 
     def wait_result(self, key: str, index: int) -> dict[str, Any]:
         """How one of the children of a wait has ended: `{run, status, result, error}`."""
+        ...
+
+    def keep_file(self, name: str, path: str, media_type: str) -> File:
+        """Keep the file at `path` with the run; it, as it is known from now on. Raises FileRefused."""
         ...
 
 

@@ -10,17 +10,24 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="secrets_any_ticket",
         off="the ticket of the attempt",
-        file="sidecar/secrets.py",
-        old="admitted = secrets is not None and hmac",
-        new="admitted = secrets is not None or hmac",
+        file="sidecar/run_socket.py",
+        old="or not _equal(ticket, bound[0])",
+        new="",
         tests=(_HERE + "a_ticket_that_is_not_the_attempts_gives_nothing",),
     ),
     Mutant(
         name="secrets_outlive_the_attempt",
         off="that secrets end with the attempt",
         file="sidecar/container.py",
-        old="self._assignment, self._logs, self._secrets = None, None, None",
-        new="self._assignment, self._logs = None, None",
+        old="""        a, secrets = self._assignment, self._secrets
+        if a is None:
+            return None
+""",
+        new="""        a, secrets = self._assignment, self._secrets
+        if a is None:
+            return self._before
+        self._before = (ticket_of(a.secret), {"secrets": secrets.give} if secrets else {})
+""",
         tests=(_HERE + "a_ticket_ends_with_its_attempt",),
     ),
     Mutant(
@@ -66,8 +73,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="secrets_socket_without_end",
         off="how many may ask at a time",
-        file="sidecar/secrets.py",
-        old="if self._open >= _AT_ONCE or",
+        file="sidecar/run_socket.py",
+        old="if len(self._visits) >= _AT_ONCE or",
         new="if",
         tests=(_HERE + "silent_askers_are_few",),
     ),

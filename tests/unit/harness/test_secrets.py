@@ -40,7 +40,7 @@ def counter(container: Container, answer: dict[str, Any]) -> Iterator[list[dict[
     """The sidecar's socket for secrets; what it was asked."""
     asked: list[dict[str, Any]] = []
     with socket.socket(socket.AF_UNIX) as server:
-        path = container.sidecar.path.parent / wire.SECRETS_NAME
+        path = container.sidecar.path.parent / wire.RUN_SOCKET_NAME
         server.bind(str(path))
         server.listen()
 
@@ -66,9 +66,9 @@ def counter(container: Container, answer: dict[str, Any]) -> Iterator[list[dict[
 def test_a_run_has_its_secrets_and_the_next_one_has_none(container: Callable[..., Container], start: str) -> None:
     one = container(CODE)
     with counter(one, {"ok": True, "secrets": {"KEY": VALUE}}) as asked:
-        given = one.run("with-secret", secrets={"ticket": TICKET}, start=start)
+        given = one.run("with-secret", secrets=["KEY"], ticket=TICKET, start=start)
     assert given["result"] == [VALUE] * 3
-    assert asked == [{"ticket": TICKET}]
+    assert asked == [{"ticket": TICKET, "ask": "secrets"}]
     variable, said = one.run("without", "a2", start=start)["result"]
     assert variable is None
     assert said == "the task names no secret 'KEY': name it in @task(secrets=['KEY'])"
@@ -78,7 +78,7 @@ def test_process_1_and_the_zygote_never_have_them(container: Callable[..., Conta
     # it is not returned, which would take it through process 1
     one = container(CODE.replace("return [samovar.secret", "return len(samovar.secret('KEY')) or [samovar.secret"))
     with counter(one, {"ok": True, "secrets": {"KEY": VALUE}}):
-        assert one.run("with-secret", secrets={"ticket": TICKET})["result"] == len(VALUE)
+        assert one.run("with-secret", secrets=["KEY"], ticket=TICKET)["result"] == len(VALUE)
     memories = [memory(pid) for pid in (one.process.pid, *one.children())]
     assert len(memories) == 2
     assert all(TICKET.encode() in found for found in memories[:1])  # or nothing was read
@@ -110,7 +110,7 @@ def test_why_there_are_none_is_how_the_run_ends(
 ) -> None:
     one = container(CODE)
     with counter(one, wire.refusal({}, code, "the secret KEY is not set")):
-        finish = one.run("with-secret", secrets={"ticket": TICKET})
+        finish = one.run("with-secret", secrets=["KEY"], ticket=TICKET)
     error = finish["error"]
     assert (finish["outcome"], error["type"], error["reason"]) == ("failed", kind, reason)
     assert "the secret KEY is not set" in error["message"]
@@ -129,11 +129,11 @@ def test_a_module_that_reads_one_when_it_is_imported_has_it(container: Callable[
     """
     one = container(code)
     with counter(one, {"ok": True, "secrets": {"KEY": VALUE}}):
-        assert one.run("job", secrets={"ticket": TICKET})["result"] == VALUE
+        assert one.run("job", secrets=["KEY"], ticket=TICKET)["result"] == VALUE
 
 
 def test_a_sidecar_that_comes_later_is_waited_for(container: Callable[..., Container]) -> None:
     one = container(CODE)
-    one.assign("with-secret", secrets={"ticket": TICKET})
+    one.assign("with-secret", secrets=["KEY"], ticket=TICKET)
     with counter(one, {"ok": True, "secrets": {"KEY": VALUE}}):
         assert one.finish()["result"] == [VALUE] * 3

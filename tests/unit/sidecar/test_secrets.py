@@ -18,9 +18,9 @@ VALUES = {"values": {"KEY": VALUE}}
 
 
 async def ask(w: World, ticket: object) -> dict[str, Any]:
-    path = w.directory / "c" / "c1" / wire.SECRETS_NAME
+    path = w.directory / "c" / "c1" / wire.RUN_SOCKET_NAME
     reader, writer = await asyncio.open_unix_connection(path)
-    writer.write(json.dumps({"ticket": ticket}).encode() + b"\n")
+    writer.write(json.dumps({"ticket": ticket, "ask": "secrets"}).encode() + b"\n")
     answer = await asyncio.wait_for(reader.readline(), 20)
     writer.close()
     return dict(json.loads(answer))
@@ -34,7 +34,7 @@ async def given(w: World, secrets: dict[str, Any]) -> tuple[Any, str]:
     harness = await w.connect()
     assigned = await harness.receive()
     assert VALUE not in str(assigned)
-    return harness, str(assigned["secrets"]["ticket"])
+    return harness, str(assigned["ticket"])
 
 
 def test_the_runs_process_gets_them_and_nobody_without_the_ticket() -> None:
@@ -50,12 +50,13 @@ def test_the_runs_process_gets_them_and_nobody_without_the_ticket() -> None:
     run(test)
 
 
-def test_an_attempt_without_any_has_no_ticket_and_no_socket() -> None:
+def test_an_attempt_without_any_is_given_none() -> None:
     async def test(w: World) -> None:
         await w.register()
         await w.assign()
-        assert "secrets" not in await (await w.connect()).receive()
-        assert not (w.directory / "c" / "c1" / wire.SECRETS_NAME).exists()
+        assigned = await (await w.connect()).receive()
+        assert assigned["secrets"] == []
+        assert (await ask(w, assigned["ticket"]))["error"]["code"] == "unknown_type"
         assert w.coordinator.seen("secrets") == []
 
     run(test)
@@ -149,7 +150,7 @@ def test_logs_errors_progress_and_metadata_have_none() -> None:
 def test_a_flood_of_askers_leaves_the_run_its_answer() -> None:
     async def test(w: World) -> None:
         _, ticket = await given(w, VALUES)
-        path = w.directory / "c" / "c1" / wire.SECRETS_NAME
+        path = w.directory / "c" / "c1" / wire.RUN_SOCKET_NAME
         silent = [await asyncio.open_unix_connection(path) for _ in range(100)]
 
         async def answered() -> bool:
@@ -168,7 +169,7 @@ def test_a_flood_of_askers_leaves_the_run_its_answer() -> None:
 def test_its_socket_is_for_containers() -> None:
     async def test(w: World) -> None:
         await given(w, VALUES)
-        path = w.directory / "c" / "c1" / wire.SECRETS_NAME
+        path = w.directory / "c" / "c1" / wire.RUN_SOCKET_NAME
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
         # nobody on the host comes as far as the directory above
         assert stat.S_IMODE((w.directory / "c").stat().st_mode) == 0o700
