@@ -215,10 +215,10 @@ def mine(conn: Connection, now: float, attempt_id: str, token: int, file: str) -
 # ---------------------------------------------------------------- given to runs
 
 
-def references(value: Any, path: str = "payload") -> dict[str, str]:
-    """The ids of the files that a value refers to, each with where it stands first. Raises Invalid."""
+def references(value: Any) -> dict[str, str]:
+    """The ids of the files that a payload refers to, each with where it stands first. Raises Invalid."""
     found: dict[str, str] = {}
-    level: list[tuple[str, Any]] = [(path, value)]
+    level: list[tuple[str, Any]] = [("", value)]
     while level:
         inner: list[tuple[str, Any]] = []
         for where, item in level:
@@ -226,14 +226,16 @@ def references(value: Any, path: str = "payload") -> dict[str, str]:
                 if REFERENCE in item:
                     id = item[REFERENCE]
                     if not isinstance(id, str) or not _ID.fullmatch(id):
-                        raise invalid_field(f"{where}.{REFERENCE}", "is no id of a file: upload one first")
-                    found.setdefault(id, where)
-                inner += [(f"{where}.{name}", value) for name, value in item.items()]
+                        raise invalid_field(where or "payload", "is no id of a file: upload one first")
+                    found.setdefault(id, where or "payload")
+                inner += [(f"{where}.{name}".lstrip("."), value) for name, value in item.items()]
             elif isinstance(item, list):
-                inner += [(f"{where}.{number}", value) for number, value in enumerate(item)]
+                inner += [(f"{where}[{number}]", value) for number, value in enumerate(item)]
         level = [(where, item) for where, item in inner if isinstance(item, (dict, list))]
     if len(found) > _MOST:
-        raise invalid_field(path, f"refers to {len(found)} files, {_MOST} at most: put several into one archive")
+        raise invalid_field(
+            "payload", f"refers to {len(found)} files, {_MOST} at most: put several into one archive"
+        )
     return found
 
 

@@ -28,6 +28,8 @@ from samovar.payloads.shape import (
     library_scalars,
 )
 
+#: Whose classes `library_scalars` has.
+_LIBRARIES = ("datetime", "decimal", "uuid", "pathlib", "samovar")
 _LISTS: dict[Any, Callable[[Any], Any]] = {
     list: list,
     set: set,
@@ -50,7 +52,7 @@ def compile_type(annotation: Any) -> Shape:
             return SCALARS[annotation]
     except TypeError:  # an annotation that has no hash
         pass
-    if str(getattr(annotation, "__module__", None)).partition(".")[0] in ("datetime", "decimal", "uuid", "pathlib"):
+    if str(getattr(annotation, "__module__", None)).partition(".")[0] in _LIBRARIES:
         scalar = library_scalars().get(annotation)
         if scalar is not None:
             return scalar

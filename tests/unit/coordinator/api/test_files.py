@@ -117,7 +117,7 @@ def test_a_payload_keeps_what_it_refers_to_and_names_what_is_not_there(api: Api)
     for file, words in ((missing, "it is another's"), (begun, "it is another's"), ("file_1", "is no id of a file")):
         body = {"payload": {"data": [{"x": {"$file": file}}]}}
         problem = error(api.admin.post("/api/v1/tasks/take/runs", json=body), 422, "invalid")["fields"][0]
-        assert problem["path"].startswith("payload.data.0.x")
+        assert problem["path"].startswith("data[0].x")
         assert words in problem["message"]
     # a replay of it has the same, and so has a run of a batch
     replayed = ok(api.admin.post(f"/api/v1/runs/{run['id']}/replay", json={}))
