@@ -46,6 +46,8 @@ PROTOCOL = 1
 #: mounted, not the socket: a mount of the socket itself is dead after the listener restarts.
 SOCKET_DIRECTORY = "/run/samovar"
 SOCKET_NAME = "sidecar.sock"
+#: Beside it: the way to the net, where the container has one.
+EGRESS_NAME = "egress.sock"
 
 #: Where an image keeps the SDK, the project's dependencies and the project's code.
 IMAGE_SDK = "/opt/samovar/sdk"
