@@ -11,33 +11,13 @@ import json
 import os
 import selectors
 import signal
-import socket
 from contextlib import suppress
 from typing import Any, Callable, NoReturn
 
-#: Connections that may wait for the relay to take them.
-_BACKLOG = 512
+from samovar.harness.listeners import BACKLOG, Listener, reset
+
 #: What the relay has to say of one run, in bytes: more is not read.
 _MOST_NOTES = 64 * 1024
-#: Close with a reset: what comes next is no answer.
-RESET = b"\x01\x00\x00\x00\x00\x00\x00\x00"
-
-
-class Listener:
-    """A place that clients connect to: the proxy, or (with `name`) one port of a host."""
-
-    def __init__(self, address: str, port: int, name: str | None = None) -> None:
-        self.name = name
-        self.port = port
-        self.socket = socket.socket()
-        try:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind((address, port))
-            self.socket.listen(_BACKLOG)
-            self.socket.setblocking(False)
-        except OSError:
-            self.socket.close()
-            raise
 
 
 class Egress:
@@ -146,7 +126,7 @@ class Egress:
 
     def _turn_away(self) -> None:
         for listener in self.listeners:
-            for _ in range(2 * _BACKLOG):  # one that goes on connecting is not to hold up process 1
+            for _ in range(2 * BACKLOG):  # one that goes on connecting is not to hold up process 1
                 try:
                     connection, _ = listener.socket.accept()
                 except OSError:
@@ -187,10 +167,3 @@ class Egress:
             self._selector.unregister(self._notes)
         os.close(self._notes)
         self._notes = -1
-
-
-def reset(connection: Any) -> None:
-    """Close at once, so that the other side sees an error and no end."""
-    with suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    connection.close()

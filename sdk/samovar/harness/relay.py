@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 
 from samovar.harness import kernel
-from samovar.harness.egress import RESET, Listener, reset
+from samovar.harness.listeners import RESET, Listener, reset
 
 #: Most connections at a time; more wait in the listeners' lines. Each takes two descriptors.
 _MOST = 1000
