@@ -101,7 +101,8 @@ def test_a_list_is_normal_whatever_its_order() -> None:
 @pytest.mark.parametrize(
     "item",
     ["A.example:443", "a.example", "a.example:0", "a.example:70000", "a.example:443\n", "a..example:1",
-     "a.example.:1", "[::1]:443", "*:443", "x" * 300 + ":1", "a b:1", "a:1 127.0.0.1", "2130706433:80", "0x7f.1:80", "10.0.0.5:80"],
+     "a.example.:1", "[::1]:443", "*:443", "x" * 300 + ":1", "a b:1",
+     "a:1 127.0.0.1", "2130706433:80", "0x7f.1:80", "10.0.0.5:80"],
 )  # fmt: skip
 def test_what_a_deployer_has_made_up_is_refused(item: str) -> None:
     assert "network" in problems(Policy(), limits(network=[item]))
