@@ -213,6 +213,7 @@ def clear(directory: Path) -> None:
     """Takes away the directory of a container that is gone."""
     with contextlib.suppress(OSError):
         (directory / wire.SOCKET_NAME).unlink(missing_ok=True)
+        (directory / wire.EGRESS_NAME).unlink(missing_ok=True)
         directory.rmdir()
 
 

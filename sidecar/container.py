@@ -15,6 +15,8 @@ from samovar import wire
 from coordinator import wire as fleet
 from sidecar import envelope
 from sidecar.connection import Listener, granted, refusal
+from sidecar.egress.child import Child, Reached
+from sidecar.egress.records import Entry
 from sidecar.envelope import WHOLE, Request
 from sidecar.errors import Refused, Stale
 from sidecar.events import EventLog
@@ -33,6 +35,10 @@ _EVENTS = (5.0, 20)
 #: Characters of an error's parts; it is cut there.
 _TEXTS = {"type": 256, "message": 64 * 1024, "traceback": 256 * 1024}
 _LONGEST_ATTEMPT = 128
+#: The logger of lines about what an attempt reaches.
+_EGRESS = "samovar.egress"
+#: Seconds between two accounts of it while it runs.
+_COUNTS = 5.0
 
 Handler = Callable[[Request, fleet.Assignment], Awaitable[bytes]]
 
@@ -53,8 +59,13 @@ class Container:
         events: EventLog,
         budget: Budget,
         large: asyncio.Semaphore,
+        egress: Child,
     ) -> None:
         self.name = name
+        self._egress = egress
+        #: What the bound attempt reaches, where it may reach anything.
+        self._reached: Reached | None = None
+        self._counting: asyncio.Task[None] | None = None
         self._upstream = upstream
         self._events = events
         self._budget = budget
@@ -121,7 +132,7 @@ class Container:
         if assignment.attempt == self._finished:
             self._events.add(self.name, "finished", **self._end)
         elif self._assignment is None or self._assignment.attempt != assignment.attempt:
-            self._bind(assignment, start)
+            self._bind(assignment, start, resumed=not undelivered)
             self._undelivered = undelivered
         elif self._started:
             # once more, for a runner that was not there to hear it: it would take the run for one that never began
@@ -280,6 +291,9 @@ class Container:
         clean = container.get("clean") is True and not container.get("oom_kills")
         logs = self._logs
         assert logs is not None
+        if (reached := self._reached) is not None:
+            await self._egress.close(self.name, reached)
+            await self._count(a, reached)
         await logs.drained()
         self._events.add(self.name, "ending", attempt=a.attempt, clean=clean)
         try:
@@ -354,7 +368,7 @@ class Container:
 
         return acquire
 
-    def _bind(self, assignment: fleet.Assignment, start: fleet.Start) -> None:
+    def _bind(self, assignment: fleet.Assignment, start: fleet.Start, *, resumed: bool = False) -> None:
         self._unbind()
         self._assignment = assignment
         self._start = start
@@ -370,9 +384,38 @@ class Container:
                 # the next write of the attempt says so too, to somebody who can act on it
                 log.warning("log lines refused", attempt=assignment.attempt, problem=str(error))
 
-        self._logs = LogStream(send, self._upstream.away, self._budget)
+        self._logs = logs = LogStream(send, self._upstream.away, self._budget, resumed=resumed)
+
+        def say(entry: Entry) -> None:
+            logs.say(entry.level, _EGRESS, entry.message)
+
+        self._reached = self._egress.open(self.name, assignment.attempt, say, self._counts)
+
+    def _counts(self) -> None:
+        """Sends what the attempt has reached so far, so that it is known of a container that dies too."""
+        a, reached = self._assignment, self._reached
+        if a is None or reached is None or (self._counting is not None and not self._counting.done()):
+            return
+
+        async def count() -> None:
+            await asyncio.sleep(_COUNTS)
+            if self._assignment is a:
+                await self._count(a, reached)
+
+        self._counting = asyncio.create_task(count())
+
+    async def _count(self, a: fleet.Assignment, reached: Reached) -> None:
+        hosts = list(reached.hosts)
+        if not hosts:
+            return
 
     def _unbind(self) -> None:
+        if self._counting is not None:
+            self._counting.cancel()
+            self._counting = None
+        if self._reached is not None:
+            self._egress.drop(self.name, self._reached)
+            self._reached = None
         if self._logs is not None:
             self._logs.close()
         self._assignment, self._logs, self._undelivered, self._started = None, None, False, False
