@@ -8,7 +8,6 @@ that is refused, with the reason in the run's log.
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -180,9 +179,10 @@ class Relay:
             self._selector.unregister(opening.upstream)
             self._join(opening, body)
         elif not data or len(opening.answer) > _LONGEST_HEAD or (end and len(body) >= _length(head)):
-            self._fail(opening, body or (_AWAY if not end else head))
+            # a refusal of the sidecar's stands in the run's log already
+            self._fail(opening, body or (head if end else _AWAY), said=b"\r\nx-samovar-refused:" in head.lower())
 
-    def _fail(self, opening: Opening, reason: bytes) -> None:
+    def _fail(self, opening: Opening, reason: bytes, said: bool = False) -> None:
         upstream, client = opening.upstream, opening.client
         if upstream is not None:
             with suppress(KeyError):
@@ -195,7 +195,8 @@ class Relay:
                 client.shutdown(socket.SHUT_WR)
             self._selector.register(client, _READ, Refused(client))
             return
-        self._note(f"{opening.name}:{opening.port} is not reached: {_text(reason)}")
+        if not said:
+            self._note(f"{opening.name}:{opening.port} is not reached: {reason.decode('utf-8', 'replace')}")
         reset(client)
         self._open -= 1
         self._listen()
@@ -323,15 +324,3 @@ def _length(head: bytes) -> int:
         if name.strip().lower() == b"content-length" and value.strip().isdigit():
             return min(int(value), _LONGEST_REASON)
     return _LONGEST_HEAD
-
-
-def _text(reason: bytes) -> str:
-    """What a refusal says, whether as text or as JSON."""
-    text = reason.decode("utf-8", "replace")
-    if text.lstrip().startswith("{"):
-        with suppress(ValueError, RecursionError):
-            given = json.loads(text)
-            given = given.get("error", given) if isinstance(given, dict) else {}
-            if isinstance(given, dict) and isinstance(given.get("message"), str):
-                return str(given["message"])
-    return text

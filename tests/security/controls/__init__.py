@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from tests.security.controls import builds, clients, containers, protocol
+from tests.security.controls import builds, clients, containers, protocol, reach
 from tests.security.mutant import Mutant
 
-MUTANTS: list[Mutant] = [*containers.MUTANTS, *protocol.MUTANTS, *builds.MUTANTS, *clients.MUTANTS]
+MUTANTS: list[Mutant] = [
+    *containers.MUTANTS,
+    *protocol.MUTANTS,
+    *builds.MUTANTS,
+    *clients.MUTANTS,
+    *reach.MUTANTS,
+]
 assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)

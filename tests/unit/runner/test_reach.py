@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coordinator.wire import Assignment, TaskLimits
+from coordinator.wire import Assignment, ContainerState, Register, TaskLimits
+from runner.attempt import Host
 from runner.errors import RunnerError
 from runner.policy import Policy
 from runner.reach import Network, egress, hosts, normal, relays, told
+from runner.reconcile import register_again
 from runner.spec import ContainerKey
+from tests.fakes import FakeEngine
+from tests.unit.runner.test_attempt import Told, with_host
 from tests.unit.runner.test_policy import limits, problems, written
+from tests.unit.runner.test_pool import World
 
 LIST = ("*.s3.example:443", "10.0.0.5:6379", "api.example:443", "db.internal:5432", "db.internal:5433")
 
@@ -130,3 +136,24 @@ def test_a_policy_that_can_not_be_meant_is_refused(tmp_path: Path, text: str) ->
 
 def test_a_policy_without_a_word_has_limits() -> None:
     assert Network() == Network(open=False, private=[], ports=[], connections=256, bytes=None, idle=300)
+
+
+def test_every_registration_says_what_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Register] = []
+
+    async def test(w: World, host: Host, _: Told) -> None:
+        real = host.sidecar.register
+
+        async def register(container: str, body: Register) -> ContainerState:
+            told.append(body)
+            return await real(container, body)
+
+        monkeypatch.setattr(host.sidecar, "register", register)
+        asked = key(network=["db.internal:5432"])
+        container = await host.pool.acquire(w.assignment(), replace(asked, image=next(iter(w.engine.images))))
+        container.state = "busy"
+        await register_again(host)
+        assert len(told) >= 2
+        assert {tuple(body.egress.hosts) if body.egress else None for body in told} == {("db.internal:5432",)}
+
+    with_host(FakeEngine(), test, tmp_path)
