@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from pydantic import BaseModel, ValidationError
 from samovar import wire
@@ -16,7 +18,7 @@ from coordinator import wire as fleet
 from sidecar import envelope
 from sidecar.connection import Listener, granted, refusal
 from sidecar.egress.child import Child, Reached
-from sidecar.egress.records import Entry
+from sidecar.egress.records import Entry, HostCount
 from sidecar.envelope import WHOLE, Request
 from sidecar.errors import Refused, Stale
 from sidecar.events import EventLog
@@ -39,6 +41,8 @@ _LONGEST_ATTEMPT = 128
 _EGRESS = "samovar.egress"
 #: Seconds between two accounts of it while it runs.
 _COUNTS = 5.0
+#: Seconds for the last one of an attempt that has not said its end; so long it is taken after that.
+_SETTLED = 30.0
 
 Handler = Callable[[Request, fleet.Assignment], Awaitable[bytes]]
 
@@ -66,6 +70,7 @@ class Container:
         #: What the bound attempt reaches, where it may reach anything.
         self._reached: Reached | None = None
         self._counting: asyncio.Task[None] | None = None
+        self._settling: set[asyncio.Task[None]] = set()
         self._upstream = upstream
         self._events = events
         self._budget = budget
@@ -83,6 +88,7 @@ class Container:
         self._greeted = False
         self._in_order = asyncio.Lock()
         self._one_log = asyncio.Lock()
+        self._one_count = asyncio.Lock()
         self._writes = Pace(*_WRITES)
         self._reports = Pace(*_REPORTS)
         self._told = Pace(*_EVENTS)
@@ -292,8 +298,9 @@ class Container:
         logs = self._logs
         assert logs is not None
         if (reached := self._reached) is not None:
-            await self._egress.close(self.name, reached)
+            await self._egress.close(reached)
             await self._count(a, reached)
+            self._reached = None
         await logs.drained()
         self._events.add(self.name, "ending", attempt=a.attempt, clean=clean)
         try:
@@ -373,13 +380,10 @@ class Container:
         self._assignment = assignment
         self._start = start
 
-        async def never() -> None:
-            """The answer to log lines is short."""
-
         async def send(lines: list[bytes]) -> None:
             body = fleet.AttemptLogs(token=assignment.token, lines=[])
             try:
-                await self._post(assignment, "logs", {"lines": [b"[", b",".join(lines), b"]"]}, body, never)
+                await self._post(assignment, "logs", {"lines": [b"[", b",".join(lines), b"]"]}, body, _never)
             except (Stale, Refused) as error:
                 # the next write of the attempt says so too, to somebody who can act on it
                 log.warning("log lines refused", attempt=assignment.attempt, problem=str(error))
@@ -404,18 +408,40 @@ class Container:
 
         self._counting = asyncio.create_task(count())
 
+    async def _settle(self, a: fleet.Assignment, reached: Reached) -> None:
+        """The last account of an attempt that has not said its end: nobody waits for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLED):
+                await self._egress.close(reached)
+                await self._count(a, reached)
+
     async def _count(self, a: fleet.Assignment, reached: Reached) -> None:
-        hosts = list(reached.hosts)
+        """Sends what the attempt has reached so far, where it has reached anything."""
+        async with self._one_count:  # the last that arrives is what counts
+            await self._send_counts(a, list(reached.hosts))
+
+    async def _send_counts(self, a: fleet.Assignment, hosts: list[HostCount]) -> None:
         if not hosts:
             return
+        body = fleet.AttemptEgress(
+            token=a.token, hosts=[fleet.EgressHost.model_validate(msgspec.structs.asdict(host)) for host in hosts]
+        )
+        try:
+            await self._post(a, "egress", {}, body, _never)
+        except (Stale, Refused) as error:
+            # a run can end without it; a write that matters says so too where the attempt is stale
+            log.warning("the account of egress was refused", attempt=a.attempt, problem=str(error))
 
     def _unbind(self) -> None:
         if self._counting is not None:
             self._counting.cancel()
             self._counting = None
-        if self._reached is not None:
-            self._egress.drop(self.name, self._reached)
+        if (reached := self._reached) is not None:
             self._reached = None
+            if (a := self._assignment) is not None:
+                task = asyncio.create_task(self._settle(a, reached))
+                self._settling.add(task)
+                task.add_done_callback(self._settling.discard)
         if self._logs is not None:
             self._logs.close()
         self._assignment, self._logs, self._undelivered, self._started = None, None, False, False
@@ -464,6 +490,10 @@ def _finish(request: Request, token: int) -> fleet.Finish:
             "peak_memory_bytes": usage.get("peak_memory_bytes"),
         }
     )
+
+
+async def _never() -> None:
+    """For an answer that is short."""
 
 
 def _key(request: Request) -> str:

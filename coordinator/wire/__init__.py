@@ -31,6 +31,7 @@ from coordinator.wire.access import (
     SecretPut,
 )
 from coordinator.wire.attempts import (
+    AttemptEgress,
     AttemptLogLine,
     AttemptLogs,
     CheckpointGet,
@@ -117,6 +118,8 @@ from coordinator.wire.runs import (
     Checkpoint,
     CheckpointPage,
     Debounce,
+    EgressHost,
+    EgressHosts,
     ErrorBody,
     LogLine,
     LogPage,
@@ -165,6 +168,7 @@ __all__ = [
     "Assign",
     "Assignment",
     "Attempt",
+    "AttemptEgress",
     "AttemptLogLine",
     "AttemptLogs",
     "AttemptPage",
@@ -204,6 +208,8 @@ __all__ = [
     "DeploymentPage",
     "Duration",
     "Egress",
+    "EgressHost",
+    "EgressHosts",
     "Enrol",
     "Enrolled",
     "ErrorBody",

@@ -45,6 +45,7 @@ class NotListening(OSError):
 class Reached:
     """What an attempt has reached, over all egress processes that it has had."""
 
+    container: str
     attempt: str
     say: Callable[[Entry], None]
     changed: Callable[[], None]
@@ -70,6 +71,8 @@ class Child:
         self._hosts = hosts
         self._environment = _environment(environment)
         self._containers: dict[str, _Container] = {}
+        #: Every attempt that may have something open, or to say, by container and attempt.
+        self._reached: dict[tuple[str, str], Reached] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
@@ -112,35 +115,37 @@ class Child:
         known = self._containers.get(container)
         if known is None:
             return None
-        known.attempt = Reached(attempt, say, changed)
+        reached = Reached(container, attempt, say, changed)
+        known.attempt = self._reached[container, attempt] = reached
         self._say(Open(container, attempt))
-        return known.attempt
+        return reached
 
-    async def close(self, container: str, reached: Reached) -> None:
+    async def close(self, reached: Reached) -> None:
         """Ends what the attempt has open; when it returns, its last counts and lines are here."""
-        known = self._containers.get(container)
-        if known is None or known.attempt is not reached:
+        key = (reached.container, reached.attempt)
+        if self._reached.get(key) is not reached:
             return
-        if reached.closing is None:
-            reached.closing = asyncio.get_running_loop().create_future()
-            self._say(Close(container, reached.attempt))
-        if self._writer is None:
-            # between two processes: nothing is open
-            self._closed(known)
-            return
+        self.drop(reached)
+        assert reached.closing is not None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 await asyncio.shield(reached.closing)
-        if known.attempt is reached:
-            known.attempt = None
+        if self._reached.get(key) is reached:
+            del self._reached[key]
 
-    def drop(self, container: str, reached: Reached) -> None:
-        """As `close`, for an attempt that nobody waits for any more."""
-        known = self._containers.get(container)
+    def drop(self, reached: Reached) -> None:
+        """The same, and does not wait for it."""
+        key = (reached.container, reached.attempt)
+        if reached.closing is not None or self._reached.get(key) is not reached:
+            return
+        reached.closing = asyncio.get_running_loop().create_future()
+        known = self._containers.get(reached.container)
         if known is not None and known.attempt is reached:
-            if reached.closing is None:
-                self._say(Close(container, reached.attempt))
             known.attempt = None
+        if self._writer is None:
+            self._closed(reached)  # between two processes nothing is open
+        else:
+            self._say(Close(*key))
 
     def forget(self, container: str) -> None:
         if self._containers.pop(container, None) is not None:
@@ -203,7 +208,7 @@ class Child:
     def _tell(self) -> None:
         for name, known in self._containers.items():
             self._say(known.listen)
-            if known.attempt is not None and known.attempt.closing is None:
+            if known.attempt is not None:
                 self._say(Open(name, known.attempt.attempt, known.attempt.spent))
 
     def _say(self, message: Down) -> None:
@@ -226,18 +231,17 @@ class Child:
                     return
 
     def _heard(self, message: Up) -> None:
-        known = self._containers.get(message.container)
-        if known is None:
-            return
         if isinstance(message, Listening):
-            if known.listening is not None and not known.listening.done():
-                if message.problem is None:
-                    known.listening.set_result(None)
-                else:
-                    known.listening.set_exception(NotListening(message.problem))
+            known = self._containers.get(message.container)
+            if known is None or known.listening is None or known.listening.done():
+                return
+            if message.problem is None:
+                known.listening.set_result(None)
+            else:
+                known.listening.set_exception(NotListening(message.problem))
             return
-        reached = known.attempt
-        if reached is None or reached.attempt != message.attempt:
+        reached = self._reached.get((message.container, message.attempt))
+        if reached is None:
             return
         if isinstance(message, Line):
             reached.say(Entry(message.level, message.message))
@@ -246,21 +250,20 @@ class Child:
             reached.hosts = added(reached.before, message.hosts)
             reached.changed()
         else:
-            self._closed(known)
+            self._closed(reached)
 
-    def _closed(self, known: _Container) -> None:
-        reached, known.attempt = known.attempt, None
-        if reached is not None and reached.closing is not None and not reached.closing.done():
-            reached.closing.set_result(None)
+    def _closed(self, reached: Reached) -> None:
+        if reached.closing is not None:
+            self._reached.pop((reached.container, reached.attempt), None)
+            if not reached.closing.done():
+                reached.closing.set_result(None)
 
     def _lost(self) -> None:
         """The process is gone, and all connections with it."""
-        for known in self._containers.values():
-            if (reached := known.attempt) is None:
-                continue
+        for reached in list(self._reached.values()):
             reached.before = reached.hosts
             if reached.closing is not None:
-                self._closed(known)
+                self._closed(reached)
             elif reached.hosts:
                 reached.say(Entry("warning", "the egress process has ended, and the run's connections with it"))
 

@@ -75,32 +75,28 @@ class Door:
         self._watch()
 
     def open(self, attempt: str, spent: int) -> None:
-        """Serves `attempt` from now on; whoever has come before that came for another, or for none."""
+        """Serves `attempt` from now on; whoever has been let in before that came for another, or for none."""
         if self.account is not None and self.account.attempt == attempt:
             return
         self._turn_out()
         limit = self._rules.limits.bytes if self._rules is not None else None
         self.account = Account(attempt, lambda entry: self._say(attempt, entry), limit, spent)
 
-    async def close(self, attempt: str) -> Account | None:
-        """Ends what `attempt` has open; its account, where it was bound."""
+    def close(self, attempt: str) -> tuple[Account, list[asyncio.Task[None]]] | None:
+        """Serves `attempt` no longer: its account, where it was bound, and its connections, which end.
+
+        Who has not been let in yet came for it as well: the next one is bound after this is answered.
+        """
         account = self.account
         if account is None or account.attempt != attempt:
             return None
         self.account = None
-        gone = self._turn_out()
-        if gone:
-            await asyncio.wait(gone)
-        account.close()
-        return account
-
-    async def remove(self) -> None:
-        """Stops listening; the container is gone."""
-        if self.account is not None:
-            await self.close(self.account.attempt)
-        self.stop()
+        while (waiting := self._accepted()) is not None:
+            waiting.close()
+        return account, self._turn_out()
 
     def stop(self) -> None:
+        """Stops listening: the container is gone, or this process goes."""
         self._unwatch()
         if self._listener is not None:
             self._listener.close()
@@ -117,9 +113,7 @@ class Door:
     # ------------------------------------------------------------ who comes in
 
     def _turn_out(self) -> list[asyncio.Task[None]]:
-        """Ends every connection, and those that nobody has accepted yet."""
-        while (waiting := self._accepted()) is not None:
-            waiting.close()
+        """Ends every connection."""
         tasks = [connection.task for connection in self._connections]
         for task in tasks:
             task.cancel()

@@ -71,6 +71,8 @@ def named(text: str) -> tuple[str, Address | None]:
 
 def _literal(text: str, host: str, version: int) -> tuple[str, Address]:
     """Only as everybody writes it: what this process reads as one address, others read as another."""
+    if "%" in host:
+        raise _bad(text, "an address of a zone is nobody's on the net")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -38,7 +38,10 @@ class Hosts:
         self._below: set[tuple[str, int]] = set()
         for entry in entries:
             text = entry.strip()
-            found = target(text.removeprefix("*."))
+            try:
+                found = target(text.removeprefix("*."))
+            except Refused as error:
+                raise Refused(400, "bad_target", f"{entry[:300]!r} is no name:port: {error}") from None
             if text.startswith("*.") and found.address is None:
                 self._below.add((found.host, found.port))
             elif text.startswith("*."):

@@ -107,12 +107,12 @@ class Server:
             if (door := self._doors.get(message.container)) is not None:
                 door.open(message.attempt, message.spent)
         elif isinstance(message, Close):
-            if (door := self._doors.get(message.container)) is not None:
-                self._background(self._close(door, message.attempt))
-            else:
-                self._say(Closed(message.container, message.attempt))
-        elif (door := self._doors.pop(message.container, None)) is not None:
-            self._background(door.remove())
+            self._close(message.container, message.attempt)
+        elif (door := self._doors.get(message.container)) is not None:
+            if door.account is not None:
+                self._close(message.container, door.account.attempt)
+            door.stop()
+            del self._doors[message.container]
 
     def _listen(self, message: Listen) -> None:
         container = message.container
@@ -133,11 +133,21 @@ class Server:
         self._doors[container] = door
         self._say(Listening(container))
 
-    async def _close(self, door: Door, attempt: str) -> None:
-        account = await door.close(attempt)
-        if account is not None:
-            self._count(door.container, account)
-        self._say(Closed(door.container, attempt))
+    def _close(self, container: str, attempt: str) -> None:
+        door = self._doors.get(container)
+        closed = door.close(attempt) if door is not None else None
+        if closed is None:
+            self._say(Closed(container, attempt))
+        else:
+            self._background(self._settle(container, *closed))
+
+    async def _settle(self, container: str, account: Account, connections: list[asyncio.Task[None]]) -> None:
+        if connections:
+            await asyncio.wait(connections)
+        account.close()
+        if account.changed:
+            self._count(container, account)
+        self._say(Closed(container, account.attempt))
 
     def _background(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(coroutine)

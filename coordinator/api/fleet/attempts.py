@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from coordinator.access import keys
 from coordinator.api.direct import Way, Write
 from coordinator.api.fleet import answers
-from coordinator.attempts import attempts, checkpoints
+from coordinator.attempts import attempts, checkpoints, egress
 from coordinator.context import Coordinator
 from coordinator.deployments import rebuilds
 from coordinator.maintenance.sweep import topics_of
@@ -21,6 +21,7 @@ from coordinator.waits import event_waits, waits
 from coordinator.waits.waits import Called
 from coordinator.wire import (
     FLEET,
+    AttemptEgress,
     AttemptLogs,
     CheckpointGet,
     CheckpointPut,
@@ -103,6 +104,11 @@ async def report(core: Coordinator, attempt: str, body: Report) -> bytes:
     return _DONE
 
 
+async def add_egress(core: Coordinator, attempt: str, body: AttemptEgress) -> bytes:
+    await core.database.write(egress.store, attempt, body)
+    return _DONE
+
+
 async def extend(core: Coordinator, attempt: str, body: Extend) -> bytes:
     await core.database.write(attempts.extend, attempt, body.token, body.seconds)
     return _DONE
@@ -137,6 +143,7 @@ _WRITES = {
     "wait-result": Write(WaitResultGet, wait_result),
     "logs": Write(AttemptLogs, add_logs),
     "report": Write(Report, report),
+    "egress": Write(AttemptEgress, add_egress),
     "extend": Write(Extend, extend),
     "finish": Write(Finish, finish),
     "lost": Write(Lost, lost),

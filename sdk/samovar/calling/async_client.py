@@ -58,6 +58,9 @@ class AsyncRunHandle:
     async def checkpoints(self) -> list[dict[str, Any]]:
         return await asyncio.to_thread(self._handle.checkpoints)
 
+    async def attempts(self) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(self._handle.attempts)
+
     async def bump(self) -> AsyncRunHandle:
         """Put the run at the front of its queue; see RunHandle.bump."""
         await asyncio.to_thread(self._handle.bump)

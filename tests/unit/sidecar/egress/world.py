@@ -1,4 +1,4 @@
-"""The egress process in this one: its server over a socket pair, with names and addresses that the test makes up."""
+"""The egress process in this one: its server over a socket pair, with names and addresses that a test makes up."""
 
 from __future__ import annotations
 
