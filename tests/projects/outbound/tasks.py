@@ -48,6 +48,7 @@ def said(text: str, path: str = WAY) -> str:
         try:
             one.connect(path)
             one.sendall(text.encode("latin-1"))
+            one.shutdown(socket.SHUT_WR)  # where more of a request is wanted, there is none
             answer = one.recv(4096).decode("latin-1")
         except OSError as error:
             return errno.errorcode.get(error.errno, type(error).__name__)
