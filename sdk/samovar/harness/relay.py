@@ -124,15 +124,14 @@ class Relay:
                 self._selector.unregister(listener.socket)
 
     def _accept(self, listener: Listener) -> None:
-        while self._open < _MOST:
-            try:
-                client, _ = listener.socket.accept()
-            except OSError:
-                break
-            self._open += 1
-            client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._reach(Opening(client, listener))
+        try:
+            client, _ = listener.socket.accept()
+        except OSError:
+            return
+        self._open += 1
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reach(Opening(client, listener))
         self._listen()
 
     def _reach(self, opening: Opening) -> None:
@@ -228,7 +227,10 @@ class Relay:
         client, upstream = End(opening.client), End(opening.upstream)
         client.other, upstream.other = upstream, client
         client.waiting = first
-        self._flush(client) if first else self._watch(client, upstream)
+        if first:
+            self._flush(client)
+        else:
+            self._carry(client)  # most clients speak first, and have done so by now
 
     def _on_end(self, end: End, mask: int) -> None:
         if end.socket.fileno() < 0:
