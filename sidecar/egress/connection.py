@@ -112,11 +112,7 @@ class Connection:
     async def _serve(self) -> None:
         wanted: Target | None = None
         try:
-            try:
-                async with asyncio.timeout(self._net.patience):
-                    data, size = await self._head()
-            except TimeoutError:
-                raise Broken("no head in time") from None
+            data, size = await self._head()
             if self._account is None or self._rules is None:
                 raise Refused(503, "no_run", "no run is bound to this container")
             request = head.parse(bytes(data[:size]))
@@ -136,15 +132,28 @@ class Connection:
             await self._refuse(error)
 
     async def _head(self) -> tuple[bytearray, int]:
+        """The first bytes of the client, and how many of them are the head."""
         data = bytearray()
-        while True:
-            await self._turn()
-            more = await self._loop.sock_recv(self._client, head.MOST)
-            if not more:
+        # letting it in was its turn, and mostly the head is here already
+        with contextlib.suppress(BlockingIOError):
+            data += self._client.recv(head.MOST)
+            if not data:
                 raise Broken("the client is gone")
-            data += more
             if (size := head.complete(data)) is not None:
                 return data, size
+        try:
+            async with asyncio.timeout(self._net.patience):
+                while True:
+                    if data:
+                        await self._turn()
+                    more = await self._loop.sock_recv(self._client, head.MOST)
+                    if not more:
+                        raise Broken("the client is gone")
+                    data += more
+                    if (size := head.complete(data)) is not None:
+                        return data, size
+        except TimeoutError:
+            raise Broken("no head in time") from None
 
     async def _carry(self, request: Head, data: bytes, size: int, rules: Rules, account: Account) -> None:
         wanted = request.wanted

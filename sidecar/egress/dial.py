@@ -46,9 +46,17 @@ class Dialer:
         """A connection to the first of `found` that answers. Raises Refused (`cannot_connect`, `timeout`)."""
         try:
             async with asyncio.timeout(self._deadline):
+                if len(found) == 1:
+                    return await self._only(wanted, found[0])
                 return await self._race(wanted, interleaved(found))
         except TimeoutError:
             raise Refused(504, "timeout", f"{wanted} did not answer within {self._deadline:g} s") from None
+
+    async def _only(self, wanted: Target, address: Address) -> socket.socket:
+        try:
+            return await self._connect(address, wanted.port)
+        except OSError as error:
+            raise _cannot(wanted, error) from None
 
     async def dial_proxy(self, proxy: Proxy) -> socket.socket:
         """A connection to the host's own proxy, wherever that is. Raises Refused (`upstream_proxy`)."""
@@ -95,11 +103,15 @@ class Dialer:
             for one in tries:
                 one.add_done_callback(_drop)
                 one.cancel()
-        text = problems[-1].strerror or str(problems[-1]) if problems else "it has no address"
-        raise Refused(502, "cannot_connect", f"can't connect to {wanted}: {text}")
+        raise _cannot(wanted, problems[-1] if problems else None)
 
     async def _try(self, address: Address, port: int) -> socket.socket:
         return await self._connect(address, port)
+
+
+def _cannot(wanted: Target, problem: OSError | None) -> Refused:
+    text = (problem.strerror or str(problem)) if problem is not None else "it has no address"
+    return Refused(502, "cannot_connect", f"can't connect to {wanted}: {text}")
 
 
 def _drop(one: asyncio.Task[socket.socket]) -> None:

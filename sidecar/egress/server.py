@@ -45,7 +45,6 @@ class Server:
     """Carries out what it is told, in the order in which it is told."""
 
     def __init__(self, control: socket.socket, environment: Mapping[str, str], hosts: Path | None) -> None:
-        """Raises ValueError for a proxy variable that names none it can use."""
         self._control = control
         self._doors: dict[str, Door] = {}
         self._splitter = Splitter()

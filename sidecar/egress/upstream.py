@@ -33,7 +33,7 @@ class Proxy:
 
 
 class Proxies:
-    """Which proxy a connection goes through. Raises ValueError for a variable that names none it can use."""
+    """Which proxy a connection goes through."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         def of(name: str) -> str:
@@ -46,10 +46,15 @@ class Proxies:
         self._direct = [entry.strip().lower() for entry in of("NO_PROXY").split(",") if entry.strip()]
 
     def of(self, wanted: Target, found: list[Address], *, plain: bool) -> Proxy | None:
-        """The one for `wanted`, which was resolved to `found` (nothing where this host knows no such name)."""
+        """The one for `wanted`, which was resolved to `found` (nothing where this host knows no such name).
+
+        Raises Refused (`upstream_proxy`) where a variable names none that can be used: it is not gone past.
+        """
         proxy = self._plain if plain else self._secure
         if proxy is None or any(self._excepted(entry, wanted, found) for entry in self._direct):
             return None
+        if isinstance(proxy, str):
+            raise Refused(502, "upstream_proxy", f"the host's proxy can't be used: {proxy}")
         return proxy
 
     @staticmethod
@@ -78,18 +83,24 @@ def outside(wanted: Target) -> bool:
     return "." in wanted.host and not any(wanted.host.endswith("." + name) for name in _INSIDE)
 
 
-def _proxy(name: str, url: str) -> Proxy | None:
+def _proxy(name: str, url: str) -> Proxy | str | None:
+    """The proxy in `url`, or what is wrong with it."""
     if not url:
         return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    # not the value: there may be a password in it
+    wanted = f"{name} of the sidecar: a URL such as http://proxy:3128 is wanted"
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port or 80
+    except ValueError:
+        return wanted
     if parts.scheme != "http" or not parts.hostname:
-        # not the value: there may be a password in it
-        raise ValueError(f"{name}: a URL such as http://proxy:3128 is wanted, scheme {parts.scheme!r} is not known")
+        return f"{wanted}, scheme {parts.scheme[:20]!r} is not known"
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = b"Basic " + base64.b64encode(pair.encode())
-    return Proxy(parts.hostname, parts.port or 80, authorization)
+    return Proxy(parts.hostname, port, authorization)
 
 
 async def tunnel(sock: socket.socket, proxy: Proxy, wanted: Target) -> bytes:
