@@ -201,6 +201,14 @@ def test_aiohttp_has_to_be_told_of_the_proxy_and_says_so(world: World) -> None:
     assert '"public.example:443"' in said
 
 
+@pytest.mark.parametrize("client", ["requests", "httpx", "aiohttp", "urllib", "websockets"])
+def test_a_client_that_the_proxy_refuses_is_led_to_the_log(world: World, client: str) -> None:
+    run = world.samovar.finished("public", client=client, url="https://api.internal")
+    assert "the run's log says why" in run["error"]["message"]
+    lines = [line["message"] for line in world.samovar.cli("runs", "logs", run["id"])]
+    assert any("api.internal:443" in line for line in lines), lines
+
+
 def test_without_a_network_there_is_no_trace_of_one(world: World) -> None:
     assert world.result("variables") == []
 

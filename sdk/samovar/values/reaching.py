@@ -32,7 +32,11 @@ def hint(error: BaseException, importing: bool) -> str | None:
     from samovar.environment.network import current
 
     chain = list(_chain(error))
+    if current.proxy is not None and any(_proxy_refused(one) for one in chain):
+        return "the proxy of this container has refused it: the run's log says why, and what to write"
     if not any(_is_about(one) for one in chain):
+        if current.hosts and any(isinstance(one, ConnectionResetError) for one in chain):
+            return "where the sidecar has refused the connection, the run's log says why"
         return None
     host, port = next((found for one in chain if (found := _place(one))[0]), (None, None))
     if host is not None and _is_own(host):
@@ -84,6 +88,16 @@ def _is_about(error: BaseException) -> bool:
     except Exception:
         return False
     return any(part in text for part in _TEXTS)
+
+
+def _proxy_refused(error: BaseException) -> bool:
+    """Of a CONNECT clients tell the status alone: requests and urllib, httpx, aiohttp, websockets."""
+    try:
+        text = str(error)[:2000]
+    except Exception:
+        return False
+    named = type(error).__name__ in ("ProxyError", "ClientHttpProxyError", "InvalidProxyStatus")
+    return " 403" in f" {text}" and (named or "Tunnel connection failed" in text)
 
 
 def _refused(error: BaseException) -> bool:

@@ -56,6 +56,22 @@ def test_the_host_and_the_line_to_write_are_named(monkeypatch: pytest.MonkeyPatc
     assert f'@task(network=["{host}:8443"])' in told(monkeypatch, NONE, host)
 
 
+def test_a_reset_may_be_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    monkeypatch.setattr(network, "current", LISTED)
+    assert "the run's log says why" in with_hint(error)
+    monkeypatch.setattr(network, "current", PUBLIC)
+    assert "log" not in with_hint(error)
+
+
+def test_a_refusal_of_the_proxy_is_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError("Tunnel connection failed: 403 Forbidden")
+    monkeypatch.setattr(network, "current", PUBLIC)
+    assert "the run's log says why" in with_hint(error)
+    monkeypatch.setattr(network, "current", NONE)
+    assert "log" not in with_hint(error)
+
+
 def test_nothing_is_reached_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "connect inside of the task" in told(monkeypatch, PUBLIC, "other.example", importing=True)
 
