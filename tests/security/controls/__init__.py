@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from tests.security.controls import builds, clients, containers, egress, protocol
+from tests.security.controls import builds, clients, containers, egress, protocol, reach
 from tests.security.mutant import Mutant
 
-MUTANTS: list[Mutant] = [*containers.MUTANTS, *protocol.MUTANTS, *egress.MUTANTS, *builds.MUTANTS, *clients.MUTANTS]
+MUTANTS: list[Mutant] = [
+    *containers.MUTANTS,
+    *protocol.MUTANTS,
+    *egress.MUTANTS,
+    *builds.MUTANTS,
+    *clients.MUTANTS,
+    *reach.MUTANTS,
+]
 assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
