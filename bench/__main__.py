@@ -21,6 +21,7 @@ from bench import (
     load,
     machine,
     neighbours,
+    network,
     redeploy,
     report,
     rivals,
@@ -47,7 +48,7 @@ class Benchmark:
 class Apart(Benchmark):
     """One that needs no containers: it starts what it measures by itself."""
 
-    run: Callable[[int], Outcome]  # type: ignore[assignment]
+    run: Callable[[int], Outcome | list[Outcome]]  # type: ignore[assignment]
 
 
 BENCHMARKS = {
@@ -60,6 +61,7 @@ BENCHMARKS = {
     "throughput": Benchmark(load.throughput, 200, 40),
     "checkpoint": Benchmark(load.checkpoint, 200, 40),
     "neighbours": Benchmark(neighbours.neighbours, 100, 8),
+    "network": Apart(network.network, 8, 2),
     "trigger": Apart(triggers.trigger, 2000, 40),
     "claims": Apart(claims.claims, 200, 10),
     "peers": Benchmark(rivals.peers, 200, 40, usual=False),

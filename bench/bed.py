@@ -33,14 +33,14 @@ class Bed:
 
 
 @contextlib.contextmanager
-def bed(**environment: str) -> Iterator[Bed]:
-    """Set up with these variables, and afterwards without a container or an image left."""
+def bed(network: str = "", **environment: str) -> Iterator[Bed]:
+    """Set up with these variables, and afterwards nothing is left. `network`: of the policy."""
     label = uuid.uuid4().hex[:8]
     docker = Docker(label)
     directory = Path(tempfile.mkdtemp(prefix="samovar-bench-"))
     project = Project(directory)
     try:
-        with stack(**environment) as samovar, samovar.client() as client:
+        with stack(network, **environment) as samovar, samovar.client() as client:
             deployed = samovar.deploy_path(project.path)
             labels = [f"samovar.project={project.name}", "samovar.kind=dependencies"]
             below = docker.engine.images(filters={"label": labels})

@@ -5,6 +5,39 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+#: A client of bench.network's server, in a task and out of one: bytes and seconds, and seconds of each connection.
+CLIENT = """\
+import socket, threading, time
+
+def fetch_all(host, port, connections, size, connects):
+    took = []
+    for _ in range(connects):
+        began = time.perf_counter()
+        with socket.create_connection((host, port)) as peer:
+            peer.sendall(b"%012d" % 1)
+            assert peer.recv(1)
+        took.append(time.perf_counter() - began)
+    counts = [0] * connections
+
+    def fetch(number):
+        buffer = bytearray(max(1 << 16, (1 << 20) // connections))
+        with socket.create_connection((host, port)) as peer:
+            peer.sendall(b"%012d" % size)
+            while counts[number] < size:
+                count = peer.recv_into(buffer)
+                assert count
+                counts[number] += count
+
+    threads = [threading.Thread(target=fetch, args=(number,)) for number in range(connections)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - began
+    return dict(bytes=sum(counts), seconds=seconds, connects=took)
+"""
+
 TASKS = '''\
 """Each task does next to nothing."""
 
@@ -14,6 +47,7 @@ from samovar import checkpoint, task, wait
 
 REVISION = {revision}
 
+{client}
 
 @task(id="cold", warm=False)
 def cold() -> float:
@@ -23,6 +57,16 @@ def cold() -> float:
 @task(id="warm")
 def warm() -> float:
     return time.time()
+
+
+@task(id="warm-none", network="none")
+def warm_none() -> float:
+    return time.time()
+
+
+@task(id="fetch", memory="256m", network=["server.internal:9000"])
+def fetch(host: str, port: int, connections: int, size: int, connects: int) -> dict:
+    return fetch_all(host, port, connections, size, connects)
 
 
 @task(id="trivial")
@@ -62,4 +106,4 @@ class Project:
     def change(self) -> None:
         """Other code, same dependencies."""
         self._revision += 1
-        (self.path / "tasks.py").write_text(TASKS.format(revision=self._revision))
+        (self.path / "tasks.py").write_text(TASKS.format(revision=self._revision, client=CLIENT))

@@ -27,6 +27,9 @@ _PYTHON = f"{IMAGE_ENVIRONMENT}/bin/python"
 #: Process 1 of a container. No site: a dependency's .pth files are code, and must not run in it.
 ENTRYPOINT = [_PYTHON, "-I", "-S", f"{IMAGE_SDK}/samovar/harness/boot.py"]
 
+#: The variables of a container that reaches what the usual one does; nothing answers while the tasks are read.
+_EGRESS = {samovar.wire.EGRESS_VARIABLE: json.dumps({"proxy": samovar.wire.EGRESS_PROXY, "relays": []})}
+
 _TASK_USER = f"{TASK_UID}:{TASK_UID}"
 #: Byte code that is never checked against its source: nothing in a finished image changes.
 _COMPILE = [_PYTHON, "-I", "-S", "-m", "compileall", "-q", "-q", "--invalidation-mode", "unchecked-hash"]
@@ -138,7 +141,7 @@ def read_index(shop: Workshop, image: str) -> dict[str, Any]:
         tmpfs={"/tmp": scratch, HOME: f"{scratch},uid={TASK_UID},gid={TASK_UID}", "/dev/shm": scratch},
         seccomp=settings.seccomp,
         directory=IMAGE_CODE,
-        environment={"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8", "SAMOVAR_CPUS": "1"},
+        environment={"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8", "SAMOVAR_CPUS": "1", **_EGRESS},
         hostname="task",
     )
     last = ""

@@ -57,7 +57,7 @@ class Agent:
         sidecar = SidecarClient(settings.sidecar_socket)
         coordinator = CoordinatorClient(settings.coordinator_url, settings.bearer() or "", self.id)
         users = Users(engine, settings.state, settings.uid_range)
-        self.pool = Pool(self.id, settings, engine, sidecar, users=users)
+        self.pool = Pool(self.id, settings, engine, sidecar, users=users, network=policy.network)
         self._host = Host(settings, policy, engine, sidecar, coordinator, self.pool, records)
         self._attempts: dict[str, Attempt] = {}
         self._builds: dict[str, BuildJob] = {}

@@ -75,9 +75,8 @@ class DockerEngine:
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges", f"seccomp={seccomp.profile()}"],
                 read_only=True,
-                network_mode=self._network(spec.key.network),
-                # on a network of its own the engine says where the host name is
-                extra_hosts=None if spec.key.network == "open" else {HOSTNAME: "127.0.0.1"},
+                network_mode=self._network(spec.key.network == "open"),
+                extra_hosts=spec.key.hosts or None,
                 # no shared /dev/shm or message queue file system; the tmpfs below takes the former's place
                 ipc_mode="none",
                 log_config=LogConfig(type="none"),
@@ -210,8 +209,8 @@ class DockerEngine:
         ]
         return mounts
 
-    def _network(self, network: str) -> str:
-        if network != "open":
+    def _network(self, open: bool) -> str:
+        if not open:
             return "none"
         with self._network_lock:
             if not self._client.networks(names=[_OPEN_NETWORK]):

@@ -13,9 +13,10 @@ from coordinator.wire import BuildShares, Duration, FieldProblem, Memory, TaskLi
 from coordinator.wire import Share as WireShare
 from coordinator.wire import Shares as WireShares
 from images.allowed import LONGEST, USUAL_BASES, read_line
-from runner import gvisor
+from runner import gvisor, reach
 from runner.errors import Rejected, RunnerError
 from runner.machines import Machine, sized
+from runner.reach import Network
 
 #: What a task may have at most where the policy says nothing: enough for any program, and no fork bomb of the host.
 MOST_PIDS = 4096
@@ -40,11 +41,6 @@ class Mount(_Strict):
     path: Path
     mode: Literal["ro", "rw"] = "ro"
     projects: list[str] | None = None
-
-
-class Network(_Strict):
-    open: bool = False
-    private: list[str] = Field(default_factory=list)
 
 
 class Limits(_Strict):
@@ -211,18 +207,23 @@ class Policy(_Strict):
         return found
 
     def _network(self, network: str | list[str], refuse: Any) -> None:
-        if network == "none" or (network == "open" and self.network.open):
+        if isinstance(network, str):
+            if network == "open" and not self.network.open:
+                refuse(
+                    "network",
+                    '"open" is not allowed on this host; the operator allows it: policy.toml, [network] '
+                    "open = true",
+                )
+            elif network not in ("none", "public", "open"):
+                refuse("network", f'{network!r:.100} is none; give "public", "none", "open" or a list of hosts')
             return
-        if network == "open":
-            refuse(
-                "network",
-                '"open" is not allowed on this host; the operator allows it: policy.toml, [network] open = true',
-            )
-        else:
-            refuse(
-                "network",
-                f'{network!r}: filtered egress is not there yet; use "none", or "open" where the policy allows it',
-            )
+        if len(network) > reach.MOST_HOSTS:
+            refuse("network", f"{len(network)} hosts are more than {reach.MOST_HOSTS}")
+            return
+        private = frozenset(self.network.private)
+        for item in network:
+            if (wrong := reach.problem(item, private)) is not None:
+                refuse("network", wrong)
 
     def _untrusted(self, limits: TaskLimits, refuse: Any) -> None:
         if self._sandbox_problem is not None:

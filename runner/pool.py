@@ -19,10 +19,11 @@ from typing import Any
 
 import structlog
 
-from coordinator.wire import Assignment, PoolEntry, Register, Start
+from coordinator.wire import Assignment, Egress, PoolEntry, Register, Start
 from runner.container import Container
 from runner.engine import Engine
 from runner.errors import EngineError, SidecarAway
+from runner.reach import Network, egress
 from runner.settings import Settings
 from runner.sidecar_client import SidecarClient
 from runner.spec import ContainerKey, ContainerSpec
@@ -51,8 +52,9 @@ class Pool:
         sidecar: SidecarClient,
         clock: Callable[[], float] = time.monotonic,
         users: Users | None = None,
+        network: Network | None = None,
     ) -> None:
-        """`users`: without, all containers are the same user."""
+        """`users`: without, all containers are the same user. `network`: the policy's, by default that of none."""
         self._runner = runner
         self._settings = settings
         self._engine = engine
@@ -69,6 +71,7 @@ class Pool:
         self._promised: Counter[str] = Counter()
         self._changed = asyncio.Condition()
         self.users = users or OneUser()
+        self._network = network or Network()
         self._background: set[asyncio.Task[None]] = set()
         #: Bytes set aside for builds. New starts keep clear of them; what runs already is left alone.
         self.reserved = 0
@@ -149,6 +152,10 @@ class Pool:
             for name in self._warm.put(container.name, container.key.digest, task, self._clock()):
                 self.destroy(self._containers[name])
             self._changed.notify_all()
+
+    def egress(self, container: Container) -> Egress | None:
+        """What the sidecar lets a container reach."""
+        return egress(container.key.network, self._network)
 
     def destroy(self, container: Container) -> None:
         """Ends a container whatever it does; its memory is free when the engine has removed it."""
@@ -262,7 +269,7 @@ class Pool:
     async def _start(self, container: Container, assignment: Assignment) -> None:
         uid = await self.users.take(container.name, container.key)
         passwd = await self.users.passwd(container.name, container.key.image, uid)
-        await self._sidecar.register(container.name, Register(uid=uid))
+        await self._sidecar.register(container.name, self._unassigned(container))
         await self._sidecar.assign(container.name, assignment, "cold")
         sockets = self._sockets(container.name)
         spec = ContainerSpec(
@@ -270,6 +277,9 @@ class Pool:
         )
         await asyncio.to_thread(self._engine.create, spec)
         await asyncio.to_thread(self._engine.start, container.name)
+
+    def _unassigned(self, container: Container) -> Register:
+        return Register(uid=self.users.of(container.name), egress=self.egress(container))
 
     def _sockets(self, name: str) -> str:
         """The directory that a container finds its sidecar in; no other part has a say in it.
@@ -315,8 +325,7 @@ class Pool:
             if await self._wait_for(container.connected, min(left, _LOOK_AGAIN)):
                 return
             with contextlib.suppress(SidecarAway):
-                uid = self.users.of(container.name)
-                if (await self._sidecar.register(container.name, Register(uid=uid))).connected:
+                if (await self._sidecar.register(container.name, self._unassigned(container))).connected:
                     return
 
     async def _wait_for(self, event: asyncio.Event, patience: float) -> bool:

@@ -68,6 +68,7 @@ async def register_again(host: Host, names: Collection[str] | None = None) -> No
             undelivered=container.state == "starting",
             start=container.start,
             uid=host.pool.users.of(container.name),
+            egress=host.pool.egress(container),
         )
         await host.sidecar.register(container.name, body)
 
@@ -89,9 +90,10 @@ async def _adopt(host: Host, name: str, assignment: Assignment) -> Container | N
         return None
     # in the pool first, so that no event of it is missed
     container = host.pool.adopt(name, key, assignment)
+    body = Register(assignment=assignment, uid=host.pool.users.of(name), egress=host.pool.egress(container))
     while True:
         try:
-            await host.sidecar.register(name, Register(assignment=assignment, uid=host.pool.users.of(name)))
+            await host.sidecar.register(name, body)
             return container
         except SidecarAway as error:
             log.warning("waiting for the sidecar", problem=str(error))

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from samovar import wire
 
 from coordinator.wire import Assignment, TaskLimits
+from runner import reach
 from runner.policy import Policy
+from runner.reach import Reach
 
 MANAGED = "samovar"
 RUNNER = "samovar.runner"
@@ -31,7 +33,8 @@ class ContainerKey:
     image: str
     memory: int
     cpu: float
-    network: str
+    #: "none", "public", "open", or hosts: runs share a container only where they reach the same.
+    network: Reach
     #: (host path, target, read-only)
     mounts: tuple[tuple[str, str, bool], ...]
     trust: str
@@ -45,13 +48,12 @@ class ContainerKey:
         """The key of an assignment. Raises Rejected where the policy of this host refuses it."""
         limits: TaskLimits = assignment.limits
         mounts = policy.resolve(assignment.project, limits, memory, cpus)
-        assert isinstance(limits.network, str)  # a list is refused by the policy
         return cls(
             project=assignment.project,
             image=assignment.image,
             memory=limits.memory,
             cpu=limits.cpu,
-            network=limits.network,
+            network=reach.normal(limits.network),
             mounts=tuple((str(path), target, read_only) for path, target, read_only in mounts),
             trust=limits.trust,
             pids=policy.pids(limits),
@@ -75,8 +77,23 @@ class ContainerKey:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the container's processes begin with. SAMOVAR_CPUS: whole processors, for libraries that ask."""
-        return {"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8", "SAMOVAR_CPUS": str(max(1, math.ceil(self.cpu)))}
+        """What the container's processes begin with.
+
+        SAMOVAR_CPUS: whole processors, for libraries that ask. SAMOVAR_EGRESS: where process 1 listens.
+        """
+        found = {
+            "HOME": HOME,
+            "TMPDIR": "/tmp",
+            "LANG": "C.UTF-8",
+            "SAMOVAR_CPUS": str(max(1, math.ceil(self.cpu))),
+        }
+        told = reach.told(self.network)
+        return found if told is None else {**found, wire.EGRESS_VARIABLE: told}
+
+    @property
+    def hosts(self) -> dict[str, str]:
+        """What /etc/hosts has besides the engine's own. On a network of its own it says itself where we are."""
+        return {} if self.network == "open" else {HOSTNAME: "127.0.0.1", **reach.hosts(self.network)}
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ class Listener:
 def clear(directory: Path) -> None:
     """Takes away the directory of a container that is gone."""
     with contextlib.suppress(OSError):
-        for name in (wire.SOCKET_NAME, wire.RUN_SOCKET_NAME):
+        for name in (wire.SOCKET_NAME, wire.RUN_SOCKET_NAME, wire.EGRESS_NAME):
             (directory / name).unlink(missing_ok=True)
         directory.rmdir()
 

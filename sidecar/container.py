@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from pydantic import BaseModel, ValidationError
 from samovar import wire
@@ -15,6 +17,8 @@ from samovar import wire
 from coordinator import wire as fleet
 from sidecar import envelope
 from sidecar.connection import Listener, granted, refusal
+from sidecar.egress.child import Child, Reached
+from sidecar.egress.records import Entry, HostCount
 from sidecar.envelope import WHOLE, Request
 from sidecar.errors import Refused, Stale
 from sidecar.events import EventLog
@@ -38,6 +42,12 @@ _EVENTS = (5.0, 20)
 #: Characters of an error's parts; it is cut there.
 _TEXTS = {"type": 256, "message": 64 * 1024, "traceback": 256 * 1024}
 _LONGEST_ATTEMPT = 128
+#: The logger of lines about what an attempt reaches.
+_EGRESS = "samovar.egress"
+#: Seconds between two accounts of it while it runs.
+_COUNTS = 5.0
+#: Seconds for the last one of an attempt that has not said its end; so long it is taken after that.
+_SETTLED = 30.0
 
 Handler = Callable[[Request, fleet.Assignment], Awaitable[bytes]]
 
@@ -59,8 +69,14 @@ class Container:
         budget: Budget,
         large: asyncio.Semaphore,
         transfers: Turns,
+        egress: Child,
     ) -> None:
         self.name = name
+        self._egress = egress
+        #: What the bound attempt reaches, where it may reach anything.
+        self._reached: Reached | None = None
+        self._counting: asyncio.Task[None] | None = None
+        self._settling: set[asyncio.Task[None]] = set()
         self._upstream = upstream
         self._events = events
         self._budget = budget
@@ -82,6 +98,7 @@ class Container:
         self._greeted = False
         self._in_order = asyncio.Lock()
         self._one_log = asyncio.Lock()
+        self._one_count = asyncio.Lock()
         self._writes = Pace(*_WRITES)
         self._reports = Pace(*_REPORTS)
         self._told = Pace(*_EVENTS)
@@ -136,7 +153,7 @@ class Container:
         if assignment.attempt == self._finished:
             self._events.add(self.name, "finished", **self._end)
         elif self._assignment is None or self._assignment.attempt != assignment.attempt:
-            self._bind(assignment, start)
+            self._bind(assignment, start, resumed=not undelivered)
             self._undelivered = undelivered
         elif self._started:
             # once more, for a runner that was not there to hear it: it would take the run for one that never began
@@ -302,6 +319,10 @@ class Container:
         clean = container.get("clean") is True and not container.get("oom_kills")
         logs = self._logs
         assert logs is not None
+        if (reached := self._reached) is not None:
+            await self._egress.close(reached)
+            await self._count(a, reached)
+            self._reached = None
         await logs.drained()
         redactor = logs.redactor = await self._redactor()
         self._events.add(self.name, "ending", attempt=a.attempt, clean=clean)
@@ -380,28 +401,31 @@ class Container:
 
         return acquire
 
-    def _bind(self, assignment: fleet.Assignment, start: fleet.Start) -> None:
+    def _bind(self, assignment: fleet.Assignment, start: fleet.Start, *, resumed: bool = False) -> None:
         self._unbind()
         self._assignment = assignment
         self._start = start
 
-        async def never() -> None:
-            """The answer to log lines is short, and what secrets there are has to be here as a whole."""
-
         async def send(lines: list[bytes]) -> None:
             body = fleet.AttemptLogs(token=assignment.token, lines=[])
             try:
-                await self._post(assignment, "logs", {"lines": [b"[", b",".join(lines), b"]"]}, body, never)
+                await self._post(assignment, "logs", {"lines": [b"[", b",".join(lines), b"]"]}, body, _never)
             except (Stale, Refused) as error:
                 # the next write of the attempt says so too, to somebody who can act on it
                 log.warning("log lines refused", attempt=assignment.attempt, problem=str(error))
 
-        self._logs = LogStream(send, self._upstream.away, self._budget)
+        self._logs = logs = LogStream(send, self._upstream.away, self._budget, resumed=resumed)
+
+        def say(entry: Entry) -> None:
+            logs.say(entry.level, _EGRESS, entry.message)
+
+        self._reached = self._egress.open(self.name, assignment.attempt, say, self._counts)
+
         if assignment.secrets:
 
             async def fetch() -> fleet.SecretValues:
                 body = fleet.SecretsGet(token=assignment.token)
-                answer = await self._post(assignment, "secrets", {}, body, never)
+                answer = await self._post(assignment, "secrets", {}, body, _never)
                 return fleet.SecretValues.model_validate_json(answer)
 
             self._secrets = Secrets(assignment.project, fetch)
@@ -423,7 +447,53 @@ class Container:
             found["secrets"] = secrets.give
         return ticket_of(a.secret), found
 
+    def _counts(self) -> None:
+        """Sends what the attempt has reached so far, so that it is known of a container that dies too."""
+        a, reached = self._assignment, self._reached
+        if a is None or reached is None or (self._counting is not None and not self._counting.done()):
+            return
+
+        async def count() -> None:
+            await asyncio.sleep(_COUNTS)
+            if self._assignment is a:
+                await self._count(a, reached)
+
+        self._counting = asyncio.create_task(count())
+
+    async def _settle(self, a: fleet.Assignment, reached: Reached) -> None:
+        """The last account of an attempt that has not said its end: nobody waits for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLED):
+                await self._egress.close(reached)
+                await self._count(a, reached)
+
+    async def _count(self, a: fleet.Assignment, reached: Reached) -> None:
+        """Sends what the attempt has reached so far, where it has reached anything."""
+        async with self._one_count:  # the last that arrives is what counts
+            await self._send_counts(a, list(reached.hosts))
+
+    async def _send_counts(self, a: fleet.Assignment, hosts: list[HostCount]) -> None:
+        if not hosts:
+            return
+        body = fleet.AttemptEgress(
+            token=a.token, hosts=[fleet.EgressHost.model_validate(msgspec.structs.asdict(host)) for host in hosts]
+        )
+        try:
+            await self._post(a, "egress", {}, body, _never)
+        except (Stale, Refused) as error:
+            # a run can end without it; a write that matters says so too where the attempt is stale
+            log.warning("the account of egress was refused", attempt=a.attempt, problem=str(error))
+
     def _unbind(self) -> None:
+        if self._counting is not None:
+            self._counting.cancel()
+            self._counting = None
+        if (reached := self._reached) is not None:
+            self._reached = None
+            if (a := self._assignment) is not None:
+                task = asyncio.create_task(self._settle(a, reached))
+                self._settling.add(task)
+                task.add_done_callback(self._settling.discard)
         if self._logs is not None:
             self._logs.close()
         if self._secrets is not None:
@@ -478,6 +548,10 @@ def _finish(request: Request, token: int, redactor: Redactor) -> fleet.Finish:
             "peak_memory_bytes": usage.get("peak_memory_bytes"),
         }
     )
+
+
+async def _never() -> None:
+    """For an answer that is short."""
 
 
 def _key(request: Request) -> str:

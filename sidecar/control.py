@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, HTTPException
+from samovar.wire import EGRESS_NAME
 
-from coordinator.wire import Assign, CancelAttempt, ContainerState, Events, Register
+from coordinator.wire import Assign, CancelAttempt, ContainerState, Egress, Events, Register
 from coordinator.wire.directories import private
 from sidecar.connection import clear
 from sidecar.container import Container
+from sidecar.egress.child import Child, NotListening
+from sidecar.egress.errors import Refused
+from sidecar.egress.rules import Limits, Rules
 from sidecar.events import EventLog
 from sidecar.logs import Budget
 from sidecar.settings import Settings
@@ -40,11 +44,13 @@ class Sidecar:
         self._transfers = Turns(_TRANSFERS_AT_ONCE, lambda: max(1, _TRANSFERS_AT_ONCE // max(1, self._bound())))
         self._budget = Budget(settings.buffer_bytes)
         self._containers: dict[str, Container] = {}
+        self._egress = Child(settings.hosts)
 
     def _bound(self) -> int:
         return sum(container.bound for container in self._containers.values())
 
     async def register(self, name: str, body: Register) -> ContainerState:
+        limits = None if body.egress is None else _limits(body.egress)
         container = self._containers.get(name)
         if container is None:
             if not _NAME.fullmatch(name):
@@ -58,19 +64,31 @@ class Sidecar:
                 self._budget,
                 self._large,
                 self._transfers,
+                self._egress,
             )
             self._containers[name] = container
-            if body.assignment is not None:
-                container.resume(body.assignment, body.start, undelivered=body.undelivered)
             try:
                 private(self._root)
+                if limits is not None:
+                    # before an attempt is bound, and before there is user code that may come
+                    directory = container.listener.directory
+                    directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+                    await self._egress.listen(name, directory / EGRESS_NAME, limits)
+                if body.assignment is not None:
+                    container.resume(body.assignment, body.start, undelivered=body.undelivered)
                 await container.open()
             except OSError as error:
                 # registered, it would be believed to listen
                 del self._containers[name]
+                self._egress.forget(name)
                 container.remove()
                 raise HTTPException(503, f"{container.listener.directory}: cannot listen: {error}") from None
         else:
+            if limits is not None:
+                try:
+                    await self._egress.listen(name, container.listener.directory / EGRESS_NAME, limits)
+                except NotListening as error:
+                    raise HTTPException(503, f"{name}: {error}") from None
             container.repeat()
             if body.assignment is not None:
                 container.resume(body.assignment, body.start, undelivered=body.undelivered)
@@ -85,6 +103,7 @@ class Sidecar:
     def forget(self, name: str) -> None:
         if not _NAME.fullmatch(name):
             return
+        self._egress.forget(name)
         container = self._containers.pop(name, None)
         if container is not None:
             container.remove()
@@ -101,7 +120,17 @@ class Sidecar:
     async def close(self) -> None:
         for container in self._containers.values():
             container.close()
+        await self._egress.stop()
         await self.upstream.close()
+
+
+def _limits(egress: Egress) -> Limits:
+    limits = Limits(**egress.model_dump())
+    try:
+        Rules(limits)
+    except Refused as error:
+        raise HTTPException(422, f"egress: {error}") from None
+    return limits
 
 
 def create_app(settings: Settings, events: EventLog | None = None) -> FastAPI:

@@ -27,6 +27,10 @@ _LONGEST_LINE = 8 * _LONGEST
 _MOST = wire.MAX_LOG_ENCODED
 #: For what Samovar itself says of the attempt, beyond that.
 _MORE = 64 * 1024
+#: How far apart the numbers of the container's lines are when they are sent on: between two come the sidecar's own.
+_APART = 1024
+#: Lines of the sidecar that are kept until the container has said where it is with its own.
+_MOST_HELD = 256
 #: Lines of an attempt that have not ended, at one time: one for each stream.
 _MOST_PARTIAL = 8
 #: Bytes of lines that are looked at in one step of the loop, each line counted as a few more.
@@ -71,9 +75,13 @@ class LogStream:
 
     While the coordinator answers, `add` returns when the lines are stored there. While it is away, `add`
     returns at once as long as the budget lasts, so that the task goes on; then it blocks, and the task with it.
+
+    Numbers are the same however often a line comes, also to the sidecar after this one: a line that is there
+    already is not stored again.
     """
 
-    def __init__(self, send: Send, away: asyncio.Event, budget: Budget) -> None:
+    def __init__(self, send: Send, away: asyncio.Event, budget: Budget, *, resumed: bool = False) -> None:
+        """`resumed`: the container may have said lines to the sidecar before this one."""
         self._send = send
         self._away = away
         self._budget = budget
@@ -82,6 +90,10 @@ class LogStream:
         self._taken = 0
         self._sent = 0
         self._bytes = 0
+        #: The number of the container's last line; None where nobody knows. And of our own after it.
+        self._last: int | None = None if resumed else 0
+        self._own = _APART // 2 if resumed else 0
+        self._held: list[tuple[float, str, str, str]] = []
         #: What lines that have not ended cost, by number: it is given back when they are replaced.
         self._partial: dict[int, int] = {}
         self._arrived = asyncio.Event()
@@ -95,9 +107,7 @@ class LogStream:
         for data in objects(parts, _LONGEST_LINE):
             line = self.admitted(data)
             if line is not None:
-                self._waiting.append(line)
-                self._taken += 1
-                self._budget.used += _size(line)
+                self._enqueue(line)
             step += len(data) + _OF_EACH
             if step > _STEP:
                 step = 0
@@ -119,16 +129,55 @@ class LogStream:
             line = _decoder.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refused("bad_request", f"lines: {str(error)[:200]}") from None
-        if not 0 <= line.seq < 2**53:
-            raise Refused("bad_request", f"lines: seq={line.seq}: a number from 0 to 2^53 is wanted")
+        if not 0 <= line.seq < 2**43:
+            raise Refused("bad_request", f"lines: seq={line.seq}: a number from 0 to 2^43 is wanted")
+        self._passed(line.seq)
         line.message = self.redactor.text(line.message[:_LONGEST], whole=not line.partial)
         line.level = line.level if line.level in _LEVELS else "info"
         line.logger = None if line.logger is None else self.redactor.text(line.logger[:_LONGEST_NAME])
         line.at = round(line.at if 0 <= line.at < _LATEST else time.time(), 3)
         if line.replaces is not None and not 0 <= line.replaces < line.seq:
             line.replaces = None
+        line.seq *= _APART
+        if line.replaces is not None:
+            line.replaces *= _APART
         encoded = _encoder.encode(line)
         return encoded if self._admits(line, len(encoded)) else None
+
+    def say(self, level: str, logger: str, message: str, at: float | None = None) -> None:
+        """Takes a line of the sidecar's own, after those that the container has said so far."""
+        at = round(time.time(), 3) if at is None else at
+        if self._last is None:
+            if len(self._held) < _MOST_HELD:
+                self._held.append((at, level, logger, message))
+            return
+        self._own += 1
+        if self._own >= _APART:
+            return
+        line = Line(
+            self._last * _APART + self._own, at, level, "samovar", self.redactor.text(message[:_LONGEST]), logger
+        )
+        encoded = _encoder.encode(line)
+        if self._admits(line, len(encoded)):
+            self._enqueue(encoded)
+            self._arrived.set()
+
+    def _passed(self, seq: int) -> None:
+        if self._last is None or seq > self._last:
+            known = self._last is not None
+            self._last = seq
+            self._own = 0 if known else self._own
+            self._release()
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for at, level, logger, message in held:
+            self.say(level, logger, message, at)
+
+    def _enqueue(self, line: bytes) -> None:
+        self._waiting.append(line)
+        self._taken += 1
+        self._budget.used += _size(line)
 
     def _admits(self, line: Line, cost: int) -> bool:
         if line.replaces is not None:
@@ -144,6 +193,9 @@ class LogStream:
 
     async def drained(self) -> None:
         """Returns when every line taken so far is stored at the coordinator."""
+        if self._last is None:
+            self._last = 0
+            self._release()
         await self._when_sent()
 
     def close(self) -> None:

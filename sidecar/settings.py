@@ -29,6 +29,12 @@ class Settings(BaseSettings):
         8 * 1024 * 1024, gt=0, description="Log bytes kept while the coordinator is away; then tasks block"
     )
 
+    hosts: Path | None = Field(
+        None,
+        description="A file in the form of /etc/hosts: names that tasks reach at these addresses, before the "
+        "host's own resolver is asked",
+    )
+
     @property
     def containers_directory(self) -> Path:
         return self.containers or self.control_socket.parent / "c"

@@ -21,13 +21,14 @@ class Turns:
     @contextlib.asynccontextmanager
     async def turn(self, owner: str) -> AsyncIterator[None]:
         """Holds a slot."""
-        await self._take(owner)
+        await self.take(owner)
         try:
             yield
         finally:
-            self._give(owner)
+            self.give(owner)
 
-    async def _take(self, owner: str) -> None:
+    async def take(self, owner: str) -> None:
+        """A slot that somebody else may `give` back."""
         if self._free and owner not in self._waiting and self._held.get(owner, 0) < self._share():
             self._hold(owner)
             return
@@ -37,7 +38,7 @@ class Turns:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self._give(owner)
+                self.give(owner)
             else:
                 self._leave(owner, place)
             raise
@@ -46,7 +47,7 @@ class Turns:
         self._free -= 1
         self._held[owner] = self._held.get(owner, 0) + 1
 
-    def _give(self, owner: str) -> None:
+    def give(self, owner: str) -> None:
         self._free += 1
         left = self._held.pop(owner) - 1
         if left:

@@ -178,14 +178,14 @@ class Stack:
 
 
 @contextlib.contextmanager
-def stack(**environment: str) -> Iterator[Stack]:
-    """A running Samovar; stopped, and everything it made removed, at the end."""
+def stack(network: str = "", **environment: str) -> Iterator[Stack]:
+    """A running Samovar; stopped, and everything it made removed, at the end. `network`: more of that policy."""
     directory = Path(tempfile.mkdtemp(prefix="smv-"))
     ledger = directory / "ledger"
     ledger.mkdir()
     ledger.chmod(0o777)
     policy = directory / "policy.toml"
-    policy.write_text(f'[mounts.ledger]\npath = "{ledger}"\nmode = "rw"\n[network]\nopen = true\n')
+    policy.write_text(f'[mounts.ledger]\npath = "{ledger}"\nmode = "rw"\n[network]\nopen = true\n{network}\n')
     made = Stack(directory, ledger, policy, dict(environment))
     try:
         made.up()

@@ -33,6 +33,7 @@ from coordinator.wire.access import (
     SecretPut,
 )
 from coordinator.wire.attempts import (
+    AttemptEgress,
     AttemptLogLine,
     AttemptLogs,
     CheckpointGet,
@@ -128,6 +129,8 @@ from coordinator.wire.runs import (
     Checkpoint,
     CheckpointPage,
     Debounce,
+    EgressHost,
+    EgressHosts,
     ErrorBody,
     LogLine,
     LogPage,
@@ -177,6 +180,7 @@ __all__ = [
     "Assign",
     "Assignment",
     "Attempt",
+    "AttemptEgress",
     "AttemptLogLine",
     "AttemptLogs",
     "AttemptPage",
@@ -216,6 +220,8 @@ __all__ = [
     "DeploymentPage",
     "Duration",
     "Egress",
+    "EgressHost",
+    "EgressHosts",
     "Enrol",
     "Enrolled",
     "ErrorBody",

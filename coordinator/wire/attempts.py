@@ -20,7 +20,7 @@ from coordinator.wire.basics import (
     Text,
     Whole,
 )
-from coordinator.wire.runs import ErrorBody, WaitKind
+from coordinator.wire.runs import EgressHosts, ErrorBody, WaitKind
 
 
 class Lost(BaseModel):
@@ -128,6 +128,13 @@ class Report(BaseModel):
     token: Whole
     progress: Object | None = None
     metadata: Object | None = None
+
+
+class AttemptEgress(BaseModel):
+    """What the attempt has reached since it began: the last that is sent is what counts."""
+
+    token: Whole
+    hosts: EgressHosts
 
 
 class Extend(BaseModel):

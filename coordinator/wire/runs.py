@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from coordinator.wire.basics import (
     MAX_ITEMS,
     Bytes,
+    Count,
     Duration,
     Json,
     Memory,
@@ -122,6 +123,26 @@ class Run(BaseModel):
     root: Name | None = None
 
 
+class EgressHost(BaseModel):
+    """What an attempt has reached at one host and port; `sent` and `received` are bytes, as they were on the wire.
+
+    `seconds`: those that its connections were open, added up. `reason`: why the last one of `refused` was. `port` 0
+    stands for all hosts beyond the hundred that are counted by themselves.
+    """
+
+    host: Name
+    port: Annotated[int, Field(ge=0, le=65535)]
+    connections: Count = 0
+    sent: Bytes = 0
+    received: Bytes = 0
+    seconds: Number = 0.0
+    refused: Count = 0
+    reason: Annotated[str, Field(max_length=1000)] | None = None
+
+
+EgressHosts = Annotated[list[EgressHost], Field(max_length=101)]
+
+
 class Attempt(BaseModel):
     """One execution of a run, as `GET /runs/{id}/attempts` lists it."""
 
@@ -136,6 +157,8 @@ class Attempt(BaseModel):
     exit_code: Whole | None = None
     error: ErrorBody | None = None
     usage: Usage = Field(default_factory=Usage)
+    #: What it has reached through its sidecar.
+    egress: EgressHosts = Field(default_factory=list)
 
 
 WaitKind = Literal["sleep", "until", "event", "token", "trigger", "run", "batch_trigger", "batch"]

@@ -290,7 +290,10 @@ def task(function: Any = None, /, *, id: str | None = None, **options: Any) -> A
         scratch   "512m" or bytes that /tmp, the home folder and /dev/shm may each hold, out of the memory; default:
                   half of it
         warm      whether a container is kept for the next run; default True
-        network   "none" (default), "public", "open", or ["host:port", ...]
+        network   what it reaches: "public" (default) any public address over HTTP and HTTPS, by a proxy that stands
+                  in its environment; ["db.internal:5432", "*.example.com:443"] these hosts, by any client; "none"
+                  nothing, as an untrusted task does without a word; "open" Docker's bridge, where the operator
+                  allows it
         secrets   names of the project's secrets to put into the environment
         trust     "project" (default) or "untrusted"
         mounts    {name in the operator's policy: place in the container}

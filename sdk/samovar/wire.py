@@ -48,6 +48,12 @@ SOCKET_DIRECTORY = "/run/samovar"
 SOCKET_NAME = "sidecar.sock"
 #: Beside it: where the process of a run asks for its secrets and files, with the ticket of its assignment.
 RUN_SOCKET_NAME = "run.sock"
+#: Beside it, what leads out to the network, where the container may reach any of it.
+EGRESS_NAME = "egress.sock"
+#: What a container is told of it: see samovar/harness/egress.py.
+EGRESS_VARIABLE = "SAMOVAR_EGRESS"
+#: Where process 1 listens for what goes by a proxy: a place of the container's own loopback.
+EGRESS_PROXY = "127.0.0.1:3128"
 
 #: Where an image keeps the SDK, the project's dependencies and the project's code.
 IMAGE_SDK = "/opt/samovar/sdk"

@@ -100,8 +100,9 @@ def test_a_requirement_that_does_not_exist(samovar: Stack, tmp_path: Path) -> No
         ('timeout="soon"', "timeout"),
         ('memmory="1g"', "memmory"),
         ('mounts={"nothing-there": "/data"}', "nothing-there"),
-        ('network="public"', "not there yet"),
-        ('network=["api.example:443"]', "not there yet"),
+        ('network="everything"', "network='everything'"),
+        ('network=["https://api.example"]', "without scheme"),
+        ('network=["10.0.0.5:5432"]', "[network] private"),
         ('trust="untrusted"', "trust"),
     ],
 )

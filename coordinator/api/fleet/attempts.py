@@ -13,7 +13,7 @@ from coordinator.access import keys
 from coordinator.access.vault import BadMasterKey
 from coordinator.api.direct import Way, Write
 from coordinator.api.fleet import answers
-from coordinator.attempts import attempts, checkpoints, secrets
+from coordinator.attempts import attempts, checkpoints, egress, secrets
 from coordinator.context import Coordinator
 from coordinator.deployments import rebuilds
 from coordinator.foundation.errors import Conflict
@@ -25,6 +25,7 @@ from coordinator.waits import event_waits, waits
 from coordinator.waits.waits import Called
 from coordinator.wire import (
     FLEET,
+    AttemptEgress,
     AttemptLogs,
     CheckpointGet,
     CheckpointPut,
@@ -124,6 +125,11 @@ async def report(core: Coordinator, attempt: str, body: Report) -> bytes:
     return _DONE
 
 
+async def add_egress(core: Coordinator, attempt: str, body: AttemptEgress) -> bytes:
+    await core.database.write(egress.store, attempt, body)
+    return _DONE
+
+
 async def extend(core: Coordinator, attempt: str, body: Extend) -> bytes:
     await core.database.write(attempts.extend, attempt, body.token, body.seconds)
     return _DONE
@@ -159,6 +165,7 @@ _WRITES = {
     "wait-result": Write(WaitResultGet, wait_result),
     "logs": Write(AttemptLogs, add_logs),
     "report": Write(Report, report),
+    "egress": Write(AttemptEgress, add_egress),
     "extend": Write(Extend, extend),
     "finish": Write(Finish, finish),
     "lost": Write(Lost, lost),

@@ -68,6 +68,9 @@ class AsyncRunHandle:
         """The file that the run keeps under `name`. Raises FileMissing."""
         return await asyncio.to_thread(self._handle.artifact, name)
 
+    async def attempts(self) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(self._handle.attempts)
+
     async def bump(self) -> AsyncRunHandle:
         """Put the run at the front of its queue; see RunHandle.bump."""
         await asyncio.to_thread(self._handle.bump)

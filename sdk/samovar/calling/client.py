@@ -135,6 +135,14 @@ class RunHandle:
         names = ", ".join(one.name for one in found[:10]) or "none"
         raise FileMissing(f"the run {self.id} keeps no file {name!r}; it keeps: {names}")
 
+    def attempts(self) -> list[dict[str, Any]]:
+        """Its executions, oldest first: `{number, status, start, runner, usage, egress, error, …}`.
+
+        `egress` lists what each has reached: `{host, port, connections, sent, received, seconds, refused, reason}`,
+        with bytes, and seconds that connections were open.
+        """
+        return list(self._client.transport.get(f"/runs/{segment(self.id)}/attempts")["items"])
+
     def bump(self) -> RunHandle:
         """Put the run, which is queued, at the front of its queue; this handle. Raises ApiError (409)."""
         self.data = self._client.transport.post(f"/runs/{segment(self.id)}/bump") or self.data

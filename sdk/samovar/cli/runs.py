@@ -14,7 +14,7 @@ import typer
 from samovar.cli import bulk, projects, watching
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError, RunDidNotComplete
-from samovar.cli.output import ago, memory, milliseconds, short
+from samovar.cli.output import ago, duration, memory, milliseconds, short
 from samovar.cli.trigger import finish, read_payload
 from samovar.values.units import parse_duration
 
@@ -113,6 +113,9 @@ def show_run(cli: Cli, run: RunArgument) -> None:
     if items:
         cli.output.line("")
         _print_attempts(cli, items)
+    if any(attempt.get("egress") for attempt in items):
+        cli.output.line("")
+        _print_egress(cli, items)
     if found.get("error"):
         watching.print_error(cli.output, found)
 
@@ -144,6 +147,26 @@ def _print_attempts(cli: Cli, attempts: list[dict[str, Any]]) -> None:
             for attempt in attempts
         ],
         empty="no attempt yet",
+    )
+
+
+def _print_egress(cli: Cli, attempts: list[dict[str, Any]]) -> None:
+    cli.output.table(
+        ("attempt", "reached", "connections", "sent", "received", "open for", "refused"),
+        [
+            (
+                str(attempt["number"]),
+                f"{host['host']}:{host['port']}" if host["port"] else host["host"],
+                str(host["connections"]),
+                memory(host["sent"]),
+                memory(host["received"]),
+                duration(host["seconds"]),
+                f"{host['refused']}: {short(host.get('reason') or '', 80)}" if host["refused"] else "",
+            )
+            for attempt in attempts
+            for host in attempt.get("egress") or []
+        ],
+        empty="nothing",
     )
 
 

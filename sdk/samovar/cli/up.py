@@ -44,17 +44,9 @@ _OTHERS = 0o077
 _EVERYBODY = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "NO_COLOR")
 #: What builds need to reach package indexes, and the engine's address: the runner's alone.
 _RUNNER_PREFIXES = ("DOCKER_", "PIP_", "SAMOVAR_RUNNER_", "XDG_")
-_RUNNER_NAMES = (
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-)
+_RUNNER_NAMES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+#: By which the host itself reaches the network: builds, and what tasks reach through the sidecar.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @dataclass(frozen=True)
@@ -276,6 +268,7 @@ def parts(install: Install) -> list[Part]:
     if (containers := os.environ.get("SAMOVAR_SIDECAR_CONTAINERS")) is not None:
         # the runner mounts them by its own settings, and has to look where they are
         runner["SAMOVAR_RUNNER_CONTAINERS"] = containers
+    proxies = {name: value for name, value in os.environ.items() if name.upper() in _PROXIES}
     for_runner = {
         name: value
         for name, value in os.environ.items()
@@ -283,8 +276,8 @@ def parts(install: Install) -> list[Part]:
     }
     return [
         Part("coordinator", {**everybody, **_settings("COORDINATOR"), **coordinator}, 15.0),
-        Part("sidecar", {**everybody, **_settings("SIDECAR"), **sidecar}, 10.0),
-        Part("runner", {**everybody, **for_runner, **runner}, 30.0),
+        Part("sidecar", {**everybody, **proxies, **_settings("SIDECAR"), **sidecar}, 10.0),
+        Part("runner", {**everybody, **proxies, **for_runner, **runner}, 30.0),
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
+from samovar.declare.hosts import read_hosts
 from samovar.declare.numbers import duration, is_int, is_number, memory
 from samovar.declare.queues import Queue, check_name
 from samovar.declare.retry import Retry
@@ -24,7 +25,6 @@ _SYSTEM = frozenset(
     ["app", "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "root", "run", "sbin", "sys", "usr"]
 )
 
-_HOST_PORT = re.compile(r"[A-Za-z0-9_.-]+:\d{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 #: A field of the payload: names joined by dots.
 _PATH = re.compile(r"[^.\s]+(?:\.[^.\s]+)*")
@@ -65,11 +65,11 @@ def _network(value: object) -> str | list[str]:
     if isinstance(value, str) and value in ("none", "open", "public"):
         return value
     if isinstance(value, (list, tuple)) and value:
-        for host in value:
-            if not (isinstance(host, str) and _HOST_PORT.fullmatch(host) and 0 < int(host.split(":")[1]) < 65536):
-                raise OptionError(f'network: {host!r} is not "host:port", such as "api.example.com:443"')
-        return list(value)
-    raise OptionError(f'network={value!r}: give "none", "public", "open" or a list such as ["api.example.com:443"]')
+        return read_hosts(value)
+    meant = f"; did you mean [{value!r}]?" if isinstance(value, str) and ":" in value else ""
+    raise OptionError(
+        f'network={value!r}: give "public", "none", "open" or a list such as ["api.example.com:443"]{meant}'
+    )
 
 
 def _secrets(value: object) -> list[str]:
@@ -247,7 +247,7 @@ DEFAULTS: dict[str, Any] = {
     "ttl": None,
     "priority": 0,
     "warm": True,
-    "network": "none",
+    "network": "public",
     "secrets": [],
     "trust": "project",
     "mounts": {},
@@ -283,6 +283,8 @@ def resolve(own: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     that stand beside it. Raises OptionError where two options don't go together.
     """
     options = {**DEFAULTS, **defaults, **own}
+    if options["trust"] == "untrusted" and "network" not in {**defaults, **own}:
+        options["network"] = "none"
     if options["machine"] is not None:
         beside = own if "machine" in own else {**defaults, **own}
         sets = [name for name in ("memory", "cpu") if name not in beside]

@@ -13,6 +13,8 @@ import types
 from collections import namedtuple
 from typing import Any
 
+from samovar.environment import network
+
 #: By these, libraries know how many threads to start.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -43,6 +45,7 @@ def prepare(code: str, manifest: dict[str, Any]) -> None:
     folder.
     """
     os.environ.update(manifest["env"])
+    network.prepare(manifest["env"])
     _limit_threads()
     roots = [os.path.normpath(os.path.join(code, root)) for root in manifest["paths"]]
     _find_modules(roots)

@@ -72,6 +72,6 @@ def import_modules(modules: list[str]) -> None:
         except OptionError as error:
             raise CannotIndex("bad_option", str(error)) from None
         except (Exception, SystemExit) as error:
-            said = f"{type(error).__name__}: {with_hint(error)}"
+            said = f"{type(error).__name__}: {with_hint(error, importing=True)}"
             message = f"importing {module!r} failed: {said}\n\n{format_exception(error)}"
             raise CannotIndex("import_error", message, cause=error) from None

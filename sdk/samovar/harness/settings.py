@@ -17,11 +17,15 @@ class Settings:
     SAMOVAR_MANIFEST          the image's manifest.json
     SAMOVAR_SCRATCH           folders wiped after each run, joined by ":"
     SAMOVAR_DISCONNECT_LIMIT  seconds without a sidecar after which all ends
+    SAMOVAR_EGRESS            where to listen for what leads out; see egress.py
     """
 
     def __init__(self, environment: Mapping[str, str], is_first: bool) -> None:
         socket = os.path.join(wire.SOCKET_DIRECTORY, wire.SOCKET_NAME)
         self.socket = environment.get("SAMOVAR_SOCKET", socket)
+        #: The sidecar's socket for what leads out.
+        self.egress_socket = os.path.join(os.path.dirname(self.socket), wire.EGRESS_NAME)
+        self.egress = environment.get(wire.EGRESS_VARIABLE, "")
         self.code = environment.get("SAMOVAR_CODE", wire.IMAGE_CODE)
         self.manifest = environment.get("SAMOVAR_MANIFEST", wire.IMAGE_MANIFEST)
         self.disconnect_limit = float(environment.get("SAMOVAR_DISCONNECT_LIMIT", wire.DISCONNECT_LIMIT))
@@ -47,6 +51,6 @@ class Settings:
     def described(cls, given: Mapping[str, Any]) -> Settings:
         """The settings that `describe` has told."""
         made = cls.__new__(cls)
-        names = ("socket", "code", "manifest", "disconnect_limit", "is_first", "scratch")
+        names = ("socket", "egress_socket", "egress", "code", "manifest", "disconnect_limit", "is_first", "scratch")
         vars(made).update({name: given[name] for name in names})
         return made

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from samovar import __version__, wire
 from samovar.harness import cleanup, kernel
 from samovar.harness.attempt import Attempt
+from samovar.harness.egress import Egress
 from samovar.harness.link import Link, LinkLost
 from samovar.harness.logs import BATCH, LineSplitter
 from samovar.harness.outcome import Evidence, clean_error, describe_status, exit_code, judge
@@ -40,6 +41,8 @@ class Supervisor:
         self.settings = settings
         self.link = Link(settings.socket, settings.disconnect_limit, self._hello)
         self.link.on_message = self._on_message
+        #: Before any user code is there that could take its places.
+        self.egress = Egress(settings.egress, settings.egress_socket)
         self.attempt: Attempt | None = None
         self.zygote = 0
         #: Wait status of the zygote once it has died.
@@ -70,6 +73,7 @@ class Supervisor:
         self.zygote = os.fork()
         if self.zygote == 0:
             self.link.close()
+            self.egress.close()
             self._control.close()
             self._become_zygote(theirs, out_end, err_end)
         theirs.close()
@@ -83,6 +87,7 @@ class Supervisor:
             self._splitters[stream] = LineSplitter(stream, level)
             self._selector.register(descriptor, selectors.EVENT_READ, self._reader(descriptor, stream))
         self.link.use(self._selector)
+        self.egress.use(self._selector)
 
     def _become_zygote(self, control: socket.socket, out: int, err: int) -> NoReturn:
         code = 1
@@ -139,6 +144,8 @@ class Supervisor:
             self._finish(attempt)
 
     def _note_deaths(self, ended: dict[int, int]) -> None:
+        for pid in ended:
+            self.egress.ended(pid)
         if self.zygote in ended:
             self.zygote_died = ended[self.zygote]
             self.zygote = 0
@@ -208,6 +215,7 @@ class Supervisor:
             attempt.last_word = {"type": wire.ERROR, "error": self.import_error, "retry": {"allowed": False}}
             self._conclude(attempt)
             return
+        self.egress.begin(lambda text: attempt.book.add("samovar", "warning", text))
         self.link.request({"type": wire.STARTED, "attempt": attempt.id})
         descriptors = attempt.open()
         with suppress(OSError):  # where the zygote is dead its end is about to be noted
@@ -289,6 +297,7 @@ class Supervisor:
 
     def _conclude(self, attempt: Attempt) -> None:
         """Nothing of the run stays: its last words are read, its processes killed, its scratch wiped."""
+        self.egress.end()
         processes = self._processes()
         exited = attempt.status is not None and os.WIFEXITED(attempt.status)
         if exited and attempt.cancel is None:
@@ -296,6 +305,7 @@ class Supervisor:
         attempt.peak = max(attempt.peak, kernel.unreclaimable_memory() if self.settings.is_first else 0)
         killed, gone = processes.kill()
         self._note_deaths(processes.ended)
+        self.egress.settle()
         attempt.drain()
         attempt.kill_at = None
         attempt.concluded = True

@@ -13,9 +13,9 @@ _PIDS = ("/sys/fs/cgroup/pids", "/sys/fs/cgroup")
 _DEEPEST = 5
 
 
-def with_hint(error: BaseException) -> str:
-    """The message of `error`, with what it means here where that is known."""
-    found = hint(error)
+def with_hint(error: BaseException, importing: bool = False) -> str:
+    """The message of `error`, with what it means here where that is known. `importing`: no run has begun yet."""
+    found = hint(error) or _reaching(error, importing)
     return describe(error) if found is None else f"{describe(error)} ({found})"
 
 
@@ -29,6 +29,15 @@ def hint(error: BaseException) -> str | None:
             return None
         error = following
     return None
+
+
+def _reaching(error: BaseException, importing: bool) -> str | None:
+    from samovar.values import reaching
+
+    try:
+        return reaching.hint(error, importing)
+    except Exception:  # what it looks at are a library's own objects: their oddities cost the hint alone
+        return None
 
 
 def _of(error: BaseException) -> str | None:

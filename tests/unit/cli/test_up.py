@@ -49,6 +49,8 @@ def test_each_part_knows_only_its_own(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("SAMOVAR_COORDINATOR_LOG_LEVEL", "debug")
     monkeypatch.setenv("SAMOVAR_RUNNER_SLOTS", "3")
+    for name in ("HTTPS_PROXY", "no_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "proxy.example")
     install = made(tmp_path, database="postgresql://u:p@db/x")
     coordinator, sidecar, runner = (dict(part.environment) for part in parts(install))
     assert coordinator["SAMOVAR_COORDINATOR_DATABASE_URL"] == "postgresql://u:p@db/x"
@@ -57,6 +59,10 @@ def test_each_part_knows_only_its_own(tmp_path: Path, monkeypatch: pytest.Monkey
     assert runner["DOCKER_HOST"] == "x"
     for environment in (coordinator, sidecar):
         assert not any(name.startswith(("DOCKER", "PIP")) for name in environment)
+    # builds and tasks reach the network as the host does
+    for name in ("HTTPS_PROXY", "no_proxy", "ALL_PROXY"):
+        assert sidecar[name] == runner[name] == "proxy.example"
+        assert name not in coordinator
     for environment in (sidecar, runner):
         assert "postgresql://u:p@db/x" not in environment.values()
         assert install.admin_key not in environment.values()

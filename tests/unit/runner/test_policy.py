@@ -67,13 +67,6 @@ def test_a_mount_never_covers_the_container_itself(tmp_path: Path, target: str) 
     assert repr(target) in problems(policy, limits(mounts={"data": target}))["mounts.data"]
 
 
-def test_what_later_versions_bring_is_refused_in_words() -> None:
-    found = problems(Policy.read(None), limits(network=["api.example:443"], trust="untrusted"))
-    assert "filtered egress is not there yet" in found["network"]
-    assert "gVisor" in found["trust"]
-    assert "not there yet" in problems(Policy.read(None), limits(network="public"))["network"]
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -49,13 +49,13 @@ def test_a_place_that_is_given_up_is_nobodys() -> None:
     async def main() -> None:
         turns = Turns(1, lambda: 1)
         async with turns.turn("a"):
-            waiting = [asyncio.create_task(turns._take(owner)) for owner in ("b", "b", "c")]
+            waiting = [asyncio.create_task(turns.take(owner)) for owner in ("b", "b", "c")]
             await asyncio.sleep(0)
             waiting[0].cancel()
         # granted and cancelled in the same step: it goes on to the next
         waiting[1].cancel()
         await asyncio.wait_for(waiting[2], 5)
-        turns._give("c")
+        turns.give("c")
         async with asyncio.timeout(5), turns.turn("d"):
             pass
 

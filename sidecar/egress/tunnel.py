@@ -1,0 +1,175 @@
+"""Bytes both ways between a container and whom it has connected to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from sidecar.egress.memory import Memory
+from sidecar.egress.rounds import Rounds
+
+#: Steps that wait beyond which whoever has become ready is not asked again until it had its turn.
+_CROWDED = 64
+
+#: What a step reads into; it is empty again when the step ends.
+_buffer = memoryview(bytearray(256 * 1024))
+
+
+class Tunnel:
+    """Two sockets joined, in steps of one read and one write; an end of one is passed on to the other (half-close).
+
+    `counted`: called with (sent, received) bytes before they are passed on; False ends the tunnel.
+    """
+
+    def __init__(
+        self,
+        rounds: Rounds,
+        owner: str,
+        client: socket.socket,
+        remote: socket.socket,
+        memory: Memory,
+        counted: Callable[[int, int], bool],
+    ) -> None:
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._counted = counted
+        self._halves = (
+            _Half(self, rounds, owner, client, remote, memory, lambda n: counted(n, 0)),
+            _Half(self, rounds, owner, remote, client, memory, lambda n: counted(0, n)),
+        )
+
+    async def run(self, sent: bytes = b"", received: bytes = b"") -> None:
+        """Until both ends have ended, one is lost or the count says so. The sockets are left open.
+
+        `sent`, `received`: what has come already.
+        """
+        for half, early in zip(self._halves, (sent, received), strict=True):
+            half.begin(early)
+        try:
+            await self._ended
+        finally:
+            for half in self._halves:
+                half.stop()
+
+    def end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def half_ended(self) -> None:
+        if all(half.done for half in self._halves):
+            self.end()
+
+
+class _Half:
+    """One direction. It reads when it has nothing left to write."""
+
+    def __init__(
+        self,
+        tunnel: Tunnel,
+        rounds: Rounds,
+        owner: str,
+        source: socket.socket,
+        sink: socket.socket,
+        memory: Memory,
+        counted: Callable[[int], bool],
+    ) -> None:
+        self._tunnel = tunnel
+        self._rounds = rounds
+        self._owner = owner
+        self._source = source
+        self._sink = sink
+        self._memory = memory
+        self._counted = counted
+        self._loop = asyncio.get_running_loop()
+        self._left = b""
+        self._reading = self._writing = self._queued = self._stopped = False
+        self.done = False
+
+    def begin(self, early: bytes) -> None:
+        if early and not self._counted(len(early)):
+            self._tunnel.end()
+            return
+        self._keep(early)
+        self._queue()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._watch(reading=False, writing=False)
+        self._keep(b"")
+
+    def _queue(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._rounds.add(self._owner, self._step)
+
+    def _ready(self) -> None:
+        if self._rounds.waiting > _CROWDED:
+            self._watch(reading=False, writing=False)
+        self._queue()
+
+    def _step(self) -> bool:
+        if self._stopped:
+            return False
+        try:
+            again = self._move()
+        except OSError:
+            self._tunnel.end()
+            again = False
+        self._queued = again
+        return again
+
+    def _move(self) -> bool:
+        """Whether there may be more to move at once. Raises OSError where one of the sockets is lost."""
+        if self._left:
+            self._keep(self._left[self._send(self._left) :])
+            if self._left:
+                self._watch(reading=False, writing=True)
+                return False
+        size = self._memory.size()
+        try:
+            read = self._source.recv_into(_buffer, size)
+        except (BlockingIOError, InterruptedError):
+            self._watch(reading=True, writing=False)
+            return False
+        if not read:
+            self.done = True
+            self._watch(reading=False, writing=False)
+            self._sink.shutdown(socket.SHUT_WR)
+            self._tunnel.half_ended()
+            return False
+        if not self._counted(read):
+            self._tunnel.end()
+            return False
+        sent = self._send(_buffer[:read])
+        if sent < read:
+            self._keep(bytes(_buffer[sent:read]))
+            self._watch(reading=False, writing=True)
+            return False
+        if read < size:
+            self._watch(reading=True, writing=False)
+            return False
+        return True
+
+    def _send(self, data: memoryview | bytes) -> int:
+        try:
+            return self._sink.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    def _keep(self, data: bytes) -> None:
+        self._memory.take(len(data) - len(self._left))
+        self._left = data
+
+    def _watch(self, *, reading: bool, writing: bool) -> None:
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
+                self._loop.add_reader(self._source, self._ready)
+            else:
+                self._loop.remove_reader(self._source)
+        if writing != self._writing:
+            self._writing = writing
+            if writing:
+                self._loop.add_writer(self._sink, self._ready)
+            else:
+                self._loop.remove_writer(self._sink)
