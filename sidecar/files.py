@@ -22,7 +22,7 @@ _BYTES = (64.0 * 1024 * 1024, 64 * 1024 * 1024)
 
 
 class _Get(BaseModel):
-    file: Annotated[str, Field(pattern=r"^file_[0-9a-f]{32}$")]
+    file: Annotated[str, Field(max_length=37, pattern=r"^file_[0-9a-f]{32}$")]
     offset: Annotated[int, Field(ge=0, le=2**53)] = 0
 
 

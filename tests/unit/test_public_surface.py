@@ -11,10 +11,11 @@ import samovar
 SURFACE = {
     "Abort", "ApiError", "AsyncClient", "AsyncRunHandle", "Canceled", "CheckpointError", "Client",
     "Challenge", "NonDeterministic", "Suspend", "on_exit",
-    "CoordinatorUnreachable", "Cron", "CurrentRun", "Event", "InvalidPayload", "Item", "NotFound", "NotInRun",
+    "CoordinatorUnreachable", "Cron", "CurrentRun", "Event", "File", "FileMissing", "FileRefused",
+    "InvalidPayload", "Item", "NotFound", "NotInRun",
     "NotSerializable", "OptionError", "Queue", "Retry", "RetryAfter", "RunFailed", "RunHandle", "SamovarError",
     "SecretMissing", "Task", "WaitTimeout", "Webhook",
-    "checkpoint", "current_run", "secret", "task", "wait",
+    "artifact", "checkpoint", "current_run", "secret", "task", "wait",
 }  # fmt: skip
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.security.controls import builds, clients, containers, egress, protocol, reach, secrets
+from tests.security.controls import builds, clients, containers, egress, files, protocol, reach, secrets
 from tests.security.mutant import Mutant
 
-_PARTS = (containers, protocol, egress, builds, clients, reach, secrets)
+_PARTS = (containers, protocol, egress, builds, clients, reach, secrets, files)
 
 MUTANTS: list[Mutant] = [mutant for part in _PARTS for mutant in part.MUTANTS]
 assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)

@@ -44,6 +44,8 @@ class Coordinator:
     waiting: int = 0
     most: int = 0
 
+    #: What is answered to a call.
+    answers: dict[str, Any] = field(default_factory=dict)
     #: What the attempt is given.
     secrets: dict[str, Any] = field(default_factory=lambda: {"values": {}})
     #: Calls that are answered only when their event is set.
@@ -64,6 +66,8 @@ class Coordinator:
             status, code = refusal
             return JSONResponse({"error": {"code": code, "message": f"{action} refused"}}, status)
         self.calls.append((action, request.headers["authorization"], body))
+        if action in self.answers:
+            return JSONResponse(self.answers[action])
         if action == "secrets":
             return JSONResponse(self.secrets)
         if action == "checkpoint":

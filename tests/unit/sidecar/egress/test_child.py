@@ -150,7 +150,10 @@ def test_a_run_without_connections_pays_nothing(tmp_path: Path) -> None:
 def test_a_container_without_egress_has_no_socket_and_no_process(tmp_path: Path) -> None:
     async def test(w: World, target: str) -> None:
         await w.register()
-        assert sorted(path.name for path in (w.directory / "c" / "c1").iterdir()) == [wire.SOCKET_NAME]
+        assert sorted(path.name for path in (w.directory / "c" / "c1").iterdir()) == [
+            wire.RUN_SOCKET_NAME,
+            wire.SOCKET_NAME,
+        ]
         assert children() == []
 
     scenario(test, tmp_path)
