@@ -108,9 +108,18 @@ def take_tree(archive: IO[bytes], layer: tarfile.TarFile, *, target: str, only: 
     return files
 
 
-def spool(chunks: Any, target: IO[bytes]) -> IO[bytes]:
-    """Write `chunks` to `target` and go back to its first byte."""
+class TooLarge(Exception):
+    """More bytes came out of a container than are taken."""
+
+
+def spool(chunks: Any, target: IO[bytes], most: int) -> IO[bytes]:
+    """Write `chunks` to `target` and go back to its first byte. Raises TooLarge past `most` bytes."""
+    taken = 0
     for chunk in chunks:
+        taken += len(chunk)
+        if taken > most:
+            target.close()
+            raise TooLarge
         target.write(chunk)
     target.seek(0)
     return target

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tarfile
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
-from images.archive import ImageConfig, spool
+from images.archive import ImageConfig, TooLarge, spool
 from images.box import Box, Outcome
 from images.docker_client import READ_TIMEOUT, APIError, NotFound, RequestException, speaking, split_name
 from images.errors import BuildError
 from images.lines import Lines, Log
+from images.watch import Watch
 
 
 class NotStarted(BuildError):
@@ -53,6 +57,25 @@ class Container:
             content = tar.extractfile(member) if member is not None and member.isreg() else None
             return content.read() if content is not None else b""
 
+    def _watch(self, passed: Callable[[], None]) -> Watch | None:
+        """What looks after the disk while it runs."""
+        if self._box.disk is None:
+            return None
+        inspected = self._api.inspect_container(self._id)
+        upper = (inspected.get("GraphDriver", {}).get("Data") or {}).get("UpperDir")
+        seen = [Path(upper)] if upper and os.access(upper, os.R_OK | os.X_OK) else []
+        if seen:
+            seen += [path for path, _, writable in self._box.binds if writable]
+        return Watch(seen, self._size, most_bytes=self._box.disk, most_files=self._box.files, end=passed)
+
+    def _size(self) -> int:
+        try:
+            url = self._api._url("/containers/{0}/json", self._id)
+            answer = self._api._result(self._api._get(url, params={"size": "1"}), True)
+            return int(answer.get("SizeRw") or 0)
+        except (APIError, RequestException):
+            return 0
+
     def run(self, *, stdout: Log, stderr: Log) -> Outcome:
         """Run the container's program to its end, each line of its output as it comes.
 
@@ -70,31 +93,62 @@ class Container:
             watchdog.daemon = True
             watchdog.start()
             lines = (Lines(stdout), Lines(stderr))
+            flooded = False
+            watch = self._watch(lambda: self._kill(threading.Event()))
             try:
                 for parts in stream:
                     for target, data in zip(lines, parts, strict=True):
                         if data:
                             target.feed(data)
+                    if sum(target.fed for target in lines) > self._box.output:
+                        flooded = True
+                        self._kill(threading.Event())
+                        break
                 for target in lines:
                     target.end()
                 code = int(self._api.wait(self._id, timeout=READ_TIMEOUT)["StatusCode"])
             finally:
                 watchdog.cancel()
                 stream.close()
+                if watch is not None:
+                    watch.close()
             state = self._api.inspect_container(self._id)["State"]
             return Outcome(
                 exit_code=code,
                 out_of_memory=bool(state.get("OOMKilled")),
                 timed_out=passed.is_set(),
+                flooded=flooded,
+                overran=watch.overran if watch is not None else "",
                 seconds=time.monotonic() - began,
             )
 
-    def copy_out(self, path: str) -> IO[bytes]:
-        """The directory `path` of the container as a tar archive, in a temporary file; close it."""
+    def copy_out(self, path: str, most: int) -> IO[bytes]:
+        """The directory `path` of the container as a tar archive, in a temporary file; close it.
+
+        A sparse file comes out as all the zeros that it stands for: raises BuildError past `most` bytes.
+        """
         target = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's to close
         with speaking():
             chunks, _ = self._api.get_archive(self._id, path)
-            return spool(chunks, target)
+            try:
+                return spool(chunks, target, most)
+            except TooLarge:
+                raise BuildError(
+                    f"what was built is larger than the {most // 1024**2} MiB that are taken of it, with the holes "
+                    "of sparse files; install less, or ask the operator for more (build_disk)",
+                    code="build_too_large",
+                ) from None
+            finally:
+                chunks.close()
+
+    def export(self, most: int) -> IO[bytes]:
+        """The whole file system as a tar archive, in a temporary file; close it. BuildError past `most` bytes."""
+        target = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's to close
+        with speaking():
+            try:
+                return spool(self._api.export(self._id), target, most)
+            except TooLarge:
+                raise BuildError(f"the image is larger than {most // 1024**2} MiB", code="base_too_large") from None
 
     def commit(self, name: str, config: ImageConfig) -> str:
         """Keep the container's whole file system as the image `name`; gives the image's id."""

@@ -244,7 +244,7 @@ assert not os.path.exists("/var/run/docker.sock")
 assert not any(name.startswith(("SAMOVAR", "AWS")) for name in os.environ)
 status = open("/proc/self/status").read()
 assert "CapEff:\\t0000000000000000" in status and "NoNewPrivs:\\t1" in status
-open("/tmp/samovar/work/scratch", "w").write("left behind")
+open("/opt/samovar/work/scratch", "w").write("left behind")
 open("/tmp/left", "w").write("left behind")
 from setuptools import setup
 setup(name="hostile", version="1", py_modules=[])
