@@ -18,7 +18,7 @@ from images.box import Box, Outcome
 from images.docker_client import READ_TIMEOUT, APIError, NotFound, RequestException, speaking, split_name
 from images.errors import BuildError
 from images.lines import Lines, Log
-from images.watch import Watch
+from images.watch import Watch, stretch
 
 
 class NotStarted(BuildError):
@@ -57,13 +57,18 @@ class Container:
             content = tar.extractfile(member) if member is not None and member.isreg() else None
             return content.read() if content is not None else b""
 
+    def layer(self) -> Path | None:
+        """Where the host keeps what this container writes, if this process sees it."""
+        inspected = self._api.inspect_container(self._id)
+        upper = (inspected.get("GraphDriver", {}).get("Data") or {}).get("UpperDir")
+        return Path(upper) if upper and os.access(upper, os.R_OK | os.X_OK) else None
+
     def _watch(self, passed: Callable[[], None]) -> Watch | None:
         """What looks after the disk while it runs."""
         if self._box.disk is None:
             return None
-        inspected = self._api.inspect_container(self._id)
-        upper = (inspected.get("GraphDriver", {}).get("Data") or {}).get("UpperDir")
-        seen = [Path(upper)] if upper and os.access(upper, os.R_OK | os.X_OK) else []
+        layer = self.layer()
+        seen = [layer] if layer is not None else []
         if seen:
             seen += [path for path, _, writable in self._box.binds if writable]
         return Watch(seen, self._size, most_bytes=self._box.disk, most_files=self._box.files, end=passed)
@@ -102,14 +107,18 @@ class Container:
                             target.feed(data)
                     if sum(target.fed for target in lines) > self._box.output:
                         flooded = True
-                        self._kill(threading.Event())
                         break
+                if flooded:
+                    # Hung up before it is killed: the engine gives out what a container printed before it takes its
+                    # end, holding its lock meanwhile, and would wait for this reader while this waits for that end.
+                    _hang_up(stream)
+                    self._kill(threading.Event())
                 for target in lines:
                     target.end()
                 code = int(self._api.wait(self._id, timeout=READ_TIMEOUT)["StatusCode"])
             finally:
                 watchdog.cancel()
-                stream.close()
+                _hang_up(stream)
                 if watch is not None:
                     watch.close()
             state = self._api.inspect_container(self._id)["State"]
@@ -122,22 +131,33 @@ class Container:
                 seconds=time.monotonic() - began,
             )
 
+    def archived(self, path: str) -> Any:
+        """The directory `path` as the engine sends it, in chunks of a tar archive."""
+        chunks, _ = self._api.get_archive(self._id, path)
+        return chunks
+
     def copy_out(self, path: str, most: int) -> IO[bytes]:
         """The directory `path` of the container as a tar archive, in a temporary file; close it.
 
-        A sparse file comes out as all the zeros that it stands for: raises BuildError past `most` bytes.
+        A sparse file comes out as all the zeros that it stands for: raises BuildError past `most` bytes. Where the
+        engine's directories are seen that is known before it is asked for a byte.
         """
+        refusal = BuildError(
+            f"what was built is larger than the {most // 1024**2} MiB that are taken of it, with the holes "
+            "of sparse files; install less, or ask the operator for more (build_disk)",
+            code="build_too_large",
+        )
         target = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's to close
         with speaking():
-            chunks, _ = self._api.get_archive(self._id, path)
+            layer = self.layer()
+            if layer is not None and stretch(layer / path.lstrip("/"), most) > most:
+                target.close()
+                raise refusal
+            chunks = self.archived(path)
             try:
                 return spool(chunks, target, most)
             except TooLarge:
-                raise BuildError(
-                    f"what was built is larger than the {most // 1024**2} MiB that are taken of it, with the holes "
-                    "of sparse files; install less, or ask the operator for more (build_disk)",
-                    code="build_too_large",
-                ) from None
+                raise refusal from None
             finally:
                 chunks.close()
 
@@ -161,3 +181,9 @@ class Container:
         passed.set()
         with contextlib.suppress(APIError, RequestException):
             self._api.kill(self._id)
+
+
+def _hang_up(stream: Any) -> None:
+    # a second time it is an error of its own
+    with contextlib.suppress(OSError):
+        stream.close()

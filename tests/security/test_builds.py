@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from images.box import Box
+from images.docker_builder import Builder
 from images.errors import BuildError
 from images.settings import ImageSettings
 from runner import seccomp
@@ -272,6 +274,35 @@ def test_a_backend_that_hangs_is_ended(project: Project) -> None:
 def test_a_file_larger_than_the_disk_of_a_build_is_refused(project: Project) -> None:
     program = FILL + "f = open('holes', 'wb')\nf.truncate(100 * 1024**3)\n"
     assert "File too large" in direct(project, program, SETTINGS).problem.message
+
+
+def box(base: str, command: str) -> Box:
+    labels = {"samovar": "1", "samovar.test": "1"}
+    return Box(base, ["/bin/sh", "-c", command], labels, 64 * MIB, 32, 60.0, user="0:0", output=MIB, disk=192 * MIB)
+
+
+@attempt("build", "a flood of output", "who floods is hung up on and killed", "ended within seconds")
+def test_a_flood_is_ended_at_once_and_holds_up_nobody(base_image: str) -> None:
+    with Builder() as builder, builder.container(box(base_image, "exec yes")) as container:
+        outcome = container.run(stdout=lambda line: None, stderr=lambda line: None)
+    assert outcome.flooded
+    # the engine waits two seconds for whoever reads, and no longer
+    assert outcome.seconds < 15
+
+
+@attempt(
+    "build", "sparse files, as many as one likes", "bytes of what comes out, before it does", "build_too_large"
+)
+def test_sparse_files_do_not_pass_through_the_engine(base_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "mkdir /made; for n in 1 2 3 4; do truncate -s 100M /made/$n; done"
+    with Builder() as builder, builder.container(box(base_image, command)) as container:
+        outcome = container.run(stdout=lambda line: None, stderr=lambda line: None)
+        assert (outcome.exit_code, outcome.overran) == (0, "")
+        if container.layer() is not None:
+            monkeypatch.setattr(container, "archived", lambda path: pytest.fail("the engine was asked for it"))
+        with pytest.raises(BuildError) as caught:
+            container.copy_out("/made", 192 * MIB)
+    assert caught.value.problem.code == "build_too_large"
 
 
 INDEX = {

@@ -17,7 +17,7 @@ from images.errors import BaseError, InstallError
 from images.lines import Lines
 from images.privileges import privileged
 from images.stock import Missed, Stock, missed, stock, supplied, taken_apart, without
-from images.watch import Watch, measure
+from images.watch import Watch, measure, stretch
 from tests.security.attempts import attempt
 
 MIB = 1024**2
@@ -88,10 +88,23 @@ def test_an_engine_whose_directories_are_not_seen_is_asked(tmp_path: Path) -> No
     watch.close()
 
 
+def test_holes_are_counted_before_they_come_out(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with (tmp_path / "a/holes").open("wb") as file:
+        file.truncate(10 * MIB)
+    (tmp_path / "a/out").symlink_to("/usr")
+    assert stretch(tmp_path, 100 * MIB) // MIB == 10
+    assert stretch(tmp_path, MIB) > MIB
+    assert stretch(tmp_path / "none", MIB) == 0
+
+
 def test_lines_count_however_short_they_are() -> None:
     lines = Lines(lambda line: None)
     lines.feed(b"\n" * 1000)
     assert lines.fed > 10_000
+    for _ in range(1000):
+        lines.feed(b"x")
+    assert lines.fed > 40_000
 
 
 @attempt("build", "files beside byte code from the compiler", "regular .pyc files of a source each", "left out")
