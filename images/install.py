@@ -185,7 +185,9 @@ def explain_pip(output: list[str], exit_code: int, requirements: Plan) -> Instal
             'name the compilers and headers it needs in apt = ["build-essential", …]. '
         )
         start = next((i for i, line in enumerate(output) if "exited-with-error" in line), max(0, len(output) - 20))
-        said = "\n".join(output[start:][:25])
+        told = output[start:]
+        # what went wrong comes last
+        said = "\n".join(told if len(told) <= 35 else [*told[:5], "…", *told[-30:]])
     return InstallError(f"{hint}pip failed (exit code {exit_code}). It says:\n{said}")
 
 

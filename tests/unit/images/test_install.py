@@ -87,6 +87,18 @@ def test_a_package_that_does_not_build_says_what_it_said_and_what_helps() -> Non
     assert "apt" in error.problem.message
 
 
+def test_the_end_of_a_long_traceback_is_told() -> None:
+    frames = [f"        File {number}" for number in range(100)]
+    error = explain_pip(
+        ["  error: subprocess-exited-with-error", *frames, "      OSError: File too large", "ERROR: Failed"],
+        1,
+        REQUIREMENTS,
+    )
+    assert "subprocess-exited-with-error" in error.problem.message
+    assert "OSError: File too large" in error.problem.message
+    assert len(error.problem.message.splitlines()) < 50
+
+
 def test_a_debian_package_that_is_not_there_is_named() -> None:
     error = explain_apt(["Reading package lists...", "E: Unable to locate package libnope"], 100)
     assert error.problem.code == "package_not_found"
