@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +24,8 @@ from images.names import LABEL_KIND, digest
 from images.project import read_project
 from images.reading import Reader
 from images.settings import ImageSettings
-from images.stock import stock
+from images.steps import Steps
+from images.stock import remove_tree, stock
 from images.workshop import Workshop, give
 
 __all__ = ["BuildError", "Built", "ImageSettings", "build", "clean", "remove"]
@@ -63,29 +63,39 @@ def build(
     """
     settings = settings or ImageSettings()
     unpacked = Path(tempfile.mkdtemp(prefix="samovar-source-"))
+    steps = Steps(log)
     try:
         with Reader(settings) as reader:
-            config, tree = reader.call(read_project, source, unpacked, project, settings)
+            with steps.step("source"):
+                config, tree = reader.call(read_project, source, unpacked, project, settings)
             log(f"building {project} {version}")
             with Builder() as builder, hold(f"project-{project}"), stock(state.absolute(), give) as supply:
-                shop = Workshop(builder, project, state.absolute(), settings, log, _owner(state), supply)
-                base = base_image(builder, config.project, settings, log)
-                shop = replace(shop, deadline=time.monotonic() + settings.build_timeout)
+                shop = Workshop(builder, project, state.absolute(), settings, log, _owner(state), supply, steps)
+                with steps.step("base"):
+                    base = base_image(builder, config.project, settings, log)
+                deadline = time.monotonic() + settings.build_timeout
+                shop = replace(shop, deadline=deadline, installer=config.project.installer)
                 log(f"base image {base.name}, Python {base.python}")
-                plan = reader.call(make_plan, tree, config.project, base.target(config.project))
-                packages = with_packages(shop, base, config)
-                plan = _answered(shop, reader, packages, tree, config, base, plan)
+                with steps.step("plan"):
+                    plan = reader.call(make_plan, tree, config.project, base.target(config.project))
+                with steps.step("Debian packages"):
+                    packages = with_packages(shop, base, config)
+                with steps.step("build backends"):
+                    plan = _answered(shop, reader, packages, tree, config, base, plan)
                 for notice in plan.notices:
                     shop.log(notice)
-                dependencies = with_dependencies(shop, packages, plan)
-                libraries = with_libraries(shop, dependencies, plan)
+                with steps.step("dependencies"):
+                    dependencies = with_dependencies(shop, packages, plan)
+                with steps.step("libraries"):
+                    libraries = with_libraries(shop, dependencies, plan)
                 image, index = _finish(shop, libraries, config, unpacked, plan, base, packages)
+            steps.tell()
             log(f"ready: {len(index['tasks'])} tasks in {image}")
             return Built(image, index)
     except OSError as error:
         raise BuildError(f"the host could not do its part of the build: {error}", code="host_error") from error
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        remove_tree(unpacked)
 
 
 def remove(image: str) -> bool:
@@ -105,7 +115,7 @@ def clean(state: Path) -> int:
             removed += builder.remove_containers({**_owner(state), LABEL_KIND: kind})
     for lent in LENT_BY_NAME:
         for left in state.glob(f"{lent}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            remove_tree(left)
     return removed
 
 
@@ -125,9 +135,11 @@ def _finish(
 ) -> tuple[str, dict[str, Any]]:
     imports = site_files(plan, base.python)
     left_out = [packed(library.where) for library in plan.libraries if outside(library.where)]
-    image, made = with_code(shop, below, config, source, imports, left_out, python)
+    with shop.steps.step("code"):
+        image, made = with_code(shop, below, config, source, imports, left_out, python)
     try:
-        return image, read_index(shop, image)
+        with shop.steps.step("index"):
+            return image, read_index(shop, image)
     except IndexError_:
         # an image that an earlier deployment has too is not this build's to remove
         if made:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from images.archive import ImageConfig, TooLarge, spool
+from images.archive import ImageConfig, TooLarge, spool, too_large
 from images.box import Box, Outcome
 from images.docker_client import READ_TIMEOUT, APIError, NotFound, RequestException, speaking, split_name
 from images.errors import BuildError
@@ -67,11 +67,12 @@ class Container:
         """What looks after the disk while it runs."""
         if self._box.disk is None:
             return None
-        layer = self.layer()
-        seen = [layer] if layer is not None else []
-        if seen:
-            seen += [path for path, _, writable in self._box.binds if writable]
-        return Watch(seen, self._size, most_bytes=self._box.disk, most_files=self._box.files, end=passed)
+        seen = [path for path, _, writable in self._box.binds if writable]
+        layer = None if self._box.read_only else self.layer()
+        # of a layer that is neither read-only nor seen the engine is asked
+        ask = self._size if layer is None and not self._box.read_only else None
+        roots = seen if layer is None else [layer, *seen]
+        return Watch(roots, ask, most_bytes=self._box.disk, most_files=self._box.files, end=passed)
 
     def _size(self) -> int:
         try:
@@ -142,22 +143,17 @@ class Container:
         A sparse file comes out as all the zeros that it stands for: raises BuildError past `most` bytes. Where the
         engine's directories are seen that is known before it is asked for a byte.
         """
-        refusal = BuildError(
-            f"what was built is larger than the {most // 1024**2} MiB that are taken of it, with the holes "
-            "of sparse files; install less, or ask the operator for more (build_disk)",
-            code="build_too_large",
-        )
         target = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's to close
         with speaking():
             layer = self.layer()
             if layer is not None and stretch(layer / path.lstrip("/"), most) > most:
                 target.close()
-                raise refusal
+                raise too_large(most)
             chunks = self.archived(path)
             try:
                 return spool(chunks, target, most)
             except TooLarge:
-                raise refusal from None
+                raise too_large(most) from None
             finally:
                 chunks.close()
 

@@ -72,7 +72,7 @@ def fetched(shop: Workshop, image: str, plan: Plan) -> dict[str, bytes]:
             hashed.add(name)
             _fetch_one(shop, image, plan, "", {**files, "one.txt": f"{pinned[0]}\n".encode()}, error)
         else:
-            _fetch_source(shop, image, plan, requirement, error)
+            fetch_source(shop, image, plan, requirement, error)
 
     supplied(shop.stock, get, wheels)
     for name, asked in lines.items():
@@ -113,7 +113,7 @@ def _fetch_one(
         raise (error or missed.error) from None
 
 
-def _fetch_source(shop: Workshop, image: str, plan: Plan, requirement: str, error: InstallError) -> None:
+def fetch_source(shop: Workshop, image: str, plan: Plan, requirement: str, error: InstallError) -> None:
     """Fetch a source archive, and build its wheel without a network."""
     before = {path.name for path in shop.stock.house.iterdir()}
     _fetch_one(shop, image, plan, "", {"one.txt": f"{requirement}\n".encode()}, error)
@@ -142,7 +142,7 @@ def _get(shop: Workshop, image: str, plan: Plan) -> Callable[[str, InstallError]
                 if missed.requirement in shop.stock.sourced:
                     break
                 shop.stock.sourced.add(missed.requirement)
-                _fetch_source(shop, image, plan, missed.requirement, error)
+                fetch_source(shop, image, plan, missed.requirement, error)
         raise error
 
     return get

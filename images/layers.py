@@ -9,13 +9,15 @@ deployment      + the SDK, the project's code, the manifest           images/dep
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from typing import IO
 
 from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_SDK, TASK_UID
 
 from images import names, privileges
-from images.archive import ImageConfig, take_tree
+from images.archive import ImageConfig, pack_tree, take_tree
 from images.base import Base
 from images.config import Config
 from images.dependencies import Plan
@@ -30,6 +32,7 @@ from images.install import (
     pip_script,
 )
 from images.source import Layer
+from images.uv_installer import environment_by_uv
 from images.workshop import HOME, LENT, Workshop, both, box_of, check, identifier_of, lent, tree_parts
 
 
@@ -66,7 +69,7 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
     identifier = identifier_of(shop, below)
     for line in plan.left_out:
         shop.log(f"leaving out {line}: the image brings its own Samovar SDK")
-    image = names.image_name(shop.project, "dependencies", [identifier, *plan.key(tree_parts)])
+    image = names.image_name(shop.project, "dependencies", [identifier, shop.installer, *plan.key(tree_parts)])
     if shop.builder.image_id(image) is not None:
         shop.log(f"dependencies are as before ({image})")
         return image
@@ -74,27 +77,45 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
     shop.log("no dependencies" if plan.empty else f"installing the dependencies of {source}")
     for setting in [] if plan.empty else host_network().left_out:
         shop.log(f"{setting} names a path of this host; a build does not see it")
+    privileges.look_ahead(shop.builder, identifier, _most(shop))
+    if shop.installer == "uv" and not plan.empty:
+        with environment_by_uv(shop, identifier, plan) as environment:
+            if environment is not None:
+                with shop.steps.step("layers"), _dependencies(shop, identifier, environment.users, image) as layer:
+                    pack_tree(environment.root, layer.tar, IMAGE_ENVIRONMENT.lstrip("/"), shop.settings.build_disk)
+                return image
     files = fetched(shop, identifier, plan)
     files["install.sh"] = pip_script(plan, LENT).encode()
-    with worked(shop, identifier, files, plan.trees, plan) as (users, container, taken):
+    with (
+        worked(shop, identifier, files, plan.trees, plan) as (users, container, taken),
+        shop.steps.step("layers"),
         # the environment and nothing else is taken out of the builder
-        with (
-            container.copy_out(IMAGE_ENVIRONMENT, shop.settings.build_disk) as environment,
-            tempfile.TemporaryFile() as stream,
-        ):
-            layer = Layer(stream)
-            privileges.strip(
-                shop.builder, identifier, layer.tar, shop.settings.base_size + shop.settings.build_disk
-            )
-            for path, content in users.items():
-                layer.file(path, content)
-            layer.directory(HOME.lstrip("/"), uid=TASK_UID, mode=0o700)
-            for directory in (IMAGE_SDK, IMAGE_CODE):
-                layer.directory(directory.lstrip("/"))
-            take_tree(environment, layer.tar, target=IMAGE_ENVIRONMENT.lstrip("/"))
-            _append(shop, "dependencies", identifier, layer, stream, image)
+        container.copy_out(IMAGE_ENVIRONMENT, shop.settings.build_disk) as tree,
+        _dependencies(shop, identifier, users, image) as layer,
+    ):
+        take_tree(tree, layer.tar, target=IMAGE_ENVIRONMENT.lstrip("/"))
     shop.log(f"dependencies installed in {taken:.1f} s ({image})")
     return image
+
+
+def _most(shop: Workshop) -> int:
+    """Bytes of a base with its Debian packages."""
+    return shop.settings.base_size + shop.settings.build_disk
+
+
+@contextlib.contextmanager
+def _dependencies(shop: Workshop, below: str, users: dict[str, bytes], image: str) -> Iterator[Layer]:
+    """The layer of dependencies, to which the environment is added; then it is the image `image`."""
+    with tempfile.TemporaryFile() as stream:
+        layer = Layer(stream)
+        privileges.strip(shop.builder, below, layer.tar, _most(shop))
+        for path, content in users.items():
+            layer.file(path, content)
+        layer.directory(HOME.lstrip("/"), uid=TASK_UID, mode=0o700)
+        for directory in (IMAGE_SDK, IMAGE_CODE):
+            layer.directory(directory.lstrip("/"))
+        yield layer
+        _append(shop, "dependencies", below, layer, stream, image)
 
 
 def with_libraries(shop: Workshop, below: str, plan: Plan) -> str:

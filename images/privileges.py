@@ -7,6 +7,7 @@ exports of a container that never ran: nothing of the image is executed for it.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import threading
@@ -16,7 +17,7 @@ from cachetools import LRUCache
 
 from images.box import Box
 from images.docker_builder import Builder
-from images.errors import BaseError
+from images.errors import BaseError, BuildError
 from images.names import labels
 
 _SETUID_SETGID = 0o6000
@@ -25,6 +26,7 @@ _CAPABILITY = "SCHILY.xattr.security.capability"
 _MOST = 128 * 1024**2
 #: What was found in an image, by its id, as a list of entries to put on top.
 _found: LRUCache[str, list[tuple[tarfile.TarInfo, bytes]]] = LRUCache(maxsize=16)
+_locks: LRUCache[str, threading.Lock] = LRUCache(maxsize=64)
 _lock = threading.Lock()
 
 
@@ -34,16 +36,37 @@ def strip(builder: Builder, image: str, layer: tarfile.TarFile, most: int) -> No
     Raises BaseError where the files are more than anybody needs, and BuildError where the image has over `most`
     bytes.
     """
-    with _lock:
-        entries = _found.get(image)
-    if entries is None:
-        box = Box(image, ["/bin/true"], labels("base", "builder"), 64 * 1024**2, 16, 1.0)
-        with builder.container(box) as container, container.export(most) as stream:
-            entries = privileged(stream)
-        with _lock:
-            _found[image] = entries
-    for entry, content in entries:
+    for entry, content in _of(builder, image, most):
         layer.addfile(entry, io.BytesIO(content) if entry.isreg() else None)
+
+
+def look_ahead(builder: Builder, image: str, most: int) -> None:
+    """Begin to look for what `strip` will ask for; what goes wrong is said there."""
+
+    def look() -> None:
+        with contextlib.suppress(BuildError):
+            _of(builder, image, most)
+
+    with _lock:
+        known = image in _found
+    if not known:
+        threading.Thread(target=look, name="privileges", daemon=True).start()
+
+
+def _of(builder: Builder, image: str, most: int) -> list[tuple[tarfile.TarInfo, bytes]]:
+    # one look at an image, whoever else waits for it
+    with _lock:
+        own = _locks.setdefault(image, threading.Lock())
+    with own:
+        with _lock:
+            entries = _found.get(image)
+        if entries is None:
+            box = Box(image, ["/bin/true"], labels("base", "builder"), 64 * 1024**2, 16, 1.0)
+            with builder.container(box) as container, container.export(most) as stream:
+                entries = privileged(stream)
+            with _lock:
+                _found[image] = entries
+    return entries
 
 
 def privileged(stream: IO[bytes]) -> list[tuple[tarfile.TarInfo, bytes]]:

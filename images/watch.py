@@ -28,7 +28,7 @@ class Watch:
     def __init__(
         self,
         roots: list[Path],
-        ask: Callable[[], int],
+        ask: Callable[[], int] | None,
         *,
         most_bytes: int,
         most_files: int,
@@ -59,15 +59,17 @@ class Watch:
             pause = max(_PAUSE, _SHARE * (os.times().elapsed - began))
 
     def _look(self) -> str:
-        if not self._roots:
-            taken = self._ask()
-            return _too_many_bytes(self._bytes) if taken > self._bytes else ""
-        return measure(self._roots, most_bytes=self._bytes, most_files=self._files)
+        said = measure(self._roots, most_bytes=self._bytes, most_files=self._files)
+        if not said and self._ask is not None and self._ask() > self._bytes:
+            return _too_many_bytes(self._bytes)
+        return said
 
 
 def measure(roots: list[Path], *, most_bytes: int, most_files: int) -> str:
     """What is too much below `roots`, in words; empty where nothing is."""
     taken = files = 0
+    #: Files with several names, which take their bytes once.
+    linked: set[tuple[int, int]] = set()
     for root in roots:
         try:
             if shutil.disk_usage(root).free < _FLOOR:
@@ -81,9 +83,14 @@ def measure(roots: list[Path], *, most_bytes: int, most_files: int) -> str:
                 with os.scandir(path) as entries:
                     for entry in entries:
                         files += 1
-                        taken += entry.stat(follow_symlinks=False).st_blocks * 512
+                        state = entry.stat(follow_symlinks=False)
                         if entry.is_dir(follow_symlinks=False):
                             ahead.append((entry.path, depth + 1))
+                        elif state.st_nlink > 1:
+                            known = (state.st_dev, state.st_ino) in linked
+                            linked.add((state.st_dev, state.st_ino))
+                            taken -= state.st_blocks * 512 if known else 0
+                        taken += state.st_blocks * 512
                         if files > most_files:
                             return f"more than {most_files} files"
                         if taken > most_bytes:

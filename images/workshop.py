@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from samovar.wire import IMAGE_ENVIRONMENT, TASK_UID
 
@@ -36,7 +37,8 @@ from images.install import (
 from images.lines import Log
 from images.settings import ImageSettings
 from images.source import Layer, code_files
-from images.stock import Missed, Stock, missed
+from images.steps import Steps
+from images.stock import Missed, Stock, missed, remove_tree
 
 #: Where a builder sees what the host lends it; a tmpfs lies over /tmp, so nothing of it stays.
 LENT = "/tmp/samovar"
@@ -58,8 +60,11 @@ class Workshop:
     #: Labels by which a runner finds the containers of a build that died with it.
     owner: dict[str, str]
     stock: Stock
+    steps: Steps
     #: When all of the build's steps have to be over, of time.monotonic().
     deadline: float = field(default=float("inf"))
+    #: What installs the dependencies.
+    installer: Literal["uv", "pip"] = "uv"
 
     def labels(self, kind: str) -> dict[str, str]:
         return names.labels(self.project, kind, {**self.settings.labels, **self.owner})
@@ -127,7 +132,7 @@ def ran(
     with lent(shop, files, network, trees) as binds:
         box = box_of(shop, image, binds, network_name="none" if network is None else "bridge")
         with shop.builder.container(box) as container:
-            users = _users(container.read("/etc/passwd"), container.read("/etc/group"))
+            users = users_of(container)
             container.put(_homestead(users))
             outcome = container.run(stdout=take, stderr=tell)
             check(shop, outcome, "the installation of dependencies")
@@ -205,17 +210,25 @@ def lent(
     """What the host lends to one builder: its files and the stock read-only; to one that fetches, the stock and the
     project's cache to write. So what runs a project's code writes nothing that another step or build takes up.
     """
-    cache = shop.state / "cache" / shop.project / "fetched"
-    for directory in (shop.state, cache.parent.parent, cache.parent, cache):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # here too, and not in /tmp: a runner in a container shares this directory with the host, and no other
+    with handed(shop, files, trees or {}, network) as work:
+        binds = [(work, f"{LENT}/in", False), (shop.stock.built, f"{LENT}/built", False)]
+        binds.append((shop.stock.house, f"{LENT}/house", network is not None))
+        yield [*binds, (store(shop, "fetched"), f"{LENT}/cache", True)] if network is not None else binds
+
+
+@contextmanager
+def handed(
+    shop: Workshop, files: dict[str, bytes], trees: dict[str, Path], network: HostNetwork | None
+) -> Iterator[Path]:
+    """A directory with files, trees and the host's certificates for one builder, gone afterwards."""
+    shop.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # here, and not in /tmp: a runner in a container shares this directory with the host, and no other
     work = Path(tempfile.mkdtemp(prefix="in-", dir=shop.state))
     try:
-        give(cache)
         for name, data in files.items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             (work / name).write_bytes(data)
-        for name, root in (trees or {}).items():
+        for name, root in trees.items():
             (work / name).mkdir(parents=True)
             for inner, path in _contents(root):
                 (work / name / inner).parent.mkdir(parents=True, exist_ok=True)
@@ -225,11 +238,18 @@ def lent(
         # the builder's user is another one; the directory above is of this process alone
         for path in [work, *work.rglob("*")]:
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        binds = [(work, f"{LENT}/in", False), (shop.stock.built, f"{LENT}/built", False)]
-        binds.append((shop.stock.house, f"{LENT}/house", network is not None))
-        yield [*binds, (cache, f"{LENT}/cache", True)] if network is not None else binds
+        yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_tree(work)
+
+
+def store(shop: Workshop, kind: str) -> Path:
+    """The project's directory of what may be taken up by its next build, by the kind of builder that writes it."""
+    directory = shop.state / "cache" / shop.project / kind
+    for path in (shop.state, directory.parent.parent, directory.parent, directory):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    give(directory)
+    return directory
 
 
 def give(directory: Path) -> None:
@@ -241,7 +261,9 @@ def give(directory: Path) -> None:
         directory.chmod(0o777)
 
 
-def _users(passwd: bytes, group: bytes) -> dict[str, bytes]:
+def users_of(container: Container) -> dict[str, bytes]:
+    """The files of users and groups of a container's image, with the user of tasks in them."""
+    passwd, group = container.read("/etc/passwd"), container.read("/etc/group")
     return {"etc/passwd": _with_line(passwd, _USER_LINE), "etc/group": _with_line(group, _GROUP_LINE)}
 
 
