@@ -58,7 +58,7 @@ def archive_of(
     """
     layer.seek(0)
     difference = "sha256:" + hashlib.file_digest(layer, "sha256").hexdigest()  # type: ignore[arg-type]
-    size = layer.tell()
+    size = layer.seek(0, os.SEEK_END)
     layers = [*parent["RootFS"]["Layers"], difference]
     document = json.dumps(
         {

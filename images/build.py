@@ -26,7 +26,7 @@ from images.reading import Reader
 from images.settings import ImageSettings
 from images.steps import Steps
 from images.stock import remove_tree, stock
-from images.workshop import Workshop, give
+from images.workshop import Workshop, give, trim
 
 __all__ = ["BuildError", "Built", "ImageSettings", "build", "clean", "remove"]
 
@@ -71,6 +71,7 @@ def build(
             log(f"building {project} {version}")
             with Builder() as builder, hold(f"project-{project}"), stock(state.absolute(), give) as supply:
                 shop = Workshop(builder, project, state.absolute(), settings, log, _owner(state), supply, steps)
+                trim(shop)
                 with steps.step("base"):
                     base = base_image(builder, config.project, settings, log)
                 deadline = time.monotonic() + settings.build_timeout

@@ -40,7 +40,10 @@ def fetched(shop: Workshop, image: str, plan: Plan) -> dict[str, bytes]:
             _fetch_one(shop, image, plan, f"direct-{number}", {**files, "one.txt": f"{line}\n".encode()})
             number += 1
         for source in asked.sources:
-            _fetch_one(shop, image, plan, "", {**files, "one.txt": f"{source}\n".encode()})
+            # of the versions that are asked for, where they are
+            named = [line for line in asked.online if name_of_line(line) == canonicalize_name(source)]
+            for line in named or [source]:
+                _fetch_one(shop, image, plan, "", {**files, "one.txt": f"{line}\n".encode()})
     #: Packages that are only published as sources, and named with their hashes: no wheel of ours would have those.
     hashed: set[str] = set()
 

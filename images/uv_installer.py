@@ -46,12 +46,13 @@ class Environment:
 def environment_by_uv(shop: Workshop, image: str, plan: Plan) -> Iterator[Environment | None]:
     """Install what `plan` asks for on `image`; None where that has to be done by pip. Raises InstallError."""
     steps = in_ways_of_uv(plan)
-    program = uv_program(shop.state) if steps is not None else None
-    if steps is None or program is None:
-        why = "what is asked for is no wheel, or stands on the base's packages" if program else "no uv on this host"
-        shop.log(
-            f"pip installs: {why if steps is not None else 'what is asked for has to be built, or is in the base'}"
-        )
+    if steps is None:
+        shop.log("pip installs: something has to be built of its source, or is the base's")
+        yield None
+        return
+    program = uv_program(shop.state)
+    if program is None:
+        shop.log("pip installs: there is no uv on this host")
         yield None
         return
     # beside uv's cache, of whose files it holds links: those do not reach from one mount to another
@@ -89,10 +90,11 @@ def uv_program(state: Path) -> Path | None:
         from uv import find_uv_bin
 
         source = Path(find_uv_bin())
+        size = source.stat().st_size
         version = importlib.metadata.version("uv")
     except (ImportError, FileNotFoundError, importlib.metadata.PackageNotFoundError):
         return None
-    target = state / "tools" / f"uv-{version}-{source.stat().st_size}"
+    target = state / "tools" / f"uv-{version}-{size}"
     if not (target / "uv").exists():
         target.mkdir(parents=True, exist_ok=True)
         unfinished = target / f"uv.{os.getpid()}"

@@ -39,6 +39,7 @@ from images.settings import ImageSettings
 from images.source import Layer, code_files
 from images.steps import Steps
 from images.stock import Missed, Stock, missed, remove_tree
+from images.watch import measure
 
 #: Where a builder sees what the host lends it; a tmpfs lies over /tmp, so nothing of it stays.
 LENT = "/tmp/samovar"
@@ -250,6 +251,15 @@ def store(shop: Workshop, kind: str) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     give(directory)
     return directory
+
+
+def trim(shop: Workshop) -> None:
+    """Begin the project's stores anew where they have grown past a quarter of what a build may have."""
+    for kind in ("fetched", "compiled"):
+        most = {"most_bytes": shop.settings.build_disk // 4, "most_files": shop.settings.build_files // 2}
+        if said := measure([store(shop, kind)], **most):
+            shop.log(f"what was kept of earlier builds ({kind}) is thrown away: {said}")
+            remove_tree(store(shop, kind))
 
 
 def give(directory: Path) -> None:

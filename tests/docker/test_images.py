@@ -176,11 +176,17 @@ def test_an_environment_belongs_to_root_and_no_task_may_write_it(project: Projec
     assert listing == ""
 
 
-def test_a_requirement_that_does_not_exist_is_named_with_its_line(project: Project) -> None:
-    error = project.fails({"requirements.txt": "# ours\nsix\nno-such-package-of-samovar==9\n"})
+@pytest.mark.parametrize(
+    ("installer", "words"), [("uv", "was not found in the package registry"), ("pip", "Could not find a version")]
+)
+def test_a_requirement_that_does_not_exist_is_named_with_its_line(
+    project: Project, installer: str, words: str
+) -> None:
+    files: dict[str, str | bytes] = {"requirements.txt": "# ours\nsix\nno-such-package-of-samovar==9\n"}
+    error = project.fails(files, extra=f'installer = "{installer}"\n')
     assert error.problem.code == "requirement_not_found"
     assert "no-such-package-of-samovar==9" in error.problem.message
-    assert "Could not find a version" in error.problem.message
+    assert words in error.problem.message
     assert [field.path for field in error.problem.fields] == ["requirements.txt:3"]
 
 

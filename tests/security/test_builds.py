@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,7 +94,9 @@ def name():
 
 def wrote():
     found = []
-    for path in ("/tmp/samovar/cache", "/tmp/samovar/house", "/tmp/samovar/built", "/tmp/samovar/in"):
+    places = ["/opt/samovar/uv", "/opt/samovar/http"]
+    places += ["/tmp/samovar/" + name for name in ("cache", "house", "built", "in", "uv", "compiled")]
+    for path in places:
         try:
             open(path + "/poison-1-py3-none-any.whl", "w").write("x")
             found.append(path)
@@ -352,6 +356,54 @@ def test_an_import_that_attacks_is_a_failed_deploy(project: Project, name: str) 
     problem = caught.value.problem
     assert problem.code == code, problem
     assert project.containers() == []
+
+
+def wheel(name: str, files: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        info = f"{name}-1.dist-info"
+        files = {
+            **files,
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+        for path, text in {**files, f"{info}/RECORD": record}.items():
+            archive.writestr(zipfile.ZipInfo(path), text)
+    return buffer.getvalue()
+
+
+@attempt(
+    "build", "a wheel with code that every Python runs at its start", "what has a network runs nothing", "not run"
+)
+def test_a_wheel_is_not_run_where_it_is_installed(project: Project) -> None:
+    # two calls of uv: the second finds an environment in which the first's packages are
+    ran = "/opt/samovar/env/it-was-run"
+    files = {
+        "hostile.pth": f"import os; os.path.isdir('/opt/samovar/uv') and open('{ran}', 'w')\n",
+        "hostile.py": "",
+    }
+    locked = (
+        'version = 1\nrequires-python = ">=3.9"\n[[package]]\nname = "orders"\nversion = "1"\n'
+        'source = { virtual = "." }\ndependencies = [{ name = "hostile" }, { name = "six" }]\n'
+        '[[package]]\nname = "hostile"\nversion = "1"\nsource = { path = "hostile-1-py3-none-any.whl" }\n'
+        '[[package]]\nname = "six"\nversion = "1.16.0"\nsource = { registry = "https://pypi\x2eorg/simple" }\n'
+        'wheels = [{ url = "https://files.example/six.whl", hash = '
+        '"sha256:8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254" }]\n'
+    )
+    built = project.build(
+        {
+            "uv.lock": locked,
+            "hostile-1-py3-none-any.whl": wheel("hostile", files),
+            "tasks.py": "import six\n" + TASK,
+        },
+        SETTINGS,
+        'requirements = "uv.lock"\n',
+    )
+    assert sum(line.startswith("Installed 1 package") for line in project.log) == 2, project.log
+    paths = project.names(built.image)
+    assert any(path.endswith("/hostile.pth") for path in paths)
+    assert ran.lstrip("/") not in paths
 
 
 @attempt("build", "a setuid file or a capability of the base", "no such bits in an image", "none is there")
