@@ -49,7 +49,7 @@ class ImageConfig:
 
 
 def archive_of(
-    *, name: str, parent: dict[str, Any], layer: IO[bytes], config: ImageConfig
+    *, name: str | None, parent: dict[str, Any], layer: IO[bytes], config: ImageConfig
 ) -> tuple[str, Iterator[bytes]]:
     """The archive of an image `name`: `parent` (as inspected) and the tar `layer` on it.
 
@@ -73,7 +73,9 @@ def archive_of(
     ).encode()
     identifier = hashlib.sha256(document).hexdigest()
     files = [f"{layer_id.removeprefix('sha256:')}/layer.tar" for layer_id in layers]
-    manifest = json.dumps([{"Config": f"{identifier}.json", "RepoTags": [name], "Layers": files}]).encode()
+    manifest = json.dumps(
+        [{"Config": f"{identifier}.json", "RepoTags": [name] if name else None, "Layers": files}]
+    ).encode()
     parts: list[tuple[str, IO[bytes], int]] = [
         (f"{identifier}.json", io.BytesIO(document), len(document)),
         (files[-1], layer, size),
@@ -125,8 +127,11 @@ def take_tree(archive: IO[bytes], layer: tarfile.TarFile, *, target: str, only: 
     return files
 
 
-def pack_tree(root: Path, layer: tarfile.TarFile, target: str, most: int) -> int:
+def pack_tree(root: Path, layer: tarfile.TarFile, target: str, most: int, *, byte_code: bool) -> int:
     """Add the directory `root` of the host to `layer` as `target`, as `take_tree` does with an archive.
+
+    With `byte_code` what lies in directories `__pycache__` alone, and the directories that lead there; without it
+    all but those.
 
     A builder filled it, and has ended: links are taken as links and never followed, a file with several names comes
     once for each of them. Every time is one, so that the same files give the same layer. Gives how many files there
@@ -141,13 +146,17 @@ def pack_tree(root: Path, layer: tarfile.TarFile, target: str, most: int) -> int
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
             inner = f"{name}/{entry.name}"
-            if entry.is_symlink():
+            compiled = name.endswith("/__pycache__")
+            if entry.is_dir(follow_symlinks=False):
+                if byte_code or entry.name != "__pycache__":
+                    layer.addfile(_entry(inner, tarfile.DIRTYPE, 0o755))
+                    ahead.append((entry.path, inner))
+            elif compiled != byte_code:
+                continue
+            elif entry.is_symlink():
                 link = _entry(inner, tarfile.SYMTYPE, 0o777)
                 link.linkname = os.readlink(entry.path)
                 layer.addfile(link)
-            elif entry.is_dir():
-                layer.addfile(_entry(inner, tarfile.DIRTYPE, 0o755))
-                ahead.append((entry.path, inner))
             elif entry.is_file():
                 with open(os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
                     state = os.fstat(file.fileno())

@@ -166,9 +166,9 @@ class Container:
             except TooLarge:
                 raise BuildError(f"the image is larger than {most // 1024**2} MiB", code="base_too_large") from None
 
-    def commit(self, name: str, config: ImageConfig) -> str:
-        """Keep the container's whole file system as the image `name`; gives the image's id."""
-        repository, tag = split_name(name)
+    def commit(self, name: str | None, config: ImageConfig) -> str:
+        """Keep the container's whole file system as the image `name` (None: without one); gives the image's id."""
+        repository, tag = split_name(name) if name is not None else (None, None)
         with speaking():
             committed = self._api.commit(self._id, repository=repository, tag=tag, conf=config.document())
             return str(committed["Id"])

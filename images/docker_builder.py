@@ -120,8 +120,8 @@ class Builder:
             self._docker.api.import_image(stream, repository, tag, changes=changes)
             return str(self._docker.images.get(name).id)
 
-    def append(self, parent: str, layer: IO[bytes], name: str, config: ImageConfig) -> str:
-        """Make the image `name`: `parent` with the tar `layer` on top. Gives the image's id."""
+    def append(self, parent: str, layer: IO[bytes], name: str | None, config: ImageConfig) -> str:
+        """Make the image `name` (None: without one): `parent` with the tar `layer` on top. Gives the image's id."""
         with speaking():
             inspected = self._docker.images.get(parent).attrs
         expected, archive = archive_of(name=name, parent=inspected, layer=layer, config=config)

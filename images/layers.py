@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_SDK, TASK_UID
@@ -32,7 +33,7 @@ from images.install import (
     pip_script,
 )
 from images.source import Layer
-from images.uv_installer import environment_by_uv
+from images.uv_installer import Environment, compile_environment, environment_by_uv
 from images.workshop import HOME, LENT, Workshop, both, box_of, check, identifier_of, lent, tree_parts
 
 
@@ -81,8 +82,7 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
     if shop.installer == "uv" and not plan.empty:
         with environment_by_uv(shop, identifier, plan) as environment:
             if environment is not None:
-                with shop.steps.step("layers"), _dependencies(shop, identifier, environment.users, image) as layer:
-                    pack_tree(environment.root, layer.tar, IMAGE_ENVIRONMENT.lstrip("/"), shop.settings.build_disk)
+                _packed(shop, identifier, environment, image)
                 return image
     files = fetched(shop, identifier, plan)
     files["install.sh"] = pip_script(plan, LENT).encode()
@@ -91,11 +91,36 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
         shop.steps.step("layers"),
         # the environment and nothing else is taken out of the builder
         container.copy_out(IMAGE_ENVIRONMENT, shop.settings.build_disk) as tree,
-        _dependencies(shop, identifier, users, image) as layer,
+        _layer() as (layer, stream),
     ):
+        _users(shop, identifier, layer, users)
         take_tree(tree, layer.tar, target=IMAGE_ENVIRONMENT.lstrip("/"))
+        _append(shop, "dependencies", identifier, layer, stream, image)
     shop.log(f"dependencies installed in {taken:.1f} s ({image})")
     return image
+
+
+def _packed(shop: Workshop, below: str, environment: Environment, image: str) -> None:
+    """Make `image` of `below` and the environment: its packages in a layer, and their byte code in one on top.
+
+    So the engine takes in the one while the other is compiled.
+    """
+    target = IMAGE_ENVIRONMENT.lstrip("/")
+    with ThreadPoolExecutor(1, "byte-code") as pool, _layer() as (layer, stream):
+        compiling = pool.submit(compile_environment, shop, below, environment.root)
+        with shop.steps.step("layers"):
+            _users(shop, below, layer, environment.users)
+            pack_tree(environment.root, layer.tar, target, shop.settings.build_disk, byte_code=False)
+            packages = _append(shop, "dependencies", below, layer, stream, None)
+        try:
+            with shop.steps.step("byte code"):
+                compiling.result()
+            with shop.steps.step("layers"), _layer() as (top, top_stream):
+                pack_tree(environment.root, top.tar, target, shop.settings.build_disk, byte_code=True)
+                _append(shop, "dependencies", packages, top, top_stream, image)
+        finally:
+            # it has no name, and its layers stay while another image has them
+            shop.builder.remove_image(packages)
 
 
 def _most(shop: Workshop) -> int:
@@ -104,18 +129,20 @@ def _most(shop: Workshop) -> int:
 
 
 @contextlib.contextmanager
-def _dependencies(shop: Workshop, below: str, users: dict[str, bytes], image: str) -> Iterator[Layer]:
-    """The layer of dependencies, to which the environment is added; then it is the image `image`."""
+def _layer() -> Iterator[tuple[Layer, IO[bytes]]]:
+    """A layer to add to, and the file that it lies in."""
     with tempfile.TemporaryFile() as stream:
-        layer = Layer(stream)
-        privileges.strip(shop.builder, below, layer.tar, _most(shop))
-        for path, content in users.items():
-            layer.file(path, content)
-        layer.directory(HOME.lstrip("/"), uid=TASK_UID, mode=0o700)
-        for directory in (IMAGE_SDK, IMAGE_CODE):
-            layer.directory(directory.lstrip("/"))
-        yield layer
-        _append(shop, "dependencies", below, layer, stream, image)
+        yield Layer(stream), stream
+
+
+def _users(shop: Workshop, below: str, layer: Layer, users: dict[str, bytes]) -> None:
+    """What an image of dependencies has beside the environment: the user of tasks, no file that gives rights."""
+    privileges.strip(shop.builder, below, layer.tar, _most(shop))
+    for path, content in users.items():
+        layer.file(path, content)
+    layer.directory(HOME.lstrip("/"), uid=TASK_UID, mode=0o700)
+    for directory in (IMAGE_SDK, IMAGE_CODE):
+        layer.directory(directory.lstrip("/"))
 
 
 def with_libraries(shop: Workshop, below: str, plan: Plan) -> str:
@@ -137,15 +164,17 @@ def with_libraries(shop: Workshop, below: str, plan: Plan) -> str:
     files = {"install.sh": libraries_script(len(trees), LENT).encode()}
     with worked(shop, identifier, files, trees, plan) as (_, container, taken):
         built = f"{BUILT}{IMAGE_ENVIRONMENT}"
-        with container.copy_out(built, shop.settings.build_disk) as environment, tempfile.TemporaryFile() as stream:
-            layer = Layer(stream)
+        with container.copy_out(built, shop.settings.build_disk) as environment, _layer() as (layer, stream):
             take_tree(environment, layer.tar, target=IMAGE_ENVIRONMENT.lstrip("/"))
             _append(shop, "libraries", identifier, layer, stream, image)
     shop.log(f"{shown} installed in {taken:.1f} s ({image})")
     return image
 
 
-def _append(shop: Workshop, kind: names.Kind, below: str, layer: Layer, stream: IO[bytes], image: str) -> None:
+def _append(
+    shop: Workshop, kind: names.Kind, below: str, layer: Layer, stream: IO[bytes], image: str | None
+) -> str:
+    """Make the image `image` (without a name where that is None) of `below` and `layer`; gives its id."""
     layer.close()
     config = ImageConfig(shop.image_labels(kind), shop.builder.environment_of(below), user=f"{TASK_UID}:{TASK_UID}")
-    shop.builder.append(below, stream, image, config)
+    return shop.builder.append(below, stream, image, config)

@@ -44,7 +44,10 @@ class Environment:
 
 @contextlib.contextmanager
 def environment_by_uv(shop: Workshop, image: str, plan: Plan) -> Iterator[Environment | None]:
-    """Install what `plan` asks for on `image`; None where that has to be done by pip. Raises InstallError."""
+    """Install what `plan` asks for on `image`, and do not compile it; None where that has to be done by pip.
+
+    Raises InstallError.
+    """
     steps = in_ways_of_uv(plan)
     if steps is None:
         shop.log("pip installs: something has to be built of its source, or is the base's")
@@ -74,8 +77,6 @@ def environment_by_uv(shop: Workshop, image: str, plan: Plan) -> Iterator[Enviro
             shop.log(f"{wanted} is published as a source alone")
             with shop.steps.step("building wheels"):
                 fetch_source(shop, image, plan, wanted, InstallError(f"{wanted} could not be built: {tail[-1]}"))
-        with shop.steps.step("byte code"):
-            _compile(shop, image, root)
         yield Environment(root, users)
     finally:
         _removed(shop, image, root)
@@ -137,7 +138,11 @@ def _install(
     return (users if outcome.exit_code == 0 else None), tail or [f"exit code {outcome.exit_code}"]
 
 
-def _compile(shop: Workshop, image: str, root: Path) -> None:
+def compile_environment(shop: Workshop, image: str, root: Path) -> None:
+    """Compile what is installed below `root`, in a builder without a network on `image`. Raises InstallError.
+
+    Logs nothing, so that it may go on in a thread.
+    """
     with handed(shop, {"compile.py": _COMPILE.read_bytes()}, {}, None) as given:
         binds = [(given, f"{LENT}/in", False), (root, IMAGE_ENVIRONMENT, True)]
         binds.append((store(shop, "compiled"), f"{LENT}/compiled", True))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 #: Seconds between two looks, and how many times its own duration a look waits for the next.
-_PAUSE, _SHARE = 0.3, 4
+_PAUSE, _SHARE = 0.3, 8
 #: Bytes that stay free on the host, whatever a builder may have.
 _FLOOR = 1024**3
 #: Directories in directories; deeper ones could not be named any more, and so not be counted.

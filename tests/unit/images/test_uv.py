@@ -182,10 +182,10 @@ def test_steps_are_timed_apart_from_those_inside() -> None:
     assert said == ["took 4.0 s: inner 2.0 s, outer 2.0 s"]
 
 
-def packed(root: Path, most: int = 10**6) -> dict[str, tuple[bytes, int, str]]:
+def packed(root: Path, most: int = 10**6, *, byte_code: bool = False) -> dict[str, tuple[bytes, int, str]]:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as layer:
-        pack_tree(root, layer, "opt/env", most)
+        pack_tree(root, layer, "opt/env", most, byte_code=byte_code)
     buffer.seek(0)
     with tarfile.open(fileobj=buffer) as tar:
         return {member.name: (member.type, member.mode, member.linkname) for member in tar}
@@ -206,6 +206,18 @@ def test_a_directory_is_packed_without_rights_and_without_following_links(tmp_pa
         "opt/env/bin/run": (tarfile.REGTYPE, 0o755, ""),
         "opt/env/etc": (tarfile.SYMTYPE, 0o777, "/etc"),
         "opt/env/passwd": (tarfile.SYMTYPE, 0o777, "/etc/passwd"),
+    }
+
+
+def test_byte_code_is_a_layer_of_its_own(tmp_path: Path) -> None:
+    for name in ("a.py", "pkg/b.py", "pkg/__pycache__/b.pyc", "pkg/data/c.csv", "__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    above = {"opt/env", "opt/env/pkg", "opt/env/pkg/data"}
+    assert set(packed(tmp_path)) == above | {"opt/env/a.py", "opt/env/pkg/b.py", "opt/env/pkg/data/c.csv"}
+    assert set(packed(tmp_path, byte_code=True)) == above | {
+        *("opt/env/__pycache__", "opt/env/__pycache__/a.pyc"),
+        *("opt/env/pkg/__pycache__", "opt/env/pkg/__pycache__/b.pyc"),
     }
 
 
