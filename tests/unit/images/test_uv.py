@@ -223,7 +223,7 @@ def test_byte_code_is_a_layer_of_its_own(tmp_path: Path) -> None:
 
 def test_no_more_is_packed_than_is_taken(tmp_path: Path) -> None:
     with (tmp_path / "holes").open("wb") as file:
-        file.truncate(100 * 1024**3)
+        file.truncate(10 * 10**6)
     with pytest.raises(BuildError) as caught:
         packed(tmp_path)
     assert caught.value.problem.code == "build_too_large"
