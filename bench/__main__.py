@@ -17,6 +17,7 @@ from rich.console import Console
 from bench import (
     claims,
     defaults,
+    deploy,
     idle,
     load,
     machine,
@@ -56,6 +57,7 @@ BENCHMARKS = {
     "warm": Benchmark(starts.warm, 100, 15),
     "defaults": Benchmark(defaults.defaults, 200, 30),
     "redeploy": Benchmark(redeploy.redeploy, 5, 2),
+    "deploy": Benchmark(deploy.deploy, 3, 1, usual=False),
     "idle": Benchmark(idle.idle, 3, 1),
     "waiting": Benchmark(waiting.waiting, 1000, 50),
     "throughput": Benchmark(load.throughput, 200, 40),
@@ -118,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="NAME",
         type=_name,
-        help=f"what to measure: {names}; default: all of them but peers",
+        help=f"what to measure: {names}; default: all of them but deploy and peers",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout; the tables go to stderr")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")

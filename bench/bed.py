@@ -46,13 +46,14 @@ def bed(network: str = "", **environment: str) -> Iterator[Bed]:
             below = docker.engine.images(filters={"label": labels})
             yield Bed(samovar, client, project, docker, str(deployed["image"]), str(below[0]["RepoTags"][0]))
     finally:
-        _remove_images(docker, project.name)
+        remove_images(docker, project.name)
         docker.close()
         for path in (*project.path.iterdir(), project.path, directory):
             path.rmdir() if path.is_dir() else path.unlink()
 
 
-def _remove_images(docker: Docker, project: str) -> None:
+def remove_images(docker: Docker, project: str) -> None:
+    """Removes what was built of `project`."""
     # the newest first: an image goes only after those that stand on it
     found = docker.engine.images(filters={"label": [f"samovar.project={project}"]})
     for image in sorted(found, key=lambda image: -image["Created"]):

@@ -103,15 +103,20 @@ def read_line(line: str) -> Allowed:
     )
 
 
+def listed(asked: Reference, bases: Sequence[str]) -> bool:
+    """Whether a line of the list allows it. Never what a build made, however the list is written."""
+    ours = asked.registry == _HUB and asked.repository.startswith("samovar/")
+    built = ours and asked.repository != "samovar/base"
+    return not built and any(read_line(line).holds(asked) for line in bases)
+
+
 def allowed_base(name: str, bases: Sequence[str]) -> Reference:
     """The reference of `name`, where one of `bases` allows it. Raises BaseError, which says nothing of the host."""
     try:
         asked = reference(name)
     except ValueError as error:
         raise BaseError(f"the base image cannot be used: {error}", fields={"project.base": str(error)}) from None
-    ours = asked.registry == _HUB and asked.repository.startswith("samovar/")
-    built = ours and asked.repository != "samovar/base"
-    if built or not any(read_line(line).holds(asked) for line in bases):
+    if not listed(asked, bases):
         text = f"{name!r} is not among the bases of this host's policy: {', '.join(bases) or 'none'}"
         raise BaseError(
             f"the base image {text}. Take one of those, or ask the operator to name it in policy.toml, "

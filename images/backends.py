@@ -11,9 +11,9 @@ from images import names
 from images.dependencies import Answer, Plan
 from images.dependencies.findings import Library
 from images.errors import InstallError
-from images.host import host_network
+from images.fetching import worked
 from images.install import ask_script
-from images.layers import LENT, Workshop, identifier_of, ran, tree_parts
+from images.workshop import LENT, Workshop, identifier_of, tree_parts
 
 #: What build backends said, by the directory's content: code changes often, and what it needs seldom.
 _answers: LRUCache[str, Answer] = LRUCache(maxsize=256)
@@ -39,11 +39,10 @@ def ask_backends(shop: Workshop, below: str, plan: Plan) -> dict[str, Answer]:
     if not ask:
         return answers
     shop.log(f"asking the build backend of {', '.join(library.where for library in ask.values())} what it needs")
-    network = host_network()
-    files = {"install.sh": ask_script(len(ask), LENT, network).encode()}
+    files = {"install.sh": ask_script(len(ask), LENT).encode()}
     trees = {f"src/{number}": library.path for number, library in enumerate(ask.values())}
     said: list[str] = []
-    with ran(shop, identifier, files, trees, network, plan, hear=said, asked=list(ask.values())):
+    with worked(shop, identifier, files, trees, plan, hear=said, asked=list(ask.values())):
         pass
     for (key, library), line in zip(ask.items(), said, strict=False):
         answers[library.where] = _answer(library, line)

@@ -10,7 +10,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from images import bootstrap, names
-from images.allowed import Reference, allowed_base, reference
+from images.allowed import Reference, allowed_base, listed, reference
 from images.box import Box
 from images.config import ProjectTable
 from images.container import NotStarted
@@ -92,13 +92,15 @@ def base_image(builder: Builder, project: ProjectTable, settings: ImageSettings,
         return _named(builder, project, settings, log)
     wanted = project.python or DEFAULT_PYTHON
     official = f"python:{wanted}-slim"
-    if (identifier := builder.image_id(_whole(official))) is not None:
+    # what nobody names is on the list as well
+    on_list = listed(reference(official), settings.bases)
+    if on_list and (identifier := builder.image_id(_whole(official))) is not None:
         return _check(builder, official, identifier, wanted, settings)
     # made here once, it is there without asking anybody
     if wanted == bootstrap.PYTHON and (identifier := builder.image_id(bootstrap.IMAGE)) is not None:
         return _check(builder, bootstrap.IMAGE, identifier, wanted, settings)
     with hold(f"base-{official}"):
-        if identifier := _pull(builder, reference(official), settings, log):
+        if on_list and (identifier := _pull(builder, reference(official), settings, log)):
             return _check(builder, official, identifier, wanted, settings)
     if project.python not in {None, bootstrap.PYTHON}:
         raise BaseError(
@@ -202,6 +204,7 @@ def _look_into(builder: Builder, name: str, identifier: str, settings: ImageSett
         tmpfs={"/tmp": "rw,nosuid,nodev,size=16m,nr_inodes=1k,mode=1777"},
         seccomp=settings.seccomp,
         output=_MOST_SAID,
+        disk=None,
     )
     lines: list[str] = []
     try:

@@ -32,6 +32,9 @@ class Box:
     hostname: str | None = None
     #: Bytes that it may print; one that says more is ended.
     output: int = 64 * 1024**2
+    #: Bytes and files that it may have on the disk; None where nothing that it writes is on one.
+    disk: int | None = 8 * 1024**3
+    files: int = 300_000
     #: Bytes of the largest file that it may write.
     largest_file: int = 8 * 1024**3
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,21 @@ from images.dependencies.tree import outside, packed
 from images.deployment import read_index, with_code
 from images.docker_builder import Builder
 from images.errors import BuildError, IndexError_
-from images.layers import Workshop, with_dependencies, with_libraries, with_packages
+from images.layers import with_dependencies, with_libraries, with_packages
 from images.locks import hold
 from images.names import LABEL_KIND, digest
 from images.project import read_project
 from images.reading import Reader
 from images.settings import ImageSettings
+from images.steps import Steps
+from images.stock import remove_tree, stock
+from images.workshop import Workshop, give, trim
 
 __all__ = ["BuildError", "Built", "ImageSettings", "build", "clean", "remove"]
 
 _LABEL_STATE = "samovar.state"
+#: How directories begin that builders are lent for a while.
+LENT_BY_NAME = ("stock-", "in-")
 
 
 @dataclass(frozen=True)
@@ -58,28 +63,40 @@ def build(
     """
     settings = settings or ImageSettings()
     unpacked = Path(tempfile.mkdtemp(prefix="samovar-source-"))
+    steps = Steps(log)
     try:
         with Reader(settings) as reader:
-            config, tree = reader.call(read_project, source, unpacked, project, settings)
+            with steps.step("source"):
+                config, tree = reader.call(read_project, source, unpacked, project, settings)
             log(f"building {project} {version}")
-            with Builder() as builder, hold(f"project-{project}"):
-                shop = Workshop(builder, project, state.absolute(), settings, log, _owner(state))
-                base = base_image(builder, config.project, settings, log)
+            with Builder() as builder, hold(f"project-{project}"), stock(state.absolute(), give) as supply:
+                shop = Workshop(builder, project, state.absolute(), settings, log, _owner(state), supply, steps)
+                trim(shop)
+                with steps.step("base"):
+                    base = base_image(builder, config.project, settings, log)
+                deadline = time.monotonic() + settings.build_timeout
+                shop = replace(shop, deadline=deadline, installer=config.project.installer)
                 log(f"base image {base.name}, Python {base.python}")
-                plan = reader.call(make_plan, tree, config.project, base.target(config.project))
-                packages = with_packages(shop, base, config)
-                plan = _answered(shop, reader, packages, tree, config, base, plan)
+                with steps.step("plan"):
+                    plan = reader.call(make_plan, tree, config.project, base.target(config.project))
+                with steps.step("Debian packages"):
+                    packages = with_packages(shop, base, config)
+                with steps.step("build backends"):
+                    plan = _answered(shop, reader, packages, tree, config, base, plan)
                 for notice in plan.notices:
                     shop.log(notice)
-                dependencies = with_dependencies(shop, packages, plan)
-                libraries = with_libraries(shop, dependencies, plan)
-                image, index = _finish(shop, libraries, config, unpacked, plan, base)
+                with steps.step("dependencies"):
+                    dependencies = with_dependencies(shop, packages, plan)
+                with steps.step("libraries"):
+                    libraries = with_libraries(shop, dependencies, plan)
+                image, index = _finish(shop, libraries, config, unpacked, plan, base, packages)
+            steps.tell()
             log(f"ready: {len(index['tasks'])} tasks in {image}")
             return Built(image, index)
     except OSError as error:
         raise BuildError(f"the host could not do its part of the build: {error}", code="host_error") from error
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        remove_tree(unpacked)
 
 
 def remove(image: str) -> bool:
@@ -89,7 +106,7 @@ def remove(image: str) -> bool:
 
 
 def clean(state: Path) -> int:
-    """Remove the containers of builds that died with their process; how many there were.
+    """Remove the containers of builds that died with their process, and what they were lent; how many there were.
 
     To be called when no build with this `state` is under way.
     """
@@ -97,6 +114,9 @@ def clean(state: Path) -> int:
     with Builder() as builder:
         for kind in ("builder", "index"):
             removed += builder.remove_containers({**_owner(state), LABEL_KIND: kind})
+    for lent in LENT_BY_NAME:
+        for left in state.glob(f"{lent}*"):
+            remove_tree(left)
     return removed
 
 
@@ -112,13 +132,15 @@ def _answered(
 
 
 def _finish(
-    shop: Workshop, below: str, config: Config, source: Path, plan: Plan, base: Base
+    shop: Workshop, below: str, config: Config, source: Path, plan: Plan, base: Base, python: str
 ) -> tuple[str, dict[str, Any]]:
     imports = site_files(plan, base.python)
     left_out = [packed(library.where) for library in plan.libraries if outside(library.where)]
-    image, made = with_code(shop, below, config, source, imports, left_out)
+    with shop.steps.step("code"):
+        image, made = with_code(shop, below, config, source, imports, left_out, python)
     try:
-        return image, read_index(shop, image)
+        with shop.steps.step("index"):
+            return image, read_index(shop, image)
     except IndexError_:
         # an image that an earlier deployment has too is not this build's to remove
         if made:

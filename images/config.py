@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -72,6 +72,8 @@ class ProjectTable(BaseModel):
     python: Annotated[str | None, BeforeValidator(_version_text)] = None
     apt: list[str] = Field(default_factory=list)
     base: str | None = None
+    #: What resolves and installs the requirements.
+    installer: Literal["uv", "pip"] = "uv"
 
     @field_validator("name")
     @classmethod

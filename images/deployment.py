@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
+import tarfile
 import tempfile
 import threading
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import samovar.wire
@@ -16,12 +18,12 @@ from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_MANIFEST, IMAGE_SD
 
 from coordinator.wire import Problem
 from images import names
-from images.archive import ImageConfig, take_tree
+from images.archive import ImageConfig
 from images.box import Box, Outcome
 from images.config import Config
 from images.errors import IndexError_, InstallError
-from images.layers import HOME, Workshop
 from images.source import Layer, code_files, fingerprint
+from images.workshop import HOME, Workshop, identifier_of
 
 _PYTHON = f"{IMAGE_ENVIRONMENT}/bin/python"
 #: Process 1 of a container. No site: a dependency's .pth files are code, and must not run in it.
@@ -31,23 +33,37 @@ ENTRYPOINT = [_PYTHON, "-I", "-S", f"{IMAGE_SDK}/samovar/harness/boot.py"]
 _EGRESS = {samovar.wire.EGRESS_VARIABLE: json.dumps({"proxy": samovar.wire.EGRESS_PROXY, "relays": []})}
 
 _TASK_USER = f"{TASK_UID}:{TASK_UID}"
-#: Byte code that is never checked against its source: nothing in a finished image changes.
-_COMPILE = [_PYTHON, "-I", "-S", "-m", "compileall", "-q", "-q", "--invalidation-mode", "unchecked-hash"]
+#: Where byte code is written to, as if it were a root of its own.
+COMPILED = "/opt/samovar/compiled"
+#: Characters of the task index: what is parsed takes some twenty times as much memory.
+_LARGEST_INDEX = 4 * 1024**2
+#: Bytes that byte code may have beside four times those of its sources.
+_LEAST_COMPILED = 16 * 1024**2
 
-#: The SDK as some images compiled it, so that a change of code compiles the code alone. By dependencies image, and
-#: so by project: what one project's Python has made never gets into another's image.
-_compiled_sdk: LRUCache[str, bytes] = LRUCache(maxsize=16)
+#: What compiles, of the image that the environment was made in: nothing that the project installed is there. Byte
+#: code that is never checked against its source: nothing in a finished image changes.
+_COMPILE = ["python3", "-I", "-S", "-X", f"pycache_prefix={COMPILED}", "-m", "compileall", "-q", "-q"]
+_COMPILE += ["--invalidation-mode", "unchecked-hash"]
+
+#: The SDK as some base compiled it, so that a change of code compiles the code alone.
+_compiled_sdk: LRUCache[str, list[tuple[str, bytes]]] = LRUCache(maxsize=16)
 _compiled_lock = threading.Lock()
 
 
 def with_code(
-    shop: Workshop, dependencies: str, config: Config, source: Path, imports: dict[str, bytes], left_out: list[str]
+    shop: Workshop,
+    dependencies: str,
+    config: Config,
+    source: Path,
+    imports: dict[str, bytes],
+    left_out: list[str],
+    python: str,
 ) -> tuple[str, bool]:
     """The finished image: `dependencies` with the SDK, the code below `source` and the manifest.
 
     `imports` are files of the environment that make the code known in it, by their path there; `left_out` are
-    directories of the source that are installed, and so not part of the code. Gives its name, and whether it was
-    made now.
+    directories of the source that are installed, and so not part of the code; `python` is the image below whatever
+    the project installed. Gives its name, and whether it was made now.
     """
     identifier = shop.builder.image_id(dependencies)
     if identifier is None:
@@ -70,41 +86,25 @@ def with_code(
         shop.log(f"the code is as before ({image})")
         return image, False
     shop.log(f"adding the code: {sum(1 for path in code if path.is_file())} files")
-    sdk_key = names.digest([identifier, *fingerprint(sdk, sdk_files)])
-    with _compiled_lock:
-        compiled_sdk = _compiled_sdk.get(sdk_key)
-    box = Box(
-        image=identifier,
-        command=[*_COMPILE, *([f"{IMAGE_SDK}/samovar"] if compiled_sdk is None else []), IMAGE_CODE],
-        labels=shop.labels("builder"),
-        memory=shop.settings.index_memory,
-        pids=shop.settings.index_pids,
-        timeout=shop.settings.index_timeout,
-        # root owns the code, so that no task of a later engine could change it; it has no capability
-        user="0:0",
-        tmpfs={"/tmp": "rw,nosuid,nodev,size=16m,mode=1777"},
-    )
     with tempfile.TemporaryFile() as stream:
         layer = Layer(stream)
         layer.tree(IMAGE_CODE.lstrip("/"), source, code)
+        _add_sdk(layer, sdk, sdk_files)
+        python_id = identifier_of(shop, python)
+        sdk_key = names.digest([python_id, *fingerprint(sdk, sdk_files)])
+        with _compiled_lock:
+            compiled_sdk = _compiled_sdk.get(sdk_key)
+        trees = [(IMAGE_CODE, source, code)]
         if compiled_sdk is None:
-            _add_sdk(layer, sdk, sdk_files)
-        with shop.builder.container(box) as container:
-            with layer.so_far() as files:
-                container.put(files)
-            # a file that does not compile is only an error where it is imported, and the index says so then
-            outcome = container.run(stdout=lambda line: None, stderr=lambda line: None)
-            if compiled_sdk is None:
-                with container.copy_out(IMAGE_SDK) as copied:
-                    compiled_sdk = copied.read()
-                if outcome.exit_code in (0, 1):  # 1: some file is no Python; anything else: it was cut short
-                    with _compiled_lock:
-                        _compiled_sdk[sdk_key] = compiled_sdk
-            else:
-                _add_sdk(layer, sdk, sdk_files)
-            with container.copy_out(IMAGE_CODE) as compiled:
-                take_tree(compiled, layer.tar, target=IMAGE_CODE.lstrip("/"), only=".pyc")
-        take_tree(io.BytesIO(compiled_sdk), layer.tar, target=IMAGE_SDK.lstrip("/"), only=".pyc")
+            trees.append((f"{IMAGE_SDK}/samovar", sdk, sdk_files))
+        made = _compiled(shop, python_id, trees)
+        if compiled_sdk is None:
+            compiled_sdk = [file for file in made if file[0].startswith(f"{IMAGE_SDK.lstrip('/')}/")]
+            with _compiled_lock:
+                _compiled_sdk[sdk_key] = compiled_sdk
+        code_prefix = f"{IMAGE_CODE.lstrip('/')}/"
+        for name, data in [*compiled_sdk, *(file for file in made if file[0].startswith(code_prefix))]:
+            layer.file(name, data)
         layer.file(IMAGE_MANIFEST.lstrip("/"), manifest)
         for name, data in sorted(imports.items()):
             layer.file(f"{IMAGE_ENVIRONMENT.lstrip('/')}/{name}", data)
@@ -118,6 +118,69 @@ def with_code(
         )
         shop.builder.append(identifier, stream, image, image_config)
     return image, True
+
+
+def _compiled(shop: Workshop, python: str, trees: list[tuple[str, Path, list[Path]]]) -> list[tuple[str, bytes]]:
+    """The byte code of `trees`, each where it will lie, its root and its files: files by their names in an image.
+
+    Compiled by a user without rights, in an image of which nothing is the project's; what comes out is taken for no
+    more than it may be, a file of byte code for a file of source each.
+    """
+    sources = {
+        f"{where}/{path.relative_to(root).as_posix()}"
+        for where, root, paths in trees
+        for path in paths
+        if path.suffix == ".py" and path.is_file()
+    }
+    if not sources:
+        return []
+    with tempfile.TemporaryFile() as stream:
+        layer = Layer(stream)
+        for where, root, paths in trees:
+            layer.tree(where.lstrip("/"), root, paths)
+        layer.directory(COMPILED.lstrip("/"), uid=TASK_UID)
+        layer.close()
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        most = 4 * size + _LEAST_COMPILED
+        box = Box(
+            image=python,
+            command=[*_COMPILE, *(where for where, _, _ in trees)],
+            labels=shop.labels("builder"),
+            memory=shop.settings.index_memory,
+            pids=shop.settings.index_pids,
+            timeout=shop.settings.index_timeout,
+            user=_TASK_USER,
+            tmpfs={"/tmp": "rw,nosuid,nodev,size=16m,nr_inodes=1k,mode=1777"},
+            seccomp=shop.settings.seccomp,
+            disk=most + size,
+            files=sum(4 * len(paths) for _, _, paths in trees) + 1000,
+            largest_file=most,
+        )
+        with shop.builder.container(box) as container:
+            container.put(stream)
+            # a file that does not compile is only an error where it is imported, and the index says so then
+            container.run(stdout=lambda line: None, stderr=lambda line: None)
+            with container.copy_out(COMPILED, most) as compiled, tarfile.open(fileobj=compiled, mode="r|") as tar:
+                return list(byte_code(tar, sources))
+
+
+def byte_code(tar: tarfile.TarFile, sources: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Of an archive of COMPILED, the regular files that are the byte code of one of `sources`, by name."""
+    prefix = COMPILED.rpartition("/")[2]
+    seen: set[str] = set()
+    for member in tar:
+        path = PurePosixPath(member.name)
+        if not member.isreg() or path.suffix != ".pyc" or path.parts[:1] != (prefix,) or ".." in path.parts:
+            continue
+        parent = PurePosixPath("/", *path.parts[1:-1])
+        if str(parent / f"{path.name.split('.')[0]}.py") not in sources:
+            continue
+        name = f"{str(parent).lstrip('/')}/__pycache__/{path.name}"
+        content = tar.extractfile(member)
+        if content is not None and name not in seen:
+            seen.add(name)
+            yield name, content.read()
 
 
 def read_index(shop: Workshop, image: str) -> dict[str, Any]:
@@ -143,6 +206,8 @@ def read_index(shop: Workshop, image: str) -> dict[str, Any]:
         directory=IMAGE_CODE,
         environment={"HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8", "SAMOVAR_CPUS": "1", **_EGRESS},
         hostname="task",
+        output=settings.build_output,
+        disk=None,
     )
     last = ""
     tail: list[str] = []
@@ -169,12 +234,20 @@ def _index(last: str, outcome: Outcome, tail: list[str], shop: Workshop) -> dict
             "work at the top of a module belongs into a task",
             code="index_timeout",
         )
+    if outcome.flooded:
+        raise IndexError_(
+            f"importing the project's modules printed more than {settings.build_output // 1024**2} MiB, and that "
+            "was ended",
+            code="index_output",
+        )
     if outcome.out_of_memory:
         raise IndexError_(
             f"importing the project's modules needed more than {settings.index_memory // 1024**2} MiB; load large "
             "data inside a task, or ask the operator for more (index_memory)",
             code="index_out_of_memory",
         )
+    if len(last) > _LARGEST_INDEX:
+        raise IndexError_(f"the task index is larger than {_LARGEST_INDEX // 1024**2} MiB, which no tasks need")
     try:
         index = json.loads(last)
         if outcome.exit_code == 0 and isinstance(index, dict) and isinstance(index.get("tasks"), list):
@@ -183,7 +256,7 @@ def _index(last: str, outcome: Outcome, tail: list[str], shop: Workshop) -> dict
                 shop.log(f"notice: {notice!s:.4000}")
             return index
         problem = Problem.model_validate(index["error"])
-    except (ValueError, TypeError, KeyError, ValidationError):
+    except (ValueError, TypeError, KeyError, RecursionError, ValidationError):
         said = " / ".join(tail[-5:]) or "nothing"
         raise IndexError_(
             f"importing the project's modules ended the process (exit code {outcome.exit_code}) before "

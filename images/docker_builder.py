@@ -10,14 +10,13 @@ host lies below /tmp, which is a tmpfs: a bind's mount point would otherwise sta
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from images.allowed import Reference
-from images.archive import ImageConfig, write_archive
+from images.archive import ImageConfig, archive_of
 from images.box import Box
 from images.container import Container
 from images.docker_client import (
@@ -121,14 +120,13 @@ class Builder:
             self._docker.api.import_image(stream, repository, tag, changes=changes)
             return str(self._docker.images.get(name).id)
 
-    def append(self, parent: str, layer: IO[bytes], name: str, config: ImageConfig) -> str:
-        """Make the image `name`: `parent` with the tar `layer` on top. Gives the image's id."""
+    def append(self, parent: str, layer: IO[bytes], name: str | None, config: ImageConfig) -> str:
+        """Make the image `name` (None: without one): `parent` with the tar `layer` on top. Gives the image's id."""
         with speaking():
             inspected = self._docker.images.get(parent).attrs
-        with tempfile.TemporaryFile() as archive:
-            expected = write_archive(archive, name=name, parent=inspected, layer=layer, config=config)
-            if self._load(archive, expected):
-                return expected
+        expected, archive = archive_of(name=name, parent=inspected, layer=layer, config=config)
+        if self._load(archive, expected):
+            return expected
         # engines that keep images in another store want every layer in an archive; they commit fast
         box = Box(parent, ["/bin/true"], dict(config.labels), 64 * 1024**2, 16, 1.0)
         with self.container(box) as container:
@@ -136,7 +134,7 @@ class Builder:
             container.put(layer)
             return container.commit(name, config)
 
-    def _load(self, archive: IO[bytes], expected: str) -> bool:
+    def _load(self, archive: Iterator[bytes], expected: str) -> bool:
         try:
             for event in self._docker.api.load_image(archive):  # type: ignore[no-untyped-call]
                 if "error" in event:

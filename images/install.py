@@ -24,11 +24,33 @@ _CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAI
 APT_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"]
 
 
-def pip_script(plan: Plan, lent: str, network: HostNetwork) -> str:
+#: Where a builder's user may write beside what it builds. In the container's own layer, and so gone with it.
+WORK = "/opt/samovar/work"
+#: Where a builder leaves the wheels that it makes.
+MADE = f"{WORK}/made"
+
+
+def fetch_script(runs: list[str], lent: str, network: HostNetwork) -> str:
+    """The script of a builder with a network: `runs` are argument lists of fetch.py, each as shell words."""
+    lines = [
+        "set -eu",
+        *_exports(network, lent, certificates=_CERTIFICATES),
+        f"export HOME={WORK} TMPDIR={WORK} PIP_CACHE_DIR={lent}/cache/http PYTHONDONTWRITEBYTECODE=1",
+        "export PIP_BREAK_SYSTEM_PACKAGES=1 GIT_ALLOW_PROTOCOL=https:http:git",
+        *_QUIET,
+        # how a package is published is no setting here: a source is asked for as one
+        "unset PIP_NO_BINARY PIP_ONLY_BINARY PIP_PREFER_BINARY",
+        f"cd {lent}/in",
+        *(f"python3 -I {lent}/in/fetch.py {run}" for run in runs),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def pip_script(plan: Plan, lent: str) -> str:
     """The shell script that makes the virtual environment. `lent` is where the builder sees the host's loans."""
     python = f"{IMAGE_ENVIRONMENT}/bin/python"
     system = " --system-site-packages" if plan.system else ""
-    lines = [*_begin(lent, network), f"python3 -m venv --without-pip{system} {IMAGE_ENVIRONMENT}"]
+    lines = [*_begin(lent), f"python3 -m venv --without-pip{system} {IMAGE_ENVIRONMENT}"]
     if not plan.empty:
         # archives that the project brings are named relative to this directory
         lines.append(f"cd {lent}/in")
@@ -40,49 +62,63 @@ def pip_script(plan: Plan, lent: str, network: HostNetwork) -> str:
     return "\n".join(lines) + "\n"
 
 
-def libraries_script(count: int, lent: str, network: HostNetwork) -> str:
+def wheel_script(source: str, lent: str) -> str:
+    """The script that builds the wheel of the source archive `source` of the house, below MADE."""
+    lines = [
+        *_begin(lent),
+        f"mkdir {MADE}",
+        f"python3 -m pip wheel --no-deps -w {MADE} {shlex.quote(f'{lent}/house/{source}')}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def libraries_script(count: int, lent: str) -> str:
     """The script that installs `count` directories `in/src/…` below BUILT, in the shape of the environment.
 
     What they need is in the environment already, which belongs to root by now.
     """
-    names = " ".join(f"{lent}/work/src/{number}" for number in range(count))
+    names = " ".join(f"{WORK}/src/{number}" for number in range(count))
     lines = [
-        *_begin(lent, network),
+        *_begin(lent),
         # a build backend writes beside what it builds
-        f"cp -r {lent}/in/src {lent}/work/src",
+        f"cp -r {lent}/in/src {WORK}/src",
         f"python3 -m pip --python {IMAGE_ENVIRONMENT}/bin/python install --no-deps --ignore-installed "
         f"--no-warn-script-location --root {BUILT} {names}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def ask_script(count: int, lent: str, network: HostNetwork) -> str:
+def ask_script(count: int, lent: str) -> str:
     """The script that has the build backends of `in/src/…` say what they need: a line ANSWER for each."""
     lines = [
-        *_begin(lent, network),
-        f"cp -r {lent}/in/src {lent}/work/src",
-        f"python3 -m venv --without-pip {lent}/work/ask",
+        *_begin(lent),
+        f"cp -r {lent}/in/src {WORK}/src",
+        f"python3 -m venv --without-pip {WORK}/ask",
     ]
     for number in range(count):
-        report = f"{lent}/work/{number}.json"
+        report = f"{WORK}/{number}.json"
         lines += [
             f"echo {ASKING}{number}",
-            f"python3 -m pip --python {lent}/work/ask/bin/python install --quiet --dry-run --ignore-installed "
-            f"--no-deps --report {report} {lent}/work/src/{number}",
+            f"python3 -m pip --python {WORK}/ask/bin/python install --quiet --dry-run --ignore-installed "
+            f"--no-deps --report {report} {WORK}/src/{number}",
             f"printf '%s' '{ANSWER}'; tr -d '\\n' < {report}; echo",
         ]
     return "\n".join(lines) + "\n"
 
 
-def _begin(lent: str, network: HostNetwork) -> list[str]:
+_QUIET = (
+    "export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_PROGRESS_BAR=off PIP_NO_COLOR=1",
+    "export PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore GIT_TERMINAL_PROMPT=0",
+)
+
+
+def _begin(lent: str) -> list[str]:
+    # nothing of how the host reaches an index: what runs from here on is the packages' own
     return [
         "set -eu",
-        # what the builder's user leaves there, a runner that is not root could not remove
-        f"trap 'find {lent}/work -mindepth 1 -delete || true' EXIT",
-        *_exports(network, lent, certificates=_CERTIFICATES),
-        f"export HOME={lent}/work TMPDIR={lent}/work PIP_CACHE_DIR={lent}/cache/pip",
-        "export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_PROGRESS_BAR=off PIP_NO_COLOR=1",
-        "export PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore GIT_TERMINAL_PROMPT=0",
+        f"export HOME={WORK} TMPDIR={WORK} PIP_NO_CACHE_DIR=1 PIP_NO_INDEX=1",
+        f"export PIP_FIND_LINKS='{lent}/built {lent}/house'",
+        *_QUIET,
         # a source is deployed without its repository, from which these would read a version
         f"export SETUPTOOLS_SCM_PRETEND_VERSION={UNKNOWN_VERSION} PDM_BUILD_SCM_VERSION={UNKNOWN_VERSION}",
         "export POETRY_DYNAMIC_VERSIONING_BYPASS=" + UNKNOWN_VERSION,
@@ -149,7 +185,9 @@ def explain_pip(output: list[str], exit_code: int, requirements: Plan) -> Instal
             'name the compilers and headers it needs in apt = ["build-essential", …]. '
         )
         start = next((i for i, line in enumerate(output) if "exited-with-error" in line), max(0, len(output) - 20))
-        said = "\n".join(output[start:][:25])
+        told = output[start:]
+        # what went wrong comes last
+        said = "\n".join(told if len(told) <= 35 else [*told[:5], "…", *told[-30:]])
     return InstallError(f"{hint}pip failed (exit code {exit_code}). It says:\n{said}")
 
 

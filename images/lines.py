@@ -8,7 +8,7 @@ Log = Callable[[str], None]
 
 #: The longest line taken from a container as one; the rest is cut.
 _LONGEST_LINE = 16 * 1024 * 1024
-#: What an empty line counts as, in bytes: a hundred million of them are work too.
+#: What a line, or a piece of one, counts as beside its bytes: a hundred million empty ones are work too.
 _A_LINE = 32
 
 
@@ -18,12 +18,12 @@ class Lines:
     def __init__(self, sink: Log) -> None:
         self._sink = sink
         self._held = bytearray()
-        #: Bytes that were fed, and some for each line.
+        #: Bytes that were fed, and some for each line and each piece.
         self.fed = 0
 
     def feed(self, data: bytes) -> None:
         first, *others = data.replace(b"\r\n", b"\n").split(b"\n")
-        self.fed += len(data) + _A_LINE * len(others)
+        self.fed += len(data) + _A_LINE * (1 + len(others))
         self._hold(first)
         for part in others:
             self._emit()

@@ -19,7 +19,13 @@ class ImageSettings(BaseModel):
     #: Of the container that installs dependencies; swap is not given on top of it.
     build_memory: Memory = 2 * 1024**3
     build_pids: int = Field(default=512, ge=16)
+    #: Of each step, and of all of a build's steps together.
     build_timeout: Duration = 15 * 60.0
+    #: Bytes on the disk of each of a build's containers, and bytes that are taken out of one.
+    build_disk: Memory = 8 * 1024**3
+    build_files: int = Field(default=300_000, ge=1000)
+    #: Bytes that a container of a build may print.
+    build_output: Memory = 64 * 1024**2
 
     #: Of the container that imports the modules to read the task index.
     index_memory: Memory = 512 * 1024**2

@@ -172,6 +172,48 @@ def test_a_lock_is_installed_with_its_hashes(project: Project) -> None:
     assert "hash" in error.problem.message.lower()
 
 
+def test_a_package_that_is_a_source_alone_is_built_without_a_network_and_installed_by_uv(project: Project) -> None:
+    files: dict[str, str | bytes] = {
+        "requirements.txt": "docopt==0.6.2\nsix\n",
+        "tasks.py": "import docopt\n" + TASK,
+    }
+    built = project.build(files)
+    assert version(project, built, "docopt") == ["0.6.2"]
+    assert any("docopt==0.6.2 is published as a source alone" in line for line in project.log)
+    assert not any("pip does" in line for line in project.log)
+    assert any(line.startswith("took ") and "building wheels" in line for line in project.log)
+
+
+def test_what_uv_has_fetched_is_kept_for_the_projects_next_build(project: Project) -> None:
+    files: dict[str, str | bytes] = {"requirements.txt": "idna==3.7\n", "tasks.py": "import idna\n" + TASK}
+    project.build(files)
+    assert any("Prepared 1 package" in line for line in project.log)
+    again = project.build({**files, "requirements.txt": "idna==3.7\nsix==1.16.0\n"})
+    assert version(project, again, "idna", "six") == ["3.7", "1.16.0"]
+    assert any("Prepared 1 package" in line for line in project.log)
+    assert any("Installed 2 packages" in line for line in project.log)
+    # byte code of both, and nothing of the environment is left on the host
+    paths = project.names(again.image)
+    assert {"six.cpython-311.pyc", "core.cpython-311.pyc"} <= {path.rpartition("/")[2] for path in paths}
+    assert not (project.state / "cache" / project.name / "fetched/env").exists()
+
+
+def test_pip_installs_where_a_project_says_so(project: Project) -> None:
+    files: dict[str, str | bytes] = {"requirements.txt": "idna==3.7\n", "tasks.py": "import idna\n" + TASK}
+    built = project.build(files, extra='installer = "pip"\n')
+    assert version(project, built, "idna") == ["3.7"]
+    assert any("Successfully installed idna-3.7" in line for line in project.log)
+
+
+def test_pip_installs_where_uv_cannot(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: dict[str, str | bytes] = {"requirements.txt": "--no-binary six\nsix==1.16.0\n"}
+    assert version(project, project.build(files), "six") == ["1.16.0"]
+    assert any(line.startswith("pip installs: ") for line in project.log)
+    monkeypatch.setattr("uv.find_uv_bin", lambda: "/nowhere/uv")
+    assert version(project, project.build({"requirements.txt": "idna==3.7\n"}), "idna") == ["3.7"]
+    assert any("no uv on this host" in line for line in project.log)
+
+
 @pytest.fixture
 def index(project: Project, tmp_path) -> Iterator[str]:
     """The URL of an index that has the one package `only-here` 1.0, as containers on the bridge reach it."""

@@ -442,7 +442,7 @@ def test_a_log_line_costs_all_that_is_in_it(host: Sidecar) -> None:
                 "at": 0,
                 "level": "info" * 100,
                 "stream": "samovar",
-                "logger": "n" * 800,
+                "logger": "𝄞" * 800,
                 "message": "",
             }
             for n in range(1000)

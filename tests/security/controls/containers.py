@@ -152,8 +152,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="fresh_run_inherits",
         off="that a fresh run is given no descriptor but its own",
-        file="sdk/samovar/harness/spawner.py",
-        old="os.set_inheritable(number, False)",
+        file="sdk/samovar/harness/fresh.py",
+        old="actions.append((os.POSIX_SPAWN_CLOSE, number))",
         new="pass",
         tests=("tests/unit/harness/test_starts.py",),
     ),

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
 from images.dependencies import Plan
 from images.dependencies.pins import Step
 from images.host import HostNetwork
-from images.install import apt_script, explain_apt, explain_pip, pip_script
+from images.install import (
+    apt_script,
+    ask_script,
+    explain_apt,
+    explain_pip,
+    fetch_script,
+    libraries_script,
+    pip_script,
+    wheel_script,
+)
 
 REQUIREMENTS = Plan(
     "requirements.txt",
@@ -74,6 +87,18 @@ def test_a_package_that_does_not_build_says_what_it_said_and_what_helps() -> Non
     assert "apt" in error.problem.message
 
 
+def test_the_end_of_a_long_traceback_is_told() -> None:
+    frames = [f"        File {number}" for number in range(100)]
+    error = explain_pip(
+        ["  error: subprocess-exited-with-error", *frames, "      OSError: File too large", "ERROR: Failed"],
+        1,
+        REQUIREMENTS,
+    )
+    assert "subprocess-exited-with-error" in error.problem.message
+    assert "OSError: File too large" in error.problem.message
+    assert len(error.problem.message.splitlines()) < 50
+
+
 def test_a_debian_package_that_is_not_there_is_named() -> None:
     error = explain_apt(["Reading package lists...", "E: Unable to locate package libnope"], 100)
     assert error.problem.code == "package_not_found"
@@ -83,6 +108,21 @@ def test_a_debian_package_that_is_not_there_is_named() -> None:
 
 def test_settings_are_quoted_for_the_shell() -> None:
     network = HostNetwork(None, {"PIP_INDEX_URL": "https://u:p$(id)'@index.example/simple"})
-    script = pip_script(REQUIREMENTS, "/lent", network)
+    script = fetch_script(["wheels house six"], "/lent", network)
     assert """export PIP_INDEX_URL='https://u:p$(id)'"'"'@index.example/simple'""" in script
     assert "PIP_INDEX_URL" not in apt_script(["tree"], "/lent", network)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pip_script(REQUIREMENTS, "/l"),
+        wheel_script("a.tar.gz", "/l"),
+        libraries_script(1, "/l"),
+        ask_script(1, "/l"),
+    ],
+    ids=["install", "wheel", "libraries", "ask"],
+)
+def test_what_runs_packages_is_told_of_no_index(script: str) -> None:
+    assert "PIP_NO_INDEX=1" in script
+    assert not re.search(r"INDEX_URL|PROXY|_CERT|ca\.pem|cache", script)
