@@ -25,6 +25,7 @@ from tests.security.fuzz import TARGETS
                 "process 1", "made-up requests at the way out", "all of these", "no crash, no hang, no growth"
             ),
         ),
+        pytest.param(
             "archives",
             marks=attempt(
                 "build", "made-up archives, spoiled ones", "one reader of archives", "no crash, no growth"

@@ -409,3 +409,30 @@ def spoil() -> None:
     assert spoiled["outcome"] == wire.COMPLETED, spoiled
     if spoiled["container"]["clean"]:
         assert one.run("look", "a3")["result"] == before
+
+
+def test_a_fresh_run_beside_forked_ones_has_no_descriptor_that_an_import_left_open(container: Make) -> None:
+    code = """
+    import os
+    import samovar
+
+    READ, WRITE = os.pipe()
+    for end in (READ, WRITE):
+        os.set_inheritable(end, True)  # as native code leaves them
+
+    @samovar.task(start="fork")
+    def forked():
+        return len(pipes())
+
+    @samovar.task(start="fresh")
+    def fresh():
+        return len(pipes())
+
+    def pipes():
+        "Those of stdout and stderr, and the one that the import in this process has made."
+        links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+        return {os.readlink(link) for link in links if os.path.exists(link) and "pipe:" in os.readlink(link)}
+    """
+    one = container(code)
+    assert one.run("fresh", start="fresh")["result"] == 3
+    assert one.run("forked", "a2", start="fork")["result"] == 3
