@@ -14,10 +14,12 @@ import hashlib
 import hmac
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import servers  # beside this file
 from rich.console import Console
 from rich.table import Table
 from samovar import Client
@@ -51,15 +54,19 @@ class Outcome:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the examples for real and print a table.")
+    key = secrets.token_urlsafe(24)
     parser.add_argument("--keep", action="store_true", help="leave the install and its data in .demo/")
     keep = parser.parse_args().keep
     shutil.rmtree(PLACE, ignore_errors=True)
     policy = prepare_mounts()
     try:
-        with samovar_up(policy) as client:
-            for project in ("orders", "heavy", "snippets", "approval", "prices"):
-                deploy(project)
-            outcomes = list(run_all(client))
+        with servers.rates(key), servers.database(), samovar_up(policy) as client:
+            for project in ("orders", "heavy", "approval", "prices", "payouts"):
+                deploy(EXAMPLES / project)
+            with snippets() as place:
+                deploy(place)
+            command("secrets", "set", "RATES_KEY", "--project", "payouts", stdin=key)
+            outcomes = list(run_all(client, key))
         console.print(table(outcomes))
         explain(outcomes)
     finally:
@@ -83,6 +90,8 @@ def prepare_mounts() -> Path:
         path.mkdir(parents=True)
         path.chmod(0o777)
         lines.append(f'[mounts.{name}]\npath = "{path}"\nmode = "rw"\n')
+    lines.append(f"[network]\nprivate = {json.dumps(servers.PRIVATE)}\n")
+    (PLACE / "hosts").write_text(servers.HOSTS)
     policy = PLACE / "policy.toml"
     policy.write_text("".join(lines))
     return policy
@@ -94,7 +103,9 @@ def samovar_up(policy: Path) -> Iterator[Client]:
     log = PLACE / "up.log"
     command = [SAMOVAR, "--data", str(PLACE / "data"), "up", "--port", "0", "--policy", str(policy)]
     with log.open("wb") as out, console.status("starting Samovar"):
-        process = subprocess.Popen(command, stdout=out, stderr=out)
+        # where the names that examples/payouts reaches lead
+        names = {"SAMOVAR_SIDECAR_HOSTS": str(PLACE / "hosts")}
+        process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **names})
         deadline = time.monotonic() + READY
         while b"is ready at" not in log.read_bytes():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -120,16 +131,35 @@ def command(*arguments: str, stdin: str | None = None) -> Any:
     return json.loads(result.stdout)
 
 
-def deploy(project: str) -> None:
+def deploy(project: Path) -> None:
     began = time.monotonic()
-    deployed = command("deploy", str(EXAMPLES / project))
-    console.print(f"deployed {project} {deployed['version']} in {time.monotonic() - began:.1f} s")
+    deployed = command("deploy", str(project))
+    console.print(f"deployed {deployed['project']} {deployed['version']} in {time.monotonic() - began:.1f} s")
+
+
+@contextmanager
+def snippets() -> Iterator[Path]:
+    """examples/snippets as it is where this host has gVisor; else a copy that runs in ordinary containers."""
+    engine = subprocess.run(
+        ["docker", "info", "--format", "{{json .Runtimes}}"], capture_output=True, text=True, check=False
+    )
+    if "runsc" in engine.stdout:
+        yield EXAMPLES / "snippets"
+        return
+    console.print("this host has no gVisor (samovar doctor says more): snippets run in ordinary containers")
+    # not below this folder: what git ignores is no part of a project
+    with tempfile.TemporaryDirectory(prefix="samovar-demo-") as folder:
+        copy = Path(folder) / "snippets"
+        shutil.copytree(EXAMPLES / "snippets", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        toml = copy / "samovar.toml"
+        toml.write_text(toml.read_text().replace('trust = "untrusted"', 'trust = "project"'))
+        yield copy
 
 
 # ---------------------------------------------------------------- the runs
 
 
-def run_all(client: Client) -> Iterator[Outcome]:
+def run_all(client: Client, key: str) -> Iterator[Outcome]:
     def run(what: str, task: str, check: Callable[[Run], str | None], **payload: Any) -> Outcome:
         with console.status(what):
             done = client.trigger(task, payload).wait(LONGEST).data
@@ -140,7 +170,15 @@ def run_all(client: Client) -> Iterator[Outcome]:
     yield run("heavy: 128 MB, in pieces", "aggregate", aggregated)
     yield run("heavy: the same, warm", "aggregate", completed_warm)
     yield run("heavy: too much at once", "aggregate-greedy", out_of_memory)
+    yield run("payouts: database, API, file", "pay-out", lambda done: paid_out(client, done, key), month="2026-01")
     yield run("snippet: prints", "run-snippet", printed_42, code="print(6 * 7)")
+    given = PLACE / "numbers.txt"
+    given.write_text("6\n7\n")
+    with console.status("snippet: a file in, a file out"):
+        done = (
+            client.trigger("run-snippet", {"code": MULTIPLIES, "files": [client.upload(given)]}).wait(LONGEST).data
+        )
+    yield Outcome("snippet: a file in, one out", done, multiplied(client, done))
     yield run("snippet: never ends", "run-snippet", timed_out, code="while True: pass")
     yield run("snippet: looks for a network", "run-snippet", no_network, code=LOOKS_OUT)
     with console.status("prices: 1,000 children of a webhook"):
@@ -166,6 +204,11 @@ def approve(client: Client) -> Outcome:
     return Outcome(what, done, approved(done))
 
 
+MULTIPLIES = """
+numbers = [int(line) for line in open("numbers.txt")]
+with open("product.txt", "w") as file:
+    file.write(str(numbers[0] * numbers[1]))
+"""
 LOOKS_OUT = "import socket\nprint([name for _, name in socket.if_nameindex()])"
 
 
@@ -232,6 +275,31 @@ def out_of_memory(run: Run) -> str | None:
 
 def printed_42(run: Run) -> str | None:
     return completed(run) or (None if run["result"]["output"] == "42\n" else f"it printed {run['result']}")
+
+
+def multiplied(client: Client, run: Run) -> str | None:
+    if problem := completed(run):
+        return problem
+    kept = {one.name: one.read() for one in client.run(run["id"]).artifacts()}
+    return None if kept == {"product.txt": b"42"} else f"it kept {kept}"
+
+
+def paid_out(client: Client, run: Run, key: str) -> str | None:
+    if problem := completed(run):
+        return problem
+    handle = client.run(run["id"])
+    text = handle.artifact("payouts-2026-01.csv").read().decode()
+    if text.splitlines()[1:] != [
+        "Ada's Tea,120.50,EUR,120.50",
+        "Brass & Co,70.00,USD,63.00",
+        "Ceylon Ltd,10.00,GBP,11.50",
+    ]:
+        return f"the file says {text!r}"
+    log = [line["message"] for line in handle.logs()]
+    if key in "".join(log) or "asking for rates with the key ***" not in log:
+        return f"its log says {log}"
+    reached = sorted(f"{host['host']}:{host['port']}" for host in handle.attempts()[-1]["egress"])
+    return None if reached == sorted(servers.PRIVATE) else f"it reached {reached}"
 
 
 def timed_out(run: Run) -> str | None:

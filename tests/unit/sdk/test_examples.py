@@ -83,9 +83,26 @@ def test_a_refund_waits_for_a_persons_yes(module: Any, tmp_path: Path, monkeypat
 )
 def test_a_snippet_gives_output_result_or_error(module: Any, code: str, expected: dict[str, str]) -> None:
     found = module("snippets", "tasks").run_snippet.local(code=code)
+    assert found.pop("files") == []
     if "error" in expected:
         assert found.pop("error").startswith(expected.pop("error"))
     assert found == expected
+
+
+def test_a_snippet_reads_files_and_keeps_those_that_it_writes(module: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("6 7")
+    code = """
+import os
+os.makedirs("plots")
+one, other = open("in.txt").read().split()
+open("plots/out.txt", "w").write(str(int(one) * int(other)))
+os.symlink("/etc/passwd", "link")
+"""
+    store = MemoryStore()
+    task = module("snippets", "tasks").run_snippet
+    found = task.local_with(store, code=code, files=[samovar.File(tmp_path / "in.txt")])
+    assert (found["files"], store.artifacts) == (["plots/out.txt"], {"plots/out.txt": b"42"})
+    assert "error" not in found
 
 
 def test_a_price_list_is_gathered_with_what_is_wrong_in_it(module: Any) -> None:
