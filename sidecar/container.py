@@ -150,9 +150,18 @@ class Container:
             return False
         return self.listener.send({"type": wire.CANCEL, **body.model_dump()})
 
+    async def settle(self) -> None:
+        """Sends what its attempt has reached so far, for this sidecar to end while its containers go on."""
+        a, reached = self._assignment, self._reached
+        self._reached = None
+        if a is not None and reached is not None:
+            await self._settle(a, reached)
+
     def close(self) -> None:
         """Stops listening, for this sidecar to end while its containers go on."""
         self._unbind()
+        for task in self._settling:
+            task.cancel()
         self.listener.close()
 
     def remove(self) -> None:
@@ -424,7 +433,9 @@ class Container:
         if not hosts:
             return
         body = fleet.AttemptEgress(
-            token=a.token, hosts=[fleet.EgressHost.model_validate(msgspec.structs.asdict(host)) for host in hosts]
+            token=a.token,
+            boot=self._events.boot,
+            hosts=[fleet.EgressHost.model_validate(msgspec.structs.asdict(host)) for host in hosts],
         )
         try:
             await self._post(a, "egress", {}, body, _never)

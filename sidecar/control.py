@@ -26,6 +26,8 @@ from sidecar.upstream import Upstream
 #: A name becomes a directory.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
+#: Seconds, at the end, for the accounts of what was reached.
+_SETTLED = 2.0
 #: Lines and answers of more than envelope.WHOLE that are here at once, over all containers.
 _LARGE_AT_ONCE = 8
 
@@ -110,6 +112,11 @@ class Sidecar:
         return Ticket(self._root / ".tickets" / name)
 
     async def close(self) -> None:
+        if self._containers:
+            settling = [asyncio.create_task(container.settle()) for container in self._containers.values()]
+            await asyncio.wait(settling, timeout=_SETTLED)
+            for task in settling:
+                task.cancel()
         for container in self._containers.values():
             container.close()
         await self._egress.stop()

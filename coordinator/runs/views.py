@@ -96,7 +96,7 @@ def attempt(row: AnyRow) -> wire.Attempt:
         exit_code=row.exit_code,
         error=error(row.error),
         usage=wire.Usage(peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory),
-        egress=[wire.EgressHost.model_validate(host) for host in decode(row.egress) or []],
+        egress=[wire.EgressHost.model_validate(host) for host in (decode(row.egress) or {"hosts": []})["hosts"]],
     )
 
 

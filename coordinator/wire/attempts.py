@@ -119,9 +119,10 @@ class Report(BaseModel):
 
 
 class AttemptEgress(BaseModel):
-    """What the attempt has reached since it began: the last that is sent is what counts."""
+    """What the attempt has reached by way of the sidecar `boot`: the last that each of them sends counts."""
 
     token: Whole
+    boot: Name = ""
     hosts: EgressHosts
 
 

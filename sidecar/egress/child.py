@@ -90,7 +90,8 @@ class Child:
         elif known.listen == message and known.listening is None:
             return
         known.listen = message
-        known.listening = asyncio.get_running_loop().create_future()
+        if known.listening is None or known.listening.done():
+            known.listening = asyncio.get_running_loop().create_future()
         listening = known.listening
         if self._task is None:
             self._task = asyncio.create_task(self._supervise())

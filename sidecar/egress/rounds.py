@@ -8,9 +8,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 #: Seconds of steps between two looks at what has become ready.
-_SLICE = 0.002
+_SLICE = 0.0002
 #: What the rest of a turn costs, in seconds, that is carried out after it was given.
-_GIVEN = 0.0002
+_GIVEN = 0.0001
 
 #: Does a little and says whether there is more to do. Never blocks, never raises.
 Step = Callable[[], bool]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -61,6 +62,12 @@ class Hosts:
         return sorted(port for name, port in self._exact if name == host)
 
 
+@lru_cache(maxsize=16)
+def _private(entries: tuple[str, ...]) -> Hosts:
+    """The policy's, which is the same for many containers."""
+    return Hosts(entries)
+
+
 class Rules:
     """Decides; knows nothing of connections."""
 
@@ -69,7 +76,7 @@ class Rules:
         self.limits = limits
         self._public = limits.mode == "public"
         self._hosts = Hosts(limits.hosts)
-        self._private = Hosts(limits.private)
+        self._private = _private(tuple(limits.private))
         self._ports = frozenset(limits.ports)
         self._own = own
 

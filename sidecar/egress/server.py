@@ -51,6 +51,8 @@ class Server:
         self._unread = bytearray()
         self._writing = False
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Attempts that are over, and not yet counted.
+        self._settling: set[tuple[str, str]] = set()
         self._connections = _most_connections()
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
@@ -135,10 +137,11 @@ class Server:
     def _close(self, container: str, attempt: str) -> None:
         door = self._doors.get(container)
         closed = door.close(attempt) if door is not None else None
-        if closed is None:
-            self._say(Closed(container, attempt))
-        else:
+        if closed is not None:
+            self._settling.add((container, attempt))
             self._background(self._settle(container, *closed))
+        elif (container, attempt) not in self._settling:
+            self._say(Closed(container, attempt))
 
     async def _settle(self, container: str, account: Account, connections: list[asyncio.Task[None]]) -> None:
         if connections:
@@ -146,6 +149,7 @@ class Server:
         account.close()
         if account.changed:
             self._count(container, account)
+        self._settling.discard((container, account.attempt))
         self._say(Closed(container, account.attempt))
 
     def _background(self, coroutine: Coroutine[None, None, None]) -> None:

@@ -145,11 +145,11 @@ class Sidecar:
         self.count = 0
         self.tickets: dict[str, str] = {}
 
-    def container(self, *, assigned: bool = True) -> str:
+    def container(self, *, assigned: bool = True, egress: dict[str, Any] | None = None) -> str:
         """The name of a new container; its attempt is called as it is."""
         self.count += 1
         name = f"c{self.count}"
-        self.control.put(f"/containers/{name}", json={}).raise_for_status()
+        self.control.put(f"/containers/{name}", json={"egress": egress}).raise_for_status()
         if assigned:
             self.assign(name)
         return name
@@ -180,8 +180,17 @@ class Sidecar:
 
     def memory(self) -> int:
         """Resident bytes."""
-        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+        return _resident(self.process.pid)
+
+    def egress(self) -> int:
+        """The process id of its egress process."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (pid,) = map(int, children)
+        return pid
+
+    def egress_memory(self) -> int:
+        """Resident bytes of that."""
+        return _resident(self.egress())
 
     def peak(self) -> int:
         """The most resident bytes so far."""
@@ -193,6 +202,10 @@ class Sidecar:
         return (self.root / "log").read_text("utf-8", "replace")
 
 
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def assignment(attempt: str) -> dict[str, Any]:
     return {
         "attempt": attempt, "token": 7, "secret": f"secret-of-{attempt}", "run": "r1", "number": 1, "project": "p",
@@ -202,13 +215,21 @@ def assignment(attempt: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def sidecar() -> Iterator[Sidecar]:
+def sidecar(hosts: str | None = None, environment: dict[str, str] | None = None) -> Iterator[Sidecar]:
+    """`hosts`: names that it resolves so. `environment`: what it has beside this process's own."""
     coordinator = Coordinator()
     with tempfile.TemporaryDirectory(prefix="smv") as directory, coordinator.serving() as url:
         root = Path(directory)
         command = [sys.executable, "-m", "sidecar", "--coordinator-url", url]
+        if hosts is not None:
+            (root / "hosts").write_text(hosts)
+            command += ["--hosts", str(root / "hosts")]
         with open(root / "log", "wb") as log:
-            process = subprocess.Popen([*command, "--control-socket", str(root / "control.sock")], stderr=log)
+            process = subprocess.Popen(
+                [*command, "--control-socket", str(root / "control.sock")],
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+            )
         made = Sidecar(root, coordinator, process)
         try:
 

@@ -168,7 +168,8 @@ attempts = Table(
     Column("finish_digest", String(64)),
     #: Encoded bytes of its log lines, so that a run has only so many.
     Column("log_bytes", BigInteger, nullable=False, server_default="0"),
-    #: What it has reached: a JSON list of wire.EgressHost, null where it has reached nothing.
+    #: What it has reached, null where that is nothing: JSON with `hosts`, a list of wire.EgressHost, of which
+    #: `before` were reached by way of other sidecars than `boot`.
     Column("egress", Text),
     CheckConstraint(
         "status IN ('claimed', 'running', 'completed', 'failed', 'timed_out', 'canceled', 'lost', 'suspended')",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.security.controls import builds, clients, containers, protocol, reach
+from tests.security.controls import builds, clients, containers, egress, protocol, reach
 from tests.security.mutant import Mutant
 
 MUTANTS: list[Mutant] = [
     *containers.MUTANTS,
     *protocol.MUTANTS,
+    *egress.MUTANTS,
     *builds.MUTANTS,
     *clients.MUTANTS,
     *reach.MUTANTS,

@@ -7,4 +7,4 @@ SAMOVAR_FUZZ_SECONDS says how long each goes on (600).
 from __future__ import annotations
 
 #: Name → module.
-TARGETS = {"protocol": "tests.security.fuzz.protocol"}
+TARGETS = {"protocol": "tests.security.fuzz.protocol", "egress": "tests.security.fuzz.egress"}

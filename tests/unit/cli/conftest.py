@@ -114,6 +114,8 @@ class Hand:
         self.result: Any = None
         #: Lines that are sent while the run is under way; before each, and before the end, it waits for `go`.
         self.steps: list[dict[str, Any]] = []
+        #: What the task reaches.
+        self.egress: list[dict[str, Any]] = []
         self.go = threading.Semaphore(0)
         beat = {"memory": 4 * 1024**3, "slots": 4, "task_memory": 4 * 1024**3}
         # until its first heartbeat a runner is not known to be alive
@@ -162,6 +164,8 @@ class Hand:
             for seq, message in enumerate(messages, 1)
         ]
         result = {"greeting": f"Hello, {name}!"} if self.result is None else self.result
+        if self.egress:
+            self._post(f"{path}/egress", {**token, "hosts": self.egress}, key)
         end: dict[str, Any] = {"outcome": "completed", "result": result}
         if self.error is not None:
             end = {"outcome": "failed", "error": self.error}

@@ -128,6 +128,41 @@ def test_runs_are_listed_shown_and_replayed(install: Install, hand: Hand, projec
     assert "--since" in install.samovar("runs", "list", "--since", "yesterday", code=2).err
 
 
+def test_what_a_run_reached_is_shown_with_it(install: Install, hand: Hand, project: Path) -> None:
+    deploy(install, hand, project)
+    plain = install.json("trigger", "greet", "--payload", '{"name": "you"}', "--wait")["id"]
+    assert "reached" not in install.samovar("runs", "show", plain).out
+    hand.egress = [
+        {
+            "host": "api.example.com",
+            "port": 443,
+            "connections": 3,
+            "sent": 2048,
+            "received": 5 * 2**20,
+            "seconds": 7,
+        },
+        {"host": "evil.example.com", "port": 22, "refused": 2, "reason": "not in the task's network"},
+        {"host": "others", "port": 0, "refused": 9, "reason": "not allowed"},
+    ]
+    try:
+        run = install.json("trigger", "greet", "--payload", '{"name": "you"}', "--wait")["id"]
+    finally:
+        hand.egress = []
+    shown = install.samovar("runs", "show", run).out
+    for text in (
+        "api.example.com:443",
+        "2 KiB",
+        "5 MiB",
+        "7 s",
+        "evil.example.com:22",
+        "2: not in",
+        "9: not allowed",
+    ):
+        assert text in shown, (text, shown)
+    (attempt,) = install.json("runs", "attempts", run)["items"]
+    assert [host["host"] for host in attempt["egress"]] == ["api.example.com", "evil.example.com", "others"]
+
+
 def test_a_run_that_has_not_started_can_be_canceled(install: Install, hand: Hand, project: Path) -> None:
     deploy(install, hand, project)
     run = install.json("trigger", "greet", "--payload", '{"name": "you"}', "--delay", "1h")

@@ -149,6 +149,7 @@ def test_trigger_wait_and_result(fleet: Fleet, client: Client) -> None:
     assert [line["message"] for line in run.logs()] == ["hello"]
     assert [(item["key"], item["value"]) for item in run.checkpoints()] == [("k", [1])]
     assert client.run(run.id).data["tags"] == ["a"]
+    assert [(item["number"], item["status"], item["egress"]) for item in run.attempts()] == [(1, "completed", [])]
 
 
 def test_following_the_logs_ends_with_the_run(fleet: Fleet, client: Client) -> None:

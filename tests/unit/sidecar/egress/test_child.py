@@ -200,7 +200,11 @@ def test_it_goes_when_the_sidecar_goes(tmp_path: Path) -> None:
     async def test(w: World, target: str) -> None:
         await register(w, target)
         (pid,) = children()
+        await w.assign()
+        await tunnel(w, target)
         await w.stop("sidecar")
+        # what was reached so far is not lost with it
+        assert w.coordinator.seen("egress")[-1]["hosts"][0]["sent"] == 5
         await eventually_async(lambda: not Path(f"/proc/{pid}").exists(), "the egress process to go")
         # nothing listens any more, and a new sidecar listens again at the same place
         await w.start_sidecar()
