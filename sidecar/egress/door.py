@@ -25,6 +25,8 @@ _BACKLOG = 128
 _MORE = 16
 #: Of one container, a second and at once.
 _ACCEPTS = (500.0, 1000)
+#: Seconds that it takes to read a head, look up a name and connect, near enough.
+_LET_IN = 0.0002
 #: Seconds until somebody is let in again where this process has no room.
 _BREATH = 0.5
 #: Bytes of a container that are read and not passed on.
@@ -187,6 +189,7 @@ class Door:
         if self.account is None:
             # what binds an attempt was said before the container heard of it
             self._net.catch_up()
+        self._net.rounds.owe(_LET_IN)
         most = self._most()
         self._connections.add(
             Connection(
