@@ -18,6 +18,7 @@ from sidecar.egress.forward import Exchange
 from sidecar.egress.head import Head
 from sidecar.egress.memory import Memory
 from sidecar.egress.names import Target
+from sidecar.egress.pipes import Pipes
 from sidecar.egress.records import Account, Call
 from sidecar.egress.resolver import Resolver
 from sidecar.egress.rounds import Rounds
@@ -54,6 +55,7 @@ class Net:
     proxies: Proxies
     rounds: Rounds
     memory: Memory
+    pipes: Pipes
     #: Connections that one container may have at the moment, whatever its rules allow.
     share: Callable[[], int]
     #: Reads what the sidecar has said and nobody has looked at yet.
@@ -93,6 +95,8 @@ class Connection:
         #: When it carried something last.
         self.touched = self._loop.time()
         self.task = self._loop.create_task(self._run())
+        # not at the end of it: one that is cancelled before it begins has no end
+        self.task.add_done_callback(self._done)
 
     async def _run(self) -> None:
         try:
@@ -101,13 +105,14 @@ class Connection:
                 await self._serve()
         except Exception:
             log.exception("a connection failed", container=self._container)
-        finally:
-            if self._call is not None:
-                self._call.end()
-            self._client.close()
-            if self._remote is not None:
-                self._remote.close()
-            self._left(self)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if self._call is not None:
+            self._call.end()
+        self._client.close()
+        if self._remote is not None:
+            self._remote.close()
+        self._left(self)
 
     async def _serve(self) -> None:
         wanted: Target | None = None
@@ -173,7 +178,7 @@ class Connection:
             return call.moved(sent, received)
 
         if plain:
-            exchange = Exchange(request, self._client, remote, self._turn, counted, proxy)
+            exchange = Exchange(request, self._client, remote, self._turn, counted, self._memory, proxy)
             changed = await exchange.run(data)
             if changed is None:
                 return
@@ -182,7 +187,7 @@ class Connection:
             await self._loop.sock_sendall(self._client, _CONNECTED)
             early = data[size:]
         net = self._net
-        tunnel = Tunnel(net.rounds, self._container, self._client, remote, self._memory, counted)
+        tunnel = Tunnel(net.rounds, self._container, self._client, remote, self._memory, net.pipes, counted)
         await tunnel.run(early, rest)
 
     async def _find(self, wanted: Target, rules: Rules) -> tuple[list[Address], bool]:

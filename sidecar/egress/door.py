@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -24,6 +25,10 @@ _BACKLOG = 128
 _MORE = 16
 #: Of one container, a second and at once.
 _ACCEPTS = (500.0, 1000)
+#: Seconds that it takes to read a head, look up a name and connect, near enough.
+_LET_IN = 0.0002
+#: Seconds until somebody is let in again where this process has no room.
+_BREATH = 0.5
 #: Bytes of a container that are read and not passed on.
 _MEMORY = 4 * 1024 * 1024
 
@@ -91,8 +96,9 @@ class Door:
         if account is None or account.attempt != attempt:
             return None
         self.account = None
-        while (waiting := self._accepted()) is not None:
-            waiting.close()
+        with contextlib.suppress(OSError):
+            while (waiting := self._accepted()) is not None:
+                waiting.close()
         return account, self._turn_out()
 
     def stop(self) -> None:
@@ -120,11 +126,12 @@ class Door:
         return tasks
 
     def _accepted(self) -> socket.socket | None:
+        """Who is next; None where nobody waits. Raises OSError where there is no room for more."""
         if self._listener is None:
             return None
         try:
             sock, _ = self._listener.accept()
-        except OSError:
+        except (BlockingIOError, InterruptedError, ConnectionError):
             return None
         sock.setblocking(False)
         return sock
@@ -156,7 +163,13 @@ class Door:
             return False
         if len(self._connections) >= self._most() + _MORE:
             return False  # again when one has left
-        sock = self._accepted()
+        try:
+            sock = self._accepted()
+        except OSError as error:
+            # no descriptors are left: asked again at once, there would not be any either
+            log.error("nobody can be let in", container=self.container, problem=str(error))
+            self._later = asyncio.get_running_loop().call_later(_BREATH, self._watch)
+            return False
         if sock is None:
             self._watch()
             return False
@@ -176,6 +189,7 @@ class Door:
         if self.account is None:
             # what binds an attempt was said before the container heard of it
             self._net.catch_up()
+        self._net.rounds.owe(_LET_IN)
         most = self._most()
         self._connections.add(
             Connection(

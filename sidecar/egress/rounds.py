@@ -39,11 +39,15 @@ class Rounds:
         def step() -> bool:
             if not given.done():
                 given.set_result(None)
-                self._until -= _GIVEN
+                self.owe(_GIVEN)
             return False
 
         self.add(owner, step)
         await given
+
+    def owe(self, seconds: float) -> None:
+        """Of a step that leaves so much to be done after it: fewer are taken before the next look."""
+        self._until -= seconds
 
     def _plan(self) -> None:
         if not self._planned:

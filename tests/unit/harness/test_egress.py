@@ -181,13 +181,13 @@ class Upstream:
         with contextlib.suppress(OSError), peer:
             data = peer.recv(65536)
             if data.startswith(b"CONNECT"):
-                line, _, data = data.partition(b"\r\n")
+                head, _, data = data.partition(b"\r\n\r\n")
+                line = head.partition(b"\r\n")[0]
                 self.asked.append(line.decode())
                 answer = self.decide(line.decode())
                 peer.sendall(answer)
                 if b" 200 " not in answer:
                     return
-                data = b""
             else:
                 self.asked.append("")
             while data or (data := peer.recv(65536)):
