@@ -18,6 +18,7 @@ from sidecar.egress.forward import Exchange
 from sidecar.egress.head import Head
 from sidecar.egress.memory import Memory
 from sidecar.egress.names import Target
+from sidecar.egress.pipes import Pipes
 from sidecar.egress.records import Account, Call
 from sidecar.egress.resolver import Resolver
 from sidecar.egress.rounds import Rounds
@@ -54,6 +55,7 @@ class Net:
     proxies: Proxies
     rounds: Rounds
     memory: Memory
+    pipes: Pipes
     #: Connections that one container may have at the moment, whatever its rules allow.
     share: Callable[[], int]
     #: Reads what the sidecar has said and nobody has looked at yet.
@@ -182,7 +184,7 @@ class Connection:
             await self._loop.sock_sendall(self._client, _CONNECTED)
             early = data[size:]
         net = self._net
-        tunnel = Tunnel(net.rounds, self._container, self._client, remote, self._memory, counted)
+        tunnel = Tunnel(net.rounds, self._container, self._client, remote, self._memory, net.pipes, counted)
         await tunnel.run(early, rest)
 
     async def _find(self, wanted: Target, rules: Rules) -> tuple[list[Address], bool]:

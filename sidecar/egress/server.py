@@ -18,6 +18,7 @@ from sidecar.egress.door import Door
 from sidecar.egress.errors import Refused
 from sidecar.egress.memory import Memory
 from sidecar.egress.messages import Close, Closed, Counts, Down, Line, Listen, Listening, Open, Splitter, Up
+from sidecar.egress.pipes import Pipes
 from sidecar.egress.records import Account, Entry
 from sidecar.egress.resolver import HostResolver, HostsFile
 from sidecar.egress.rounds import Rounds
@@ -32,7 +33,7 @@ _CONNECTIONS = 4096
 _ALWAYS = 32
 #: Descriptors of a connection, and of everything else.
 _OF_EACH = 2
-_OTHERS = 256
+_OTHERS = 768
 #: Seconds between two looks at who is idle, and at what has changed.
 _SWEEP = 1.0
 _COUNTS = 2.0
@@ -62,6 +63,7 @@ class Server:
             Proxies(environment),
             Rounds(),
             Memory(_MEMORY),
+            Pipes(),
             self._share,
             self._catch_up,
         )
@@ -78,6 +80,7 @@ class Server:
             self._loop.remove_reader(self._control)
             for door in self._doors.values():
                 door.stop()
+            self.net.pipes.close()
 
     # ------------------------------------------------------------ what the sidecar says
 

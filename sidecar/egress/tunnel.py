@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Callable
 
 from sidecar.egress.memory import Memory
+from sidecar.egress.pipes import Pipe, Pipes
 from sidecar.egress.rounds import Rounds
 
 #: Steps that wait beyond which whoever has become ready is not asked again until it had its turn.
 _CROWDED = 64
 
-#: What a step reads into; it is empty again when the step ends.
-_buffer = memoryview(bytearray(256 * 1024))
+#: What a step reads into; it is empty again when the step ends. Of a size that stays in the processor's cache.
+_buffer = memoryview(bytearray(64 * 1024))
+_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 class Tunnel:
@@ -29,13 +33,15 @@ class Tunnel:
         client: socket.socket,
         remote: socket.socket,
         memory: Memory,
+        pipes: Pipes,
         counted: Callable[[int, int], bool],
     ) -> None:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._counted = counted
         self._halves = (
-            _Half(self, rounds, owner, client, remote, memory, lambda n: counted(n, 0)),
-            _Half(self, rounds, owner, remote, client, memory, lambda n: counted(0, n)),
+            _Half(self, rounds, owner, client, remote, memory, None, lambda n: counted(n, 0)),
+            # what comes by TCP the kernel passes on at half the cost; what goes there it copies anyway
+            _Half(self, rounds, owner, remote, client, memory, pipes, lambda n: counted(0, n)),
         )
 
     async def run(self, sent: bytes = b"", received: bytes = b"") -> None:
@@ -71,6 +77,7 @@ class _Half:
         source: socket.socket,
         sink: socket.socket,
         memory: Memory,
+        pipes: Pipes | None,
         counted: Callable[[int], bool],
     ) -> None:
         self._tunnel = tunnel
@@ -82,6 +89,8 @@ class _Half:
         self._counted = counted
         self._loop = asyncio.get_running_loop()
         self._left = b""
+        self._pipes = pipes
+        self._pipe: Pipe | None = None
         self._reading = self._writing = self._queued = self._stopped = False
         self.done = False
 
@@ -96,6 +105,7 @@ class _Half:
         self._stopped = True
         self._watch(reading=False, writing=False)
         self._keep(b"")
+        self._give_back()
 
     def _queue(self) -> None:
         if not self._queued:
@@ -125,17 +135,21 @@ class _Half:
             if self._left:
                 self._watch(reading=False, writing=True)
                 return False
+        if self._pipe is not None and not self._drained(self._pipe):
+            return False
         size = self._memory.size()
+        if self._pipes is not None:
+            pipe = self._pipes.take(self._owner)
+            if pipe is not None:
+                return self._splice(self._pipes, pipe, size)
+        size = min(size, len(_buffer))
         try:
             read = self._source.recv_into(_buffer, size)
         except (BlockingIOError, InterruptedError):
             self._watch(reading=True, writing=False)
             return False
         if not read:
-            self.done = True
-            self._watch(reading=False, writing=False)
-            self._sink.shutdown(socket.SHUT_WR)
-            self._tunnel.half_ended()
+            self._end()
             return False
         if not self._counted(read):
             self._tunnel.end()
@@ -149,6 +163,62 @@ class _Half:
             self._watch(reading=True, writing=False)
             return False
         return True
+
+    def _splice(self, pipes: Pipes, pipe: Pipe, size: int) -> bool:
+        """As `_move`, by way of `pipe`."""
+        self._pipe = pipe
+        try:
+            read = pipe.left = os.splice(self._source.fileno(), pipe.writing, size, flags=_SPLICE)
+        except (BlockingIOError, InterruptedError):
+            self._give_back()
+            self._watch(reading=True, writing=False)
+            return False
+        except OSError as error:
+            self._give_back()
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            self._pipes = None  # a kernel that can't, or a socket
+            return True
+        if not read:
+            self._give_back()
+            self._end()
+            return False
+        self._memory.take(read)
+        if not self._counted(read):
+            self._tunnel.end()
+            return False
+        if not self._drained(pipe):
+            return False
+        if read < size:
+            self._watch(reading=True, writing=False)
+            return False
+        return True
+
+    def _drained(self, pipe: Pipe) -> bool:
+        """Passes on what is in the pipe; whether that was all of it."""
+        try:
+            while pipe.left:
+                passed = os.splice(pipe.reading, self._sink.fileno(), pipe.left, flags=_SPLICE)
+                pipe.left -= passed
+                self._memory.give(passed)
+        except (BlockingIOError, InterruptedError):
+            self._watch(reading=False, writing=True)
+            return False
+        self._give_back()
+        return True
+
+    def _give_back(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None and self._pipes is not None:
+            self._memory.give(pipe.left)
+            self._pipes.give(self._owner, pipe)
+
+    def _end(self) -> None:
+        """Nothing more comes: passes the end on."""
+        self.done = True
+        self._watch(reading=False, writing=False)
+        self._sink.shutdown(socket.SHUT_WR)
+        self._tunnel.half_ended()
 
     def _send(self, data: memoryview | bytes) -> int:
         try:
