@@ -39,6 +39,8 @@ def main() -> None:
             asyncio.run(serve(control, hosts))
         else:
             uvloop.run(serve(control, hosts))
+    # a thread may wait for the system's resolver yet, and nobody for that
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,8 @@ class Connection:
         #: When it carried something last.
         self.touched = self._loop.time()
         self.task = self._loop.create_task(self._run())
+        # not at the end of it: one that is cancelled before it begins has no end
+        self.task.add_done_callback(self._done)
 
     async def _run(self) -> None:
         try:
@@ -103,13 +105,14 @@ class Connection:
                 await self._serve()
         except Exception:
             log.exception("a connection failed", container=self._container)
-        finally:
-            if self._call is not None:
-                self._call.end()
-            self._client.close()
-            if self._remote is not None:
-                self._remote.close()
-            self._left(self)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if self._call is not None:
+            self._call.end()
+        self._client.close()
+        if self._remote is not None:
+            self._remote.close()
+        self._left(self)
 
     async def _serve(self) -> None:
         wanted: Target | None = None
@@ -175,7 +178,7 @@ class Connection:
             return call.moved(sent, received)
 
         if plain:
-            exchange = Exchange(request, self._client, remote, self._turn, counted, proxy)
+            exchange = Exchange(request, self._client, remote, self._turn, counted, self._memory, proxy)
             changed = await exchange.run(data)
             if changed is None:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -24,6 +25,8 @@ _BACKLOG = 128
 _MORE = 16
 #: Of one container, a second and at once.
 _ACCEPTS = (500.0, 1000)
+#: Seconds until somebody is let in again where this process has no room.
+_BREATH = 0.5
 #: Bytes of a container that are read and not passed on.
 _MEMORY = 4 * 1024 * 1024
 
@@ -91,8 +94,9 @@ class Door:
         if account is None or account.attempt != attempt:
             return None
         self.account = None
-        while (waiting := self._accepted()) is not None:
-            waiting.close()
+        with contextlib.suppress(OSError):
+            while (waiting := self._accepted()) is not None:
+                waiting.close()
         return account, self._turn_out()
 
     def stop(self) -> None:
@@ -120,11 +124,12 @@ class Door:
         return tasks
 
     def _accepted(self) -> socket.socket | None:
+        """Who is next; None where nobody waits. Raises OSError where there is no room for more."""
         if self._listener is None:
             return None
         try:
             sock, _ = self._listener.accept()
-        except OSError:
+        except (BlockingIOError, InterruptedError, ConnectionError):
             return None
         sock.setblocking(False)
         return sock
@@ -156,7 +161,13 @@ class Door:
             return False
         if len(self._connections) >= self._most() + _MORE:
             return False  # again when one has left
-        sock = self._accepted()
+        try:
+            sock = self._accepted()
+        except OSError as error:
+            # no descriptors are left: asked again at once, there would not be any either
+            log.error("nobody can be let in", container=self.container, problem=str(error))
+            self._later = asyncio.get_running_loop().call_later(_BREATH, self._watch)
+            return False
         if sock is None:
             self._watch()
             return False

@@ -11,6 +11,7 @@ import h11
 
 from sidecar.egress.errors import Broken, Refused
 from sidecar.egress.head import Head
+from sidecar.egress.memory import Memory
 from sidecar.egress.upstream import Proxy
 
 _READ = 64 * 1024
@@ -33,6 +34,7 @@ class Exchange:
         remote: socket.socket,
         turn: Turn,
         counted: Counted,
+        memory: Memory,
         proxy: Proxy | None = None,
     ) -> None:
         self._head = head
@@ -40,6 +42,9 @@ class Exchange:
         self._remote = remote
         self._turn = turn
         self._counted = counted
+        self._memory = memory
+        #: Bytes that were read last of each end: until the next are, they are here.
+        self._here = {client: 0, remote: 0}
         self._proxy = proxy
         self._asked = h11.Connection(h11.SERVER, max_incomplete_event_size=_READ)
         self._asking = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_ANSWER_HEAD)
@@ -51,11 +56,15 @@ class Exchange:
 
         Raises Refused while the client can be answered yet, else Broken.
         """
-        self._asked.receive_data(data)
-        event = self._asked.next_event()
-        if not isinstance(event, h11.Request) or event.method.decode() != self._head.method:
-            raise Refused(400, "bad_request", "the request can't be understood")
-        await self._give(self._request())
+        try:
+            self._asked.receive_data(data)
+            event = self._asked.next_event()
+            if not isinstance(event, h11.Request) or event.method.decode() != self._head.method:
+                raise Refused(400, "bad_request", "the request can't be understood")
+            request = self._request()
+        except h11.ProtocolError as error:
+            raise Refused(400, "bad_request", f"the request can't be understood: {error}") from None
+        await self._give(request)
         sending = asyncio.create_task(self._send())
         try:
             return await self._answer()
@@ -67,6 +76,8 @@ class Exchange:
             sending.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await sending
+            for sock in self._here:
+                self._hold(sock, 0)
 
     def _failed(self, text: str) -> Refused | Broken:
         return Broken(text) if self.answered else Refused(502, "bad_answer", text)
@@ -95,8 +106,7 @@ class Exchange:
             while True:
                 event = self._asked.next_event()
                 if event is h11.NEED_DATA:
-                    await self._turn()
-                    self._asked.receive_data(await _recv(self._client))
+                    self._asked.receive_data(await self._recv(self._client))
                 elif isinstance(event, h11.Data):
                     await self._give(event)
                 elif isinstance(event, h11.EndOfMessage):
@@ -119,8 +129,7 @@ class Exchange:
         while True:
             event = self._asking.next_event()
             if event is h11.NEED_DATA:
-                await self._turn()
-                self._asking.receive_data(await _recv(self._remote))
+                self._asking.receive_data(await self._recv(self._remote))
             elif isinstance(event, h11.InformationalResponse):
                 if event.status_code == 101:
                     if self._head.upgrade is None:
@@ -158,14 +167,21 @@ class Exchange:
             except OSError as error:
                 raise Broken(str(error)) from None
 
+    async def _recv(self, sock: socket.socket) -> bytes:
+        await self._turn()
+        self._hold(sock, 0)
+        data = await asyncio.get_running_loop().sock_recv(sock, min(_READ, self._memory.size()))
+        self._hold(sock, len(data))
+        return data
+
+    def _hold(self, sock: socket.socket, size: int) -> None:
+        self._memory.take(size - self._here[sock])
+        self._here[sock] = size
+
     def _count(self, sent: int, received: int) -> None:
         # as they are on the wire, heads and all
         if not self._counted(sent, received):
             raise Broken("the run has no bytes left")
-
-
-async def _recv(sock: socket.socket) -> bytes:
-    return await asyncio.get_running_loop().sock_recv(sock, _READ)
 
 
 def _kept(event: h11.Response | h11.InformationalResponse) -> list[tuple[bytes, bytes]]:

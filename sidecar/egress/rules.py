@@ -111,12 +111,12 @@ class Rules:
         allowed = not self._public and wanted in self._private
         for address, kind in bad:
             if addresses.never(address):
-                raise Refused(403, "not_public", f"{_at(wanted, address)}, which is {kind}: nothing opens it")
+                raise Refused(403, "not_public", f"{_at(wanted)} that nothing opens ({kind})")
             if not allowed:
                 raise Refused(
                     403,
                     "not_public",
-                    f"{_at(wanted, address)}, which is not public ({kind}); where that is meant, the operator adds"
+                    f"{_at(wanted)} that is not public ({kind}); where that is meant, the operator adds"
                     f' "{wanted}" to private in [network] of policy.toml'
                     + (f", and you: {_add(wanted)}" if self._public else ""),
                 )
@@ -137,8 +137,9 @@ def _not_listed(wanted: Target, ports: list[int]) -> Refused:
     return Refused(403, "not_allowed", f"{wanted} is not in the task's network; {_add(wanted)}")
 
 
-def _at(wanted: Target, address: Address) -> str:
-    return f"{wanted} can't be reached" if wanted.address else f"{wanted} can't be reached: it is at {address}"
+def _at(wanted: Target) -> str:
+    # not which one: what names of the own network are at is nobody's to ask here
+    return f"{wanted} can't be reached: it is {'' if wanted.address else 'at '}an address"
 
 
 def _add(wanted: Target) -> str:

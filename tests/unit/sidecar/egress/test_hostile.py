@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -309,6 +310,75 @@ def test_connections_beyond_all_numbers_wait_outside_and_leave_no_descriptors() 
             await w.tunnel(API)
             await w.close()
             await eventually_async(lambda: len(os.listdir(open_files)) <= before + 4, "the descriptors")
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_ends_before_it_begins_leaves_its_place() -> None:
+    async def scenario() -> None:
+        async with world() as w:
+            await serving(w)
+            door = w.server._doors["c1"]
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.connect(str(w.directory / "c1.sock"))
+                door._accept()
+                assert door.connections == 1
+                closed = door.close("a1")
+                assert closed is not None
+                await asyncio.wait(closed[1])
+                assert door.connections == 0
+                assert sock.recv(1) == b""
+
+    asyncio.run(scenario())
+
+
+def test_where_no_descriptors_are_left_nobody_is_let_in_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with world() as w:
+            await serving(w)
+            door = w.server._doors["c1"]
+            tried = 0
+
+            def accepted() -> socket.socket | None:
+                nonlocal tried
+                tried += 1
+                raise OSError(errno.EMFILE, "Too many open files")
+
+            with monkeypatch.context() as full:
+                full.setattr(door, "_accepted", accepted)
+                full.setattr("sidecar.egress.door._BREATH", 0.05)
+                client = await w.visit()
+                await eventually_async(lambda: tried > 2, "some tries")
+                assert tried < 50
+            client.writer.write(f"CONNECT {API} HTTP/1.1\r\nHost: {API}\r\n\r\n".encode())
+            assert (await client.head()).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_slow_readers_of_plain_http_count_too() -> None:
+    async def scenario() -> None:
+        async with world() as w:
+            size = 200 * 1024
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (100 * size))
+                for _ in range(100):
+                    writer.write(b"x" * size)
+                    await writer.drain()
+
+            await w.serve(serve, 80, name="a.com")
+            await w.listen(mode="public")
+            await w.open()
+            client = await w.visit()
+            client.writer.write(b"GET http://a.com/ HTTP/1.1\r\nHost: a.com\r\n\r\n")
+            assert (await client.head()).status == 200
+            door = w.server._doors["c1"]
+            await eventually_async(lambda: door._memory.used, "bytes that nobody takes")
+            assert len(await client.reader.readexactly(100 * size)) == 100 * size
+            assert await client.reader.read() == b""
+            await eventually_async(lambda: door._memory.used == 0, "nothing to be left")
 
     asyncio.run(scenario())
 

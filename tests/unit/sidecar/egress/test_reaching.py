@@ -130,7 +130,7 @@ def test_one_address_that_is_not_public_refuses_them_all() -> None:
             await w.open()
             answer, _ = await w.connect_to("mixed.example.com:443")
             assert (answer.status, answer.refused, w.dialled) == (403, "not_public", [])
-            assert b"169.254.169.254, which is metadata" in answer.body
+            assert b"it is at an address that nothing opens (metadata)" in answer.body
 
     asyncio.run(scenario())
 
