@@ -12,7 +12,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,40 +48,56 @@ class ImageConfig:
         }
 
 
-def archive_of(
-    *, name: str | None, parent: dict[str, Any], layer: IO[bytes], config: ImageConfig
-) -> tuple[str, Iterator[bytes]]:
-    """The archive of an image `name`: `parent` (as inspected) and the tar `layer` on it.
+@dataclass(frozen=True)
+class Packed:
+    """A finished layer: the file it lies in, its digest as the engine names it, its bytes."""
 
-    Gives the id that the image will have, `sha256:…`, and the archive in pieces, which read the layer as they go: a
-    copy of hundreds of megabytes would be written for nothing.
+    stream: IO[bytes]
+    digest: str
+    size: int
+
+    @classmethod
+    def of(cls, stream: IO[bytes]) -> Packed:
+        stream.seek(0)
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+        return cls(stream, f"sha256:{digest}", stream.seek(0, os.SEEK_END))
+
+
+def archive_of(
+    *, name: str | None, parent: dict[str, Any], layers: Sequence[Packed], there: int = 0, config: ImageConfig
+) -> tuple[str, Iterator[bytes]]:
+    """The archive of an image `name`: `parent` (as inspected) and `layers` on it, of which the engine has the first
+    `there` already.
+
+    Gives the id that the image will have, `sha256:…`, and the archive in pieces, which read the layers as they go:
+    a copy of hundreds of megabytes would be written for nothing.
     """
-    layer.seek(0)
-    difference = "sha256:" + hashlib.file_digest(layer, "sha256").hexdigest()  # type: ignore[arg-type]
-    size = layer.seek(0, os.SEEK_END)
-    layers = [*parent["RootFS"]["Layers"], difference]
+    digests = [*parent["RootFS"]["Layers"], *(layer.digest for layer in layers)]
     document = json.dumps(
         {
             "architecture": parent["Architecture"],
             "os": parent["Os"],
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "config": config.document(),
-            "rootfs": {"type": "layers", "diff_ids": layers},
-            "history": [{"created_by": "samovar"} for _ in layers],
+            "rootfs": {"type": "layers", "diff_ids": digests},
+            "history": [{"created_by": "samovar"} for _ in digests],
         },
         sort_keys=True,
     ).encode()
     identifier = hashlib.sha256(document).hexdigest()
-    files = [f"{layer_id.removeprefix('sha256:')}/layer.tar" for layer_id in layers]
-    manifest = json.dumps(
-        [{"Config": f"{identifier}.json", "RepoTags": [name] if name else None, "Layers": files}]
-    ).encode()
+    files = [_file(digest) for digest in digests]
+    tags = [name] if name is not None else None
+    manifest = json.dumps([{"Config": f"{identifier}.json", "RepoTags": tags, "Layers": files}]).encode()
     parts: list[tuple[str, IO[bytes], int]] = [
         (f"{identifier}.json", io.BytesIO(document), len(document)),
-        (files[-1], layer, size),
+        *((_file(layer.digest), layer.stream, layer.size) for layer in layers[there:]),
         ("manifest.json", io.BytesIO(manifest), len(manifest)),
     ]
     return f"sha256:{identifier}", _pieces(parts)
+
+
+def _file(digest: str) -> str:
+    return f"{digest.removeprefix('sha256:')}/layer.tar"
 
 
 def _pieces(parts: list[tuple[str, IO[bytes], int]]) -> Iterator[bytes]:
@@ -127,34 +143,48 @@ def take_tree(archive: IO[bytes], layer: tarfile.TarFile, *, target: str, only: 
     return files
 
 
-def pack_tree(root: Path, layer: tarfile.TarFile, target: str, most: int, *, byte_code: bool) -> int:
+def pack_tree(
+    root: Path,
+    layer: tarfile.TarFile,
+    target: str,
+    most: int,
+    wanted: Callable[[str, bool], bool] = lambda path, compiled: True,
+) -> int:
     """Add the directory `root` of the host to `layer` as `target`, as `take_tree` does with an archive.
 
-    With `byte_code` what lies in directories `__pycache__` alone, and the directories that lead there; without it
-    all but those.
+    `wanted` says of each file, by its path below `root` and whether it is byte code in a `__pycache__`, if it is;
+    the directories of those that are come along.
 
     A builder filled it, and has ended: links are taken as links and never followed, a file with several names comes
     once for each of them. Every time is one, so that the same files give the same layer. Gives how many files there
     were; raises BuildError where they are of over `most` bytes together, with the holes of sparse ones.
     """
     files, left = 0, most
-    ahead = [(str(root), target)]
+    named = {""}
     layer.addfile(_entry(target, tarfile.DIRTYPE, 0o755))
+
+    def lead_to(path: str) -> None:
+        if path not in named:
+            lead_to(path.rpartition("/")[0])
+            named.add(path)
+            layer.addfile(_entry(f"{target}/{path}", tarfile.DIRTYPE, 0o755))
+
+    ahead = [""]
     while ahead:
-        directory, name = ahead.pop()
-        with os.scandir(directory) as found:
+        directory = ahead.pop()
+        with os.scandir(root / directory) as found:
             entries = sorted(found, key=lambda entry: entry.name)
+        compiled = directory.rpartition("/")[2] == "__pycache__"
         for entry in entries:
-            inner = f"{name}/{entry.name}"
-            compiled = name.endswith("/__pycache__")
+            inner = f"{directory}/{entry.name}".lstrip("/")
             if entry.is_dir(follow_symlinks=False):
-                if byte_code or entry.name != "__pycache__":
-                    layer.addfile(_entry(inner, tarfile.DIRTYPE, 0o755))
-                    ahead.append((entry.path, inner))
-            elif compiled != byte_code:
+                ahead.append(inner)
                 continue
-            elif entry.is_symlink():
-                link = _entry(inner, tarfile.SYMTYPE, 0o777)
+            if not wanted(inner, compiled):
+                continue
+            lead_to(directory)
+            if entry.is_symlink():
+                link = _entry(f"{target}/{inner}", tarfile.SYMTYPE, 0o777)
                 link.linkname = os.readlink(entry.path)
                 layer.addfile(link)
             elif entry.is_file():
@@ -163,11 +193,27 @@ def pack_tree(root: Path, layer: tarfile.TarFile, target: str, most: int, *, byt
                     left -= state.st_size
                     if left < 0:
                         raise too_large(most)
-                    made = _entry(inner, tarfile.REGTYPE, 0o755 if state.st_mode & 0o100 else 0o644)
+                    made = _entry(f"{target}/{inner}", tarfile.REGTYPE, 0o755 if state.st_mode & 0o100 else 0o644)
                     made.size = state.st_size
                     layer.addfile(made, file)
                 files += 1
     return files
+
+
+def large_parts(root: Path, least: int) -> set[str]:
+    """The directories right in a `site-packages` below `root` whose files are of `least` bytes and more, byte code
+    left out: by their paths below `root`.
+    """
+    sizes: dict[str, int] = {}
+    for directory, names, files in os.walk(root):
+        names[:] = [name for name in names if name != "__pycache__"]
+        inner = os.path.relpath(directory, root)
+        before, packages, after = inner.partition("site-packages/")
+        if packages:
+            part = f"{before}{packages}{after.partition('/')[0]}"
+            for name in files:
+                sizes[part] = sizes.get(part, 0) + os.lstat(os.path.join(directory, name)).st_size
+    return {part for part, size in sizes.items() if size >= least}
 
 
 def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:

@@ -18,7 +18,7 @@ from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_MANIFEST, IMAGE_SD
 
 from coordinator.wire import Problem
 from images import names
-from images.archive import ImageConfig
+from images.archive import ImageConfig, Packed
 from images.box import Box, Outcome
 from images.config import Config
 from images.errors import IndexError_, InstallError
@@ -116,7 +116,7 @@ def with_code(
             user=_TASK_USER,
             directory=IMAGE_CODE,
         )
-        shop.builder.append(identifier, stream, image, image_config)
+        shop.builder.append(identifier, [Packed.of(stream)], image, image_config)
     return image, True
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from images.allowed import Reference
-from images.archive import ImageConfig, archive_of
+from images.archive import ImageConfig, Packed, archive_of
 from images.box import Box
 from images.container import Container
 from images.docker_client import (
@@ -120,19 +120,55 @@ class Builder:
             self._docker.api.import_image(stream, repository, tag, changes=changes)
             return str(self._docker.images.get(name).id)
 
-    def append(self, parent: str, layer: IO[bytes], name: str | None, config: ImageConfig) -> str:
-        """Make the image `name` (None: without one): `parent` with the tar `layer` on top. Gives the image's id."""
+    def append(self, parent: str, layers: Sequence[Packed], name: str | None, config: ImageConfig) -> str:
+        """Make the image `name` (None: without one): `parent` with `layers` on top. Gives the image's id.
+
+        What the engine has of them on that parent already, in an image with the same labels of ours, is not sent.
+        """
         with speaking():
             inspected = self._docker.images.get(parent).attrs
-        expected, archive = archive_of(name=name, parent=inspected, layer=layer, config=config)
+        there = self._there(inspected, layers, config.labels) if len(layers) > 1 else 0
+        expected, archive = archive_of(name=name, parent=inspected, layers=layers, there=there, config=config)
         if self._load(archive, expected):
             return expected
         # engines that keep images in another store want every layer in an archive; they commit fast
         box = Box(parent, ["/bin/true"], dict(config.labels), 64 * 1024**2, 16, 1.0)
         with self.container(box) as container:
-            layer.seek(0)
-            container.put(layer)
+            for layer in layers:
+                layer.stream.seek(0)
+                container.put(layer.stream)
             return container.commit(name, config)
+
+    def append_early(self, parent: str, layer: Packed, config: ImageConfig) -> str | None:
+        """Have the engine take in `layer` on `parent` ahead of those that go on top of it.
+
+        Gives the id of an image without a name, to be removed afterwards; None where the engine has the layer, or
+        takes in none by itself.
+        """
+        with speaking():
+            inspected = self._docker.images.get(parent).attrs
+        # as if another were to come
+        if self._there(inspected, [layer, layer], config.labels):
+            return None
+        expected, archive = archive_of(name=None, parent=inspected, layers=[layer], config=config)
+        return expected if self._load(archive, expected) else None
+
+    def _there(self, parent: dict[str, Any], layers: Sequence[Packed], labels: dict[str, str]) -> int:
+        """How many of `layers` the engine has on `parent`; the last is never counted."""
+        below = list(parent["RootFS"]["Layers"])
+        most = 0
+        with speaking():
+            wanted = [f"{label}={value}" for label, value in labels.items()]
+            for image in self._docker.images.list(filters={"label": wanted}):
+                found = image.attrs["RootFS"].get("Layers") or []
+                count = 0
+                while count < len(layers) - 1 and found[: len(below) + count + 1] == [
+                    *below,
+                    *(layer.digest for layer in layers[: count + 1]),
+                ]:
+                    count += 1
+                most = max(most, count)
+        return most
 
     def _load(self, archive: Iterator[bytes], expected: str) -> bool:
         try:

@@ -18,7 +18,7 @@ from typing import IO
 from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_SDK, TASK_UID
 
 from images import names, privileges
-from images.archive import ImageConfig, pack_tree, take_tree
+from images.archive import ImageConfig, Packed, large_parts, pack_tree, take_tree
 from images.base import Base
 from images.config import Config
 from images.dependencies import Plan
@@ -35,6 +35,9 @@ from images.install import (
 from images.source import Layer
 from images.uv_installer import Environment, compile_environment, environment_by_uv
 from images.workshop import HOME, LENT, Workshop, both, box_of, check, identifier_of, lent, tree_parts
+
+#: Bytes from which on a package is in the layer of those that are large.
+_LARGE = 4 * 1024**2
 
 
 def with_packages(shop: Workshop, base: Base, config: Config) -> str:
@@ -101,26 +104,48 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
 
 
 def _packed(shop: Workshop, below: str, environment: Environment, image: str) -> None:
-    """Make `image` of `below` and the environment: its packages in a layer, and their byte code in one on top.
+    """Make `image` of `below` and the environment: large packages, their byte code, all the rest, a layer each.
 
-    So the engine takes in the one while the other is compiled.
+    So the engine takes in the large ones while they are compiled, and has them already where another package is
+    added.
     """
-    target = IMAGE_ENVIRONMENT.lstrip("/")
-    with ThreadPoolExecutor(1, "byte-code") as pool, _layer() as (layer, stream):
+    target, most = IMAGE_ENVIRONMENT.lstrip("/"), shop.settings.build_disk
+    large = large_parts(environment.root, _LARGE)
+
+    def is_large(path: str) -> bool:
+        before, packages, after = path.partition("site-packages/")
+        return f"{before}{packages}{after.partition('/')[0]}" in large
+
+    config = _config(shop, "dependencies", below)
+    with ThreadPoolExecutor(1, "byte-code") as pool, contextlib.ExitStack() as opened:
         compiling = pool.submit(compile_environment, shop, below, environment.root)
-        with shop.steps.step("layers"):
-            _users(shop, below, layer, environment.users)
-            pack_tree(environment.root, layer.tar, target, shop.settings.build_disk, byte_code=False)
-            packages = _append(shop, "dependencies", below, layer, stream, None)
+        layers: list[Packed] = []
+        early: str | None = None
+        if large:
+            with shop.steps.step("layers"):
+                layer, stream = opened.enter_context(_layer())
+                pack_tree(environment.root, layer.tar, target, most, lambda path, code: not code and is_large(path))
+                layer.close()
+                layers.append(Packed.of(stream))
+                early = shop.builder.append_early(below, layers[0], config)
         try:
             with shop.steps.step("byte code"):
                 compiling.result()
-            with shop.steps.step("layers"), _layer() as (top, top_stream):
-                pack_tree(environment.root, top.tar, target, shop.settings.build_disk, byte_code=True)
-                _append(shop, "dependencies", packages, top, top_stream, image)
+            with shop.steps.step("layers"):
+                if large:
+                    layer, stream = opened.enter_context(_layer())
+                    pack_tree(environment.root, layer.tar, target, most, lambda path, code: code and is_large(path))
+                    layer.close()
+                    layers.append(Packed.of(stream))
+                layer, stream = opened.enter_context(_layer())
+                _users(shop, below, layer, environment.users)
+                pack_tree(environment.root, layer.tar, target, most, lambda path, code: not is_large(path))
+                layer.close()
+                shop.builder.append(below, [*layers, Packed.of(stream)], image, config)
         finally:
-            # it has no name, and its layers stay while another image has them
-            shop.builder.remove_image(packages)
+            if early is not None:
+                # it has no name, and its layers stay while another image has them
+                shop.builder.remove_image(early)
 
 
 def _most(shop: Workshop) -> int:
@@ -171,10 +196,10 @@ def with_libraries(shop: Workshop, below: str, plan: Plan) -> str:
     return image
 
 
-def _append(
-    shop: Workshop, kind: names.Kind, below: str, layer: Layer, stream: IO[bytes], image: str | None
-) -> str:
-    """Make the image `image` (without a name where that is None) of `below` and `layer`; gives its id."""
+def _append(shop: Workshop, kind: names.Kind, below: str, layer: Layer, stream: IO[bytes], image: str) -> None:
     layer.close()
-    config = ImageConfig(shop.image_labels(kind), shop.builder.environment_of(below), user=f"{TASK_UID}:{TASK_UID}")
-    return shop.builder.append(below, stream, image, config)
+    shop.builder.append(below, [Packed.of(stream)], image, _config(shop, kind, below))
+
+
+def _config(shop: Workshop, kind: names.Kind, below: str) -> ImageConfig:
+    return ImageConfig(shop.image_labels(kind), shop.builder.environment_of(below), user=f"{TASK_UID}:{TASK_UID}")

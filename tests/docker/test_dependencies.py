@@ -12,10 +12,12 @@ import threading
 import uuid
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from samovar.cli.pack import pack
 
+from images import docker_builder
 from images.archive import ImageConfig
 from images.box import Box
 from images.build import Built, build
@@ -184,14 +186,34 @@ def test_a_package_that_is_a_source_alone_is_built_without_a_network_and_install
     assert any(line.startswith("took ") and "building wheels" in line for line in project.log)
 
 
-def test_what_uv_has_fetched_is_kept_for_the_projects_next_build(project: Project) -> None:
+def test_what_uv_has_fetched_is_kept_for_the_projects_next_build(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as if idna were large: then it is a layer that the next version shares
+    monkeypatch.setattr("images.layers._LARGE", 100_000)
+    sent: list[int] = []
+    archive = docker_builder.archive_of
+
+    def counted(**more: Any) -> Any:
+        sent.append(len(more["layers"]) - more.get("there", 0))
+        return archive(**more)
+
+    monkeypatch.setattr(docker_builder, "archive_of", counted)
     files: dict[str, str | bytes] = {"requirements.txt": "idna==3.7\n", "tasks.py": "import idna\n" + TASK}
     project.build(files)
     assert any("Prepared 1 package" in line for line in project.log)
+    first = project.engine.images.get(layers(project, "dependencies")[0]).attrs["RootFS"]["Layers"]
     again = project.build({**files, "requirements.txt": "idna==3.7\nsix==1.16.0\n"})
+    second = [project.engine.images.get(name).attrs["RootFS"]["Layers"] for name in layers(project, "dependencies")]
+    shared = [one for one in second if one != first]
+    assert len(shared) == 1
+    assert shared[0][:-1] == first[:-1]
+    assert len(first) == len(shared[0]) >= 4
     assert version(project, again, "idna", "six") == ["3.7", "1.16.0"]
     assert any("Prepared 1 package" in line for line in project.log)
     assert any("Installed 2 packages" in line for line in project.log)
+    # large packages ahead of all and the rest, then the code; and in the next version the rest alone
+    assert sent == [1, 2, 1, 1, 1]
     # byte code of both, and nothing of the environment is left on the host
     paths = project.names(again.image)
     assert {"six.cpython-311.pyc", "core.cpython-311.pyc"} <= {path.rpartition("/")[2] for path in paths}

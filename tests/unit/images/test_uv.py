@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 import images.compile
-from images.archive import ImageConfig, archive_of, pack_tree
+from images.archive import ImageConfig, Packed, archive_of, large_parts, pack_tree
 from images.dependencies import Plan
 from images.dependencies.pins import Step
 from images.docker_builder import Builder
@@ -182,10 +182,10 @@ def test_steps_are_timed_apart_from_those_inside() -> None:
     assert said == ["took 4.0 s: inner 2.0 s, outer 2.0 s"]
 
 
-def packed(root: Path, most: int = 10**6, *, byte_code: bool = False) -> dict[str, tuple[bytes, int, str]]:
+def packed(root: Path, most: int = 10**6, **more: Any) -> dict[str, tuple[bytes, int, str]]:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as layer:
-        pack_tree(root, layer, "opt/env", most, byte_code=byte_code)
+        pack_tree(root, layer, "opt/env", most, **more)
     buffer.seek(0)
     with tarfile.open(fileobj=buffer) as tar:
         return {member.name: (member.type, member.mode, member.linkname) for member in tar}
@@ -209,16 +209,27 @@ def test_a_directory_is_packed_without_rights_and_without_following_links(tmp_pa
     }
 
 
-def test_byte_code_is_a_layer_of_its_own(tmp_path: Path) -> None:
+def test_what_is_packed_comes_with_the_directories_that_lead_there(tmp_path: Path) -> None:
     for name in ("a.py", "pkg/b.py", "pkg/__pycache__/b.pyc", "pkg/data/c.csv", "__pycache__/a.pyc"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    above = {"opt/env", "opt/env/pkg", "opt/env/pkg/data"}
-    assert set(packed(tmp_path)) == above | {"opt/env/a.py", "opt/env/pkg/b.py", "opt/env/pkg/data/c.csv"}
-    assert set(packed(tmp_path, byte_code=True)) == above | {
-        *("opt/env/__pycache__", "opt/env/__pycache__/a.pyc"),
-        *("opt/env/pkg/__pycache__", "opt/env/pkg/__pycache__/b.pyc"),
+    assert set(packed(tmp_path, wanted=lambda path, compiled: compiled and path.startswith("pkg/"))) == {
+        *("opt/env", "opt/env/pkg", "opt/env/pkg/__pycache__", "opt/env/pkg/__pycache__/b.pyc"),
     }
+    assert set(packed(tmp_path, wanted=lambda path, compiled: not compiled)) == {
+        *("opt/env", "opt/env/a.py", "opt/env/pkg", "opt/env/pkg/b.py"),
+        *("opt/env/pkg/data", "opt/env/pkg/data/c.csv"),
+    }
+
+
+def test_large_packages_are_told_by_their_own_files(tmp_path: Path) -> None:
+    site = tmp_path / "lib/python3.11/site-packages"
+    for name, size in {"big/a/b.so": 900, "big/c.py": 200, "big/__pycache__/c.pyc": 5000, "small/a.py": 10}.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_bytes(b"x" * size)
+    (site / "module.py").write_bytes(b"x" * 5000)
+    assert large_parts(tmp_path, 1000) == {"lib/python3.11/site-packages/big"}
+    assert large_parts(tmp_path, 2000) == set()
 
 
 def test_no_more_is_packed_than_is_taken(tmp_path: Path) -> None:
@@ -232,7 +243,9 @@ def test_no_more_is_packed_than_is_taken(tmp_path: Path) -> None:
 def test_an_image_is_an_archive_with_one_layer_and_names_of_the_others() -> None:
     layer = io.BytesIO(b"x" * 3_000_000)
     parent = {"RootFS": {"Layers": ["sha256:" + "0" * 64]}, "Architecture": "amd64", "Os": "linux"}
-    identifier, pieces = archive_of(name="samovar/a:b", parent=parent, layer=layer, config=ImageConfig({}))
+    identifier, pieces = archive_of(
+        name="samovar/a:b", parent=parent, layers=[Packed.of(layer)], config=ImageConfig({})
+    )
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
         sizes = {member.name: member.size for member in tar}
     names = list(sizes)
