@@ -43,7 +43,7 @@ TASKS = '''\
 
 import time
 
-from samovar import checkpoint, task, wait
+from samovar import File, artifact, checkpoint, task, wait
 
 REVISION = {revision}
 
@@ -67,6 +67,13 @@ def warm_none() -> float:
 @task(id="fetch", memory="256m", network=["server.internal:9000"])
 def fetch(host: str, port: int, connections: int, size: int, connects: int) -> dict:
     return fetch_all(host, port, connections, size, connects)
+
+
+@task(id="carry", memory="1600m", scratch="1200m")
+def carry(data: File) -> float:
+    began = time.perf_counter()
+    artifact("copy.bin", data.path)
+    return time.perf_counter() - began
 
 
 @task(id="trivial")

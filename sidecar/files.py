@@ -18,7 +18,7 @@ from sidecar.upstream import Upstream
 PART = 1024 * 1024
 _STEP = 256 * 1024
 #: Of one container, bytes a second and at once: beyond that others' messages would wait for its files.
-_BYTES = (64.0 * 1024 * 1024, 64 * 1024 * 1024)
+_BYTES = (128.0 * 1024 * 1024, 64 * 1024 * 1024)
 
 
 class _Get(BaseModel):
