@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from samovar import wire
 
 from coordinator import wire as fleet
-from sidecar import envelope
+from sidecar import accounts, envelope
 from sidecar.connection import Listener, granted, refusal
 from sidecar.egress.child import Child, Reached
 from sidecar.egress.records import Entry, HostCount
@@ -39,8 +38,6 @@ _WRITES = (300.0, 1000)
 _REPORTS = (10.0, 20)
 #: What the runner hears of: it acts on each.
 _EVENTS = (5.0, 20)
-#: Characters of an error's parts; it is cut there.
-_TEXTS = {"type": 256, "message": 64 * 1024, "traceback": 256 * 1024}
 _LONGEST_ATTEMPT = 128
 #: The logger of lines about what an attempt reaches.
 _EGRESS = "samovar.egress"
@@ -194,7 +191,7 @@ class Container:
         except Refused as error:
             return refusal(request.id, error.code, str(error), status=error.status, fields=error.fields)
         except ValidationError as error:
-            return refusal(request.id, "bad_request", _sentence(request.kind, error))
+            return refusal(request.id, "bad_request", accounts.sentence(request.kind, error))
 
     async def _answer(self, request: Request) -> bytes:
         kind = request.kind
@@ -245,18 +242,18 @@ class Container:
         elif running is not None:
             self._events.add(self.name, "stale", attempt=running)
         self._deliver()
-        return granted(request.id, _json({"ticket": ticket}))
+        return granted(request.id, accounts.encoded({"ticket": ticket}))
 
     async def _on_ready(self, request: Request) -> bytes:
         await self._told.turn()
         error = None if request.problem is not None else request.get("error", most=WHOLE)
         try:
-            body = fleet.ErrorBody.model_validate(_cut(error)) if error else None
+            body = fleet.ErrorBody.model_validate(accounts.cut(error)) if error else None
         except ValidationError as problem:
-            body = fleet.ErrorBody(type="ImportError", message=_sentence("ready", problem))
+            body = fleet.ErrorBody(type="ImportError", message=accounts.sentence("ready", problem))
         if request.problem is not None:
-            body = fleet.ErrorBody(type="ImportError", message=_sentence("ready", request.problem))
-        self._readied = {"error": body, "memory": _bytes(request.get("memory", most=64))}
+            body = fleet.ErrorBody(type="ImportError", message=accounts.sentence("ready", request.problem))
+        self._readied = {"error": body, "memory": accounts.size(request.get("memory", most=64))}
         self.repeat()
         return granted(request.id)
 
@@ -272,12 +269,12 @@ class Container:
 
     async def _on_checkpoint_get(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._writes.turn()
-        body = fleet.CheckpointGet(token=a.token, key=_key(request))
+        body = fleet.CheckpointGet(token=a.token, key=accounts.key(request))
         return await self._send(request, a, "checkpoint-get", body)
 
     async def _on_checkpoint_put(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._writes.turn()
-        body = fleet.CheckpointPut(token=a.token, key=_key(request), value=None)
+        body = fleet.CheckpointPut(token=a.token, key=accounts.key(request), value=None)
         return await self._send(request, a, "checkpoint", body, "value")
 
     async def _on_log(self, request: Request, a: fleet.Assignment) -> bytes:
@@ -295,7 +292,7 @@ class Container:
         redactor = await self._redactor()
         if redactor is not NOTHING:
             for name in ("progress", "metadata"):
-                request.put(name, _json(redactor.tree(request.get(name, most=WHOLE))))
+                request.put(name, accounts.encoded(redactor.tree(request.get(name, most=WHOLE))))
         return await self._send(request, a, "report", body, "progress", "metadata")
 
     async def _on_extend(self, request: Request, a: fleet.Assignment) -> bytes:
@@ -308,7 +305,7 @@ class Container:
     async def _on_wait(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._writes.turn()
         body = fleet.WaitCall(
-            token=a.token, key=_key(request), kind=request.get("kind", most=64), name=request.get("name")
+            token=a.token, key=accounts.key(request), kind=request.get("kind", most=64), name=request.get("name")
         )
         if request.raw("spec") == [b"null"]:
             return await self._send(request, a, "wait", body)
@@ -316,13 +313,13 @@ class Container:
 
     async def _on_wait_result(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._writes.turn()
-        body = fleet.WaitResultGet(token=a.token, key=_key(request), index=request.get("index", 0, most=64))
+        body = fleet.WaitResultGet(token=a.token, key=accounts.key(request), index=request.get("index", 0, most=64))
         return await self._send(request, a, "wait-result", body)
 
     async def _on_finish(self, request: Request, a: fleet.Assignment) -> bytes:
         container: dict[str, Any] = {}
         try:
-            container = _mapping(request.get("container"))
+            container = accounts.mapping(request.get("container"))
         except Refused:
             log.debug("a container says what is no account of itself", container=self.name)
         clean = container.get("clean") is True and not container.get("oom_kills")
@@ -338,7 +335,7 @@ class Container:
         try:
             if request.problem is not None:
                 raise request.problem
-            body = _finish(request, a.token, redactor)
+            body = accounts.finish(request, a.token, redactor)
             lines = [
                 line for data in envelope.objects(request.raw("lines"), WHOLE) if (line := logs.admitted(data))
             ]
@@ -356,7 +353,7 @@ class Container:
             body = fleet.Finish(
                 token=a.token,
                 outcome="failed",
-                error=fleet.ErrorBody(type="ResultRefused", message=_sentence("finish", refused)),
+                error=fleet.ErrorBody(type="ResultRefused", message=accounts.sentence("finish", refused)),
                 retry=fleet.Retry(allowed=False),
             )
             await self._post(a, "finish", {}, body, self._large(request))
@@ -368,7 +365,7 @@ class Container:
             "outcome": body.outcome,
             "reason": body.error.reason if body.error else None,
             "clean": clean,
-            "memory": _bytes(container.get("memory")),
+            "memory": accounts.size(container.get("memory")),
         }
         self._events.add(self.name, "finished", **self._end)
         return b"{}"
@@ -545,56 +542,5 @@ class Container:
         self._events.add(self.name, "disconnected", attempt=self._assignment.attempt if self._assignment else None)
 
 
-def _finish(request: Request, token: int, redactor: Redactor) -> fleet.Finish:
-    """All but what passes as it came: result, waits and lines."""
-    usage = _mapping(request.get("usage"))
-    error = request.get("error", most=WHOLE)
-    return fleet.Finish.model_validate(
-        {
-            "token": token,
-            "outcome": request.get("outcome", most=64),
-            "error": _cut(redactor.tree(error)),
-            "retry": request.get("retry") or {},
-            "exit_code": usage.get("exit_code"),
-            "peak_memory_bytes": usage.get("peak_memory_bytes"),
-        }
-    )
-
-
 async def _never() -> None:
     """For an answer that is short."""
-
-
-def _key(request: Request) -> str:
-    key = request.get("key")
-    if not isinstance(key, str) or not 1 <= len(key) <= wire.MAX_KEY:
-        raise Refused("bad_request", f"key: text of 1 to {wire.MAX_KEY} characters is wanted")
-    return key
-
-
-def _cut(error: Any) -> Any:
-    if not isinstance(error, dict):
-        return error
-    cut = {name: text[:most] for name, most in _TEXTS.items() if isinstance(text := error.get(name), str)}
-    return {**{name: error.get(name) for name in (*_TEXTS, "reason") if name in error}, **cut}
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _sentence(kind: str, error: Refused | ValidationError) -> str:
-    if isinstance(error, Refused):
-        return str(error)
-    first = error.errors()[0]
-    # a value nested without end has a place as long
-    where = ".".join(map(str, first["loc"][:8]))
-    return f"{kind}: {where}: {first['msg']}"[:1000]
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _bytes(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None

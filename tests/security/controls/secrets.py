@@ -57,9 +57,9 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="secrets_in_errors",
         off="the masking of errors",
-        file="sidecar/container.py",
-        old='"error": _cut(redactor.tree(error)),',
-        new='"error": _cut(error),',
+        file="sidecar/accounts.py",
+        old='"error": cut(redactor.tree(error)),',
+        new='"error": cut(error),',
         tests=(_HERE + "what_a_run_says_of_it_is_masked",),
     ),
     Mutant(
