@@ -111,6 +111,11 @@ def test_an_option_out_of_range(samovar: Stack, tmp_path: Path, option: str, nam
     assert named in refused(samovar, project(tmp_path, tasks=source))
 
 
+def test_an_import_that_reaches_out_is_told_where_to_do_so(samovar: Stack, tmp_path: Path) -> None:
+    source = 'import urllib.request\nurllib.request.urlopen("https://api.example/")\n'
+    assert "connect inside of the task" in refused(samovar, project(tmp_path, tasks=source))
+
+
 def test_a_failed_deploy_leaves_the_current_version_and_no_container(samovar: Stack, tmp_path: Path) -> None:
     before = samovar.cli("deployments", "list")["items"]
     refused(samovar, project(tmp_path, tasks="raise RuntimeError('at import')\n"))

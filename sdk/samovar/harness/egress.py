@@ -26,9 +26,11 @@ class Egress:
     def __init__(self, told: str, path: str) -> None:
         """`told`: JSON, `{"proxy": "address:port" | null, "relays": [[address, port, name], ...]}` and more.
 
-        `path`: of the sidecar's socket for what leads out. Raises OSError where an address can't be listened on.
+        `path`: of the sidecar's socket for what leads out.
         """
         self.listeners: list[Listener] = []
+        #: Where it can't listen, in words: where the kernel gives the first ports to root alone.
+        self.problems: list[str] = []
         #: Process id of the relay; 0: there is none.
         self.relay = 0
         self._path = path
@@ -41,8 +43,9 @@ class Egress:
             given = json.loads(told)
             if given["proxy"]:
                 address, _, port = given["proxy"].rpartition(":")
-                self.listeners.append(Listener(address, int(port)))
-            self.listeners += [Listener(address, port, name) for address, port, name in given["relays"]]
+                self._listen(address, int(port), None)
+            for address, port, name in given["relays"]:
+                self._listen(address, port, name)
 
     def close(self) -> None:
         """In a process that has no part in it."""
@@ -81,6 +84,12 @@ class Egress:
         self._watch()
 
     # ------------------------------------------------------------
+
+    def _listen(self, address: str, port: int, name: str | None) -> None:
+        try:
+            self.listeners.append(Listener(address, port, name))
+        except OSError as error:
+            self.problems.append(f"{name or 'the proxy'}:{port} is not reached: {error.strerror} at {address}")
 
     def _watch(self) -> None:
         if self._selector is not None:

@@ -9,6 +9,7 @@ that is refused, with the reason in the run's log.
 from __future__ import annotations
 
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -18,8 +19,8 @@ from contextlib import suppress
 from samovar.harness import kernel
 from samovar.harness.listeners import RESET, Listener, reset
 
-#: Most connections at a time; more wait in the listeners' lines. Each takes two descriptors.
-_MOST = 1000
+#: Most connections at a time, and descriptors that are not theirs; more wait in the listeners' lines.
+_MOST, _OWN = 1000, 128
 #: Bytes read at once, and bytes of all connections together that may wait to be written.
 _LARGEST, _SMALLEST, _WAITING = 256 * 1024, 16 * 1024, 8 * 1024 * 1024
 #: Reads of one connection in a row: others have their turn.
@@ -90,6 +91,8 @@ class Relay:
         self._buffer = bytearray(_LARGEST)
         self._view = memoryview(self._buffer)
         self._open = 0
+        # each takes two descriptors
+        self._most = min(_MOST, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN) // 2)
         self._listening = False
         #: Those that the sidecar has no room for yet.
         self._delayed: list[Opening] = []
@@ -115,7 +118,7 @@ class Relay:
 
     def _listen(self) -> None:
         """Take connections while there is room for more."""
-        wanted = self._open < _MOST
+        wanted = self._open < self._most
         if wanted == self._listening:
             return
         self._listening = wanted

@@ -52,7 +52,7 @@ class Supervisor:
         self.served = False
         self.import_error: dict[str, Any] | None = None
         self._oom_before = kernel.count_oom_kills()
-        self._import_output: list[tuple[str, bytes]] = []
+        self._import_output = [("stderr", f"samovar: {text}\n".encode()) for text in self.egress.problems]
         self._import_bytes = 0
         self._splitters: dict[str, LineSplitter] = {}
         self._standing: tuple[object, ...] = ()

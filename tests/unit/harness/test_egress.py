@@ -59,6 +59,22 @@ def crowd(port: int, size: int):
     for thread in threads: thread.join()
     return sum(results)
 @task
+def flood(port: int, size: int):
+    # many that are open at once, most of which never read; and what the relay then has in memory, in MiB
+    held = [connect(port) for _ in range(size)]
+    for one in held:
+        one.setblocking(False)
+        try:
+            while True:
+                one.send(bytes(65536))
+        except BlockingIOError:
+            pass
+    said = talk(port, "still here")
+    resident = int(open(f"/proc/{relay()}/statm").read().split()[1]) * 4096 // 1024**2
+    for one in held:
+        one.close()
+    return [said, resident]
+@task
 def refused(port: int):
     with connect(port) as connection:
         try:
@@ -285,6 +301,13 @@ def test_many_connections_at_once(world: World) -> None:
     assert world.result("crowd", port=world.host, size=100) == 100
 
 
+def test_slow_readers_hold_up_nobody_else(world: World) -> None:
+    said, resident = world.result("flood", port=world.host, size=120)
+    assert said == "still here"
+    assert resident < 48
+    assert world.result("say", "a2", port=world.host, text="hello") == "hello"
+
+
 @pytest.mark.parametrize("header", ["", "X-Samovar-Refused: not_allowed\r\n"])
 def test_a_refusal_is_a_reset(world: World, header: str) -> None:
     """The sidecar says why in the run's log; whoever else has answered does not."""
@@ -332,6 +355,16 @@ def test_before_and_between_runs_whatever_connects_is_turned_away(world: World) 
         assert world.upstream.asked == [world.connect] * (attempt == "a2")
         assert world.result("say", attempt, port=world.host, text="hello") == "hello"
         eventually(lambda: len(world.one.children()) == 1, "the relay to be gone")
+
+
+def test_a_place_that_is_taken_costs_what_it_leads_to_alone(container: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = {"proxy": None, "relays": [["127.0.0.1", port, "db.example"]], "direct": []}
+        one = container(CLIENTS, SAMOVAR_EGRESS=json.dumps(told))
+        assert one.run("nothing")["outcome"] == wire.COMPLETED
+    said = f"samovar: db.example:{port} is not reached: Address already in use at 127.0.0.1"
+    assert said in one.messages(stream="stderr")
 
 
 VARIABLES = """

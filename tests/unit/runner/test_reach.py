@@ -157,3 +157,10 @@ def test_every_registration_says_what_is_reached(tmp_path: Path, monkeypatch: py
         assert {tuple(body.egress.hosts) if body.egress else None for body in told} == {("db.internal:5432",)}
 
     with_host(FakeEngine(), test, tmp_path)
+
+
+def test_the_tasks_are_read_with_the_variables_of_a_usual_container() -> None:
+    from images.deployment import _EGRESS
+
+    expected = json.loads(key(network="public").environment["SAMOVAR_EGRESS"])
+    assert json.loads(_EGRESS["SAMOVAR_EGRESS"]) == {name: expected[name] for name in ("proxy", "relays")}
