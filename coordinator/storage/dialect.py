@@ -162,7 +162,13 @@ def _sqlite(url: URL, begin: str) -> Engine:
         pool_size=_READERS,
         max_overflow=0,
         pool_timeout=5,
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": _BUSY_MS / 1000},
+        connect_args={
+            "isolation_level": None,
+            "check_same_thread": False,
+            "timeout": _BUSY_MS / 1000,
+            # more than the coordinator has: what is not among them is parsed and planned anew each time
+            "cached_statements": 600,
+        },
     )
 
     @event.listens_for(engine, "connect")

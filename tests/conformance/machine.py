@@ -130,6 +130,8 @@ class Machine(RuleBasedStateMachine):
         self.bodies: dict[str, Body] = {}
         self.zombies: list[Body] = []
         self.tokens: dict[str, tuple[str, str]] = {}
+        #: The triggers that had an idempotency key.
+        self.asked: list[tuple[str, dict[str, Any]]] = []
         self.names = 0
 
     def teardown(self) -> None:
@@ -198,9 +200,20 @@ class Machine(RuleBasedStateMachine):
     def user_triggers(
         self, task: str, program: Program, options: dict[str, Any], key: str, idempotency: str | None, crash: int
     ) -> None:
+        asked = {"program": program, "key": key, "idempotency_key": idempotency, **options}
+        if idempotency is not None:
+            self.asked.append((task, asked))
         # (a key that was used with another body is refused)
         with suppress(Conflict):
-            self.trigger(task, crash, program=program, key=key, idempotency_key=idempotency, **options)
+            self.trigger(task, crash, **asked)
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), crash=st.sampled_from([0, 0, -1, 2]))
+    def user_asks_again(self, data: st.DataObject, crash: int) -> None:
+        """Word for word, as whoever heard no answer does."""
+        task, asked = data.draw(st.sampled_from(self.asked))
+        with suppress(Conflict):
+            self.trigger(task, crash, **asked)
 
     @rule(
         n=st.sampled_from([0, 1, 1, 2]),
@@ -244,6 +257,22 @@ class Machine(RuleBasedStateMachine):
             if canceled is not None:
                 self.model.asked_to_cancel(run)
 
+    @precondition(lambda self: self.bodies)
+    @rule(data=st.data(), hears=st.booleans(), crash=st.sampled_from([0, 0, 3]))
+    def a_cancel_and_a_death_cross(self, data: st.DataObject, hears: bool, crash: int) -> None:
+        """Neither knows of the other. `hears`: the host tells of the end, and is not just silent for too long."""
+        attempt = data.draw(st.sampled_from(sorted(self.bodies)))
+        body = self.bodies.pop(attempt)
+        self.store.write(cancelling.cancel, body.run)
+        self.model.asked_to_cancel(body.run)
+        if hears:
+            with suppress(StaleAttempt):
+                self.do(crash, _lose, body.claimed, "lost")
+        else:
+            self.zombies.append(body)
+            self.store.now += LEASE + 1
+            self.do(crash, sweep.run_once, fixed(0.0))
+
     @rule(limit=st.sampled_from([1, 2, 3]), paused=st.sampled_from([False, False, True]))
     def queue_is_changed(self, limit: int, paused: bool) -> None:
         self.set_queue(limit, paused)
@@ -270,6 +299,15 @@ class Machine(RuleBasedStateMachine):
             self.model.claimed(one)
             self.bodies[one.attempt] = Body(one, runner)
         return claimed or []
+
+    @rule(runs=st.integers(3, 4), most=st.sampled_from([1, 1, 2]), crash=st.sampled_from([0, 0, 0, -1, 4, 9]))
+    def a_burst_is_claimed_by_both(self, runs: int, most: int, crash: int) -> None:
+        """More than there is room for: the second claim takes what the first has left, and has to know of that."""
+        for _ in range(runs):
+            self.trigger("child", program=["checkpoint"])
+        for runner in RUNNERS:
+            self.claim(runner, most, crash)
+            most, crash = 4, 0
 
     @rule(runner=st.sampled_from(RUNNERS))
     def runner_beats(self, runner: str) -> None:
@@ -348,10 +386,17 @@ class Machine(RuleBasedStateMachine):
             self.step(body, 0)
 
     @precondition(lambda self: self.bodies)
-    @rule(data=st.data(), steps=st.integers(1, 2), again=st.booleans())
-    def a_host_that_was_given_up_comes_back(self, data: st.DataObject, steps: int, again: bool) -> None:
-        """`again`: somebody else has the run by then."""
-        body = self.bodies.pop(data.draw(st.sampled_from(sorted(self.bodies))))
+    @rule(data=st.data(), before=st.integers(0, 2), steps=st.integers(1, 2), again=st.booleans())
+    def a_host_that_was_given_up_comes_back(
+        self, data: st.DataObject, before: int, steps: int, again: bool
+    ) -> None:
+        """`before`: how far it comes until it is cut off. `again`: somebody else has the run by then."""
+        body = self.bodies[data.draw(st.sampled_from(sorted(self.bodies)))]
+        for _ in range(before):
+            if body.claimed.attempt in self.bodies:
+                self.step(body, 0)
+        if self.bodies.pop(body.claimed.attempt, None) is None:
+            return
         self.store.now += LEASE + 1
         self.store.sweep()
         if again:
@@ -505,7 +550,6 @@ class Machine(RuleBasedStateMachine):
         # whoever has made room for a build that failed does not wait for its next try
         self.store.write(_try_builds_now)
         for round in range(_ROUNDS):
-            self.build()
             for body in list(self.bodies.values()):
                 while body.claimed.attempt in self.bodies:
                     self.step(body, 0)
@@ -513,6 +557,7 @@ class Machine(RuleBasedStateMachine):
             if not unfinished:
                 break
             if "queued" not in unfinished or not self.claim(RUNNERS[0], 10):
+                self.build()
                 for token in sorted(self.tokens):
                     self.complete_token(token, "at last")
                 self.tokens.clear()

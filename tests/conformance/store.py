@@ -43,6 +43,11 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 HOST = 4 * GIB
 
+_LISTED = select(lanes.c.id).where(lanes.c.rank.is_not(None) | lanes.c.opens_at.is_not(None))
+_UNLISTED = select(runs_table.c.id).where(IS_QUEUED, runs_table.c.lane.not_in(_LISTED))
+_AWAITED = select(waits_table.c.run_id).where(IS_PENDING, waits_table.c.awaited)
+_STUCK = select(runs_table.c.id).where(runs_table.c.status == "waiting", runs_table.c.id.not_in(_AWAITED))
+
 
 def fixed(value: float) -> Callable[[], float]:
     """A source of randomness that is none."""
@@ -79,6 +84,16 @@ def queue(name: str = "shared", **values: Any) -> dict[str, Any]:
     """A queue as the index has it."""
     plain = {"concurrency": None, "per_key": None, "rate": None, "rate_excess": "wait", "on_full": "queue"}
     return {"name": name, **plain, **values}
+
+
+def unlisted(conn: Connection, now: float) -> list[str]:
+    """Queued runs that no claim would ever come to."""
+    return list(conn.scalars(_UNLISTED))
+
+
+def stuck(conn: Connection, now: float) -> list[str]:
+    """Waiting runs that nothing would ever wake."""
+    return list(conn.scalars(_STUCK))
 
 
 class Store:
@@ -245,23 +260,10 @@ class Store:
         return self.write(schedule_duty.run_once, self.payloads)
 
     def unlisted(self) -> list[str]:
-        """Queued runs that no claim would ever come to."""
-
-        def look(conn: Connection, now: float) -> list[str]:
-            listed = select(lanes.c.id).where(lanes.c.rank.is_not(None) | lanes.c.opens_at.is_not(None))
-            return list(conn.scalars(select(runs_table.c.id).where(IS_QUEUED, runs_table.c.lane.not_in(listed))))
-
-        return self.read(look)
+        return self.read(unlisted)
 
     def stuck(self) -> list[str]:
-        """Waiting runs that nothing would ever wake."""
-
-        def look(conn: Connection, now: float) -> list[str]:
-            awaited = select(waits_table.c.run_id).where(IS_PENDING, waits_table.c.awaited)
-            waiting = select(runs_table.c.id).where(runs_table.c.status == "waiting")
-            return list(conn.scalars(waiting.where(runs_table.c.id.not_in(awaited))))
-
-        return self.read(look)
+        return self.read(stuck)
 
     def live_attempts(self) -> int:
         def count(conn: Connection, now: float) -> int:
