@@ -33,8 +33,8 @@ def test_no_interface_but_loopback_and_no_way_out(seen: dict[str, Any]) -> None:
     assert seen["outside"] in ("ENETUNREACH", "EHOSTUNREACH")
 
 
-def test_no_socket_but_the_sidecars_and_that_one_is_taken(seen: dict[str, Any]) -> None:
-    assert seen["sockets"] == ["/run/samovar/sidecar.sock"]
+def test_no_socket_but_the_sidecars_and_process_1_has_taken_its_own(seen: dict[str, Any]) -> None:
+    assert seen["sockets"] == [f"/run/samovar/{name}.sock" for name in ("egress", "run", "sidecar")]
     assert seen["second_connection"] == "ConnectionRefusedError"
 
 
