@@ -1,0 +1,102 @@
+"""The way out of a builder that downloads: a socket to the host's egress, and a relay to it on loopback.
+
+Such a builder has no network. Whoever has the build carried out opens a door for it, to hosts that are named here,
+for as long as the one step takes; without one (`python -m images` by itself) the builder has Docker's bridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import samovar.wire
+
+from images.errors import BuildError, InstallError
+from images.host import Reach
+from images.stock import Missed
+
+#: The code of a build's error where it asked for a host that it may not reach.
+HOST_REFUSED = "host_refused"
+#: Where the relay listens in a builder.
+PROXY = f"http://{samovar.wire.EGRESS_PROXY}"
+#: Of the SDK's harness, what the relay needs; and what that needs of the rest.
+_RELAY = ("relayed.py", "relay.py", "listeners.py", "kernel.py")
+_OTHERS = ("values/files.py",)
+_PACKAGES = ("", "harness/", "values/")
+
+
+class Door(Protocol):
+    """A door that is open: `directory` of the host has its socket, and is lent to the builder."""
+
+    directory: Path
+
+    def close(self) -> list[str]:
+        """Nothing gets out from here on; what was refused while it was open, in words."""
+
+
+#: Opens a door. Raises BuildError.
+Way = Callable[[Reach], Door]
+
+
+@dataclass(frozen=True)
+class Out:
+    """What a builder gets to download with: a door's directory, or (None) Docker's bridge."""
+
+    directory: Path | None
+
+
+@contextmanager
+def way_out(way: Way | None, reach: Reach | None) -> Iterator[Out | None]:
+    """The way out for one step that downloads from `reach`; none where that is None.
+
+    An InstallError of that step says what was refused meanwhile.
+    """
+    if reach is None:
+        yield None
+        return
+    if way is None:
+        yield Out(None)
+        return
+    door = way(reach)
+    failed: InstallError | Missed | None = None
+    try:
+        yield Out(door.directory)
+    except (InstallError, Missed) as error:
+        failed = error
+    finally:
+        refused = door.close()
+    if isinstance(failed, Missed):
+        raise Missed(failed.requirement, explained(failed.error, refused)) from None
+    if failed is not None:
+        raise explained(failed, refused) from None
+
+
+def explained(error: BuildError, refused: list[str]) -> InstallError:
+    """`error` with what was refused while it came about."""
+    if refused and error.problem.code != HOST_REFUSED:
+        return InstallError(
+            "a build reaches the host's package index and what the operator adds to it, and this one asked for "
+            f"more: {'; '.join(refused)}. Then it failed: {error.problem.message}",
+            code=HOST_REFUSED,
+            fields={field.path: field.message for field in error.problem.fields},
+        )
+    return error if isinstance(error, InstallError) else InstallError(error.problem.message)
+
+
+def relay_files() -> dict[str, bytes]:
+    """What is handed to a builder that has a door: the SDK's relay, with nothing else of it."""
+    root = Path(samovar.wire.__file__).parent
+    names = (*(f"harness/{name}" for name in _RELAY), *_OTHERS)
+    files = {f"relay/samovar/{name}": (root / name).read_bytes() for name in names}
+    # without what the SDK's packages import when they are
+    return {**files, **{f"relay/samovar/{package}__init__.py": b"" for package in _PACKAGES}}
+
+
+def relayed(lent: str, command: list[str]) -> list[str]:
+    """`command` with the relay beside it, in a builder that sees what it is lent at `lent`."""
+    socket = f"{lent}/way/{samovar.wire.EGRESS_NAME}"
+    program = f"{lent}/in/relay/samovar/harness/relayed.py"
+    return ["python3", "-I", "-S", program, socket, samovar.wire.EGRESS_PROXY, *command]
