@@ -22,6 +22,8 @@ from images.stock import Missed
 HOST_REFUSED = "host_refused"
 #: Where the relay listens in a builder.
 PROXY = f"http://{samovar.wire.EGRESS_PROXY}"
+#: Refusals that an error names.
+_NAMED = 5
 #: Of the SDK's harness, what the relay needs; and what that needs of the rest.
 _RELAY = ("relayed.py", "relay.py", "listeners.py", "kernel.py")
 _OTHERS = ("values/files.py",)
@@ -79,7 +81,7 @@ def explained(error: BuildError, refused: list[str]) -> InstallError:
     if refused and error.problem.code != HOST_REFUSED:
         return InstallError(
             "a build reaches the host's package index and what the operator adds to it, and this one asked for "
-            f"more: {'; '.join(refused)}. Then it failed: {error.problem.message}",
+            f"more: {'; '.join(refused[:_NAMED])}. Then it failed: {error.problem.message}",
             code=HOST_REFUSED,
             fields={field.path: field.message for field in error.problem.fields},
         )

@@ -55,7 +55,12 @@ class Builders:
                 directory.mkdir(parents=True, exist_ok=True)
                 # for the builder's user; on the host the directory above keeps everybody out
                 directory.chmod(0o755)
-            await self._egress.listen(_key(name), directory / wire.EGRESS_NAME, limits)
+            try:
+                await self._egress.listen(_key(name), directory / wire.EGRESS_NAME, limits)
+            except OSError:
+                if known is None:
+                    self._clear(name)
+                raise
             reached = known.reached if known is not None else None
             if reached is None:
                 reached = self._egress.open(_key(name), name, lambda entry: None, lambda: None)
@@ -73,17 +78,20 @@ class Builders:
                 if door.reached is not None:
                     await self._egress.close(door.reached)
                     hosts = door.reached.hosts
-            self._egress.forget(_key(name))
-            with contextlib.suppress(OSError):
-                directory = self._directory(name)
-                (directory / wire.EGRESS_NAME).unlink(missing_ok=True)
-                directory.rmdir()
+            self._clear(name)
             return hosts
 
     def stop(self) -> None:
         """Forgets when doors expire, for this sidecar to end while builders go on."""
         for door in self._doors.values():
             door.expiry.cancel()
+
+    def _clear(self, name: str) -> None:
+        self._egress.forget(_key(name))
+        with contextlib.suppress(OSError):
+            directory = self._directory(name)
+            (directory / wire.EGRESS_NAME).unlink(missing_ok=True)
+            directory.rmdir()
 
     def _expiry(self, name: str) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._lease, self._expire, name)

@@ -105,7 +105,6 @@ class Sidecar:
         try:
             await self._builders.open(name, _limits(egress))
         except OSError as error:
-            await self._builders.close(name)
             raise HTTPException(503, f"{name}: cannot listen: {error}") from None
 
     async def close_builder(self, name: str) -> Reached:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from samovar import wire
 
 from coordinator.wire.host import BUILDER
+from images.box import Box
+from images.docker_builder import Builder
 from sidecar.builders import Builders
 from sidecar.egress.child import Child
 from sidecar.egress.rules import Limits
+from tests.docker.test_images import TASK, Project, project
 from tests.security.attempts import attempt
+from tests.security.test_builds import SETTINGS
 from tests.unit.sidecar.egress.test_child import scenario
 from tests.unit.sidecar.egress.world import Client
 from tests.unit.sidecar.test_sidecar import World
 from tests.waiting import eventually_async
+
+__all__ = ["project"]
 
 NAME = "b1"
 
@@ -142,3 +151,65 @@ def test_another_sidecar_opens_the_door_at_its_place(tmp_path: Path) -> None:
         await closed(w)
 
     scenario(test, tmp_path)
+
+
+@pytest.fixture
+def loopback() -> Iterator[socket.socket]:
+    """A server on this host's loopback that nobody is to come to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("base_image")
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(
+            where,
+            marks=attempt(
+                "build",
+                f"a requirement at {where}",
+                "a builder's door leads to the index and the policy's hosts alone",
+                "host_refused",
+            ),
+        )
+        for where in ("a host that nobody named", "the metadata address", "the host's loopback")
+    ],
+)
+def test_a_requirement_leads_nowhere_else(
+    project: Project, loopback: socket.socket, installer: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    place = {
+        "a host that nobody named": "files.example:80",
+        "the metadata address": "169.254.169.254:80",
+        "the host's loopback": f"127.0.0.1:{loopback.getsockname()[1]}",
+    }[where]
+    url = f"http://{place}/latest/a-1-py3-none-any.whl"
+    error = project.fails({"requirements.txt": f"a @ {url}\n"}, SETTINGS, f'installer = "{installer}"\n')
+    assert error.problem.code == "host_refused", error
+    assert f'adds "{place}" to hosts in [builds] of policy.toml' in error.problem.message
+    with pytest.raises(BlockingIOError):
+        loopback.accept()
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("base_image")
+@attempt("build", "an interface of a builder that downloads", "no builder has a network", "none")
+def test_no_builder_has_a_network(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Box] = []
+    container = Builder.container
+
+    def recorded(self: Builder, box: Box) -> Any:
+        seen.append(box)
+        return container(self, box)
+
+    monkeypatch.setattr(Builder, "container", recorded)
+    files: dict[str, str | bytes] = {"requirements.txt": "six==1.16.0\n", "tasks.py": "import six\n" + TASK}
+    for installer in ("uv", "pip"):
+        project.build(files, extra=f'installer = "{installer}"\n')
+    assert any("relayed.py" in " ".join(box.command) for box in seen)
+    assert {box.network for box in seen} == {"none"}

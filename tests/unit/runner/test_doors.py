@@ -88,6 +88,15 @@ def test_a_step_downloads_through_the_relay_and_what_it_reached_is_told(index: i
     assert any("refused 1 times" in line and 'adds "other.example:80" to hosts in [builds]' in line for line in log)
 
 
+def test_what_a_base_names_is_not_reached_on_this_host(index: int, tmp_path: Path) -> None:
+    log: list[str] = []
+    with way_out(host().way(log.append), Reach((f"127.0.0.1:{index}",))) as out:
+        assert out is not None
+        assert out.directory is not None
+        assert step(out.directory, tmp_path, f"http://127.0.0.1:{index}") == ["403 not_public"]
+    assert [line.partition(": ")[2][:16] for line in log] == ["refused 1 times:"]
+
+
 def test_a_failure_says_what_was_refused(index: int, tmp_path: Path) -> None:
     def refused() -> None:
         with way_out(host().way(lambda line: None), Reach(())) as out:
