@@ -46,7 +46,7 @@ class _Failed(InstallError):
     """What uv said in the end: pip may do better."""
 
     def __init__(self, tail: list[str]) -> None:
-        super().__init__(f"uv says: {' '.join(tail[-10:])}")
+        super().__init__(f"uv says: {' '.join(tail[-10:])}", code="uv_failed")
         self.tail = tail
 
 

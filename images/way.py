@@ -14,7 +14,7 @@ from typing import Protocol
 
 import samovar.wire
 
-from images.errors import BuildError, InstallError
+from images.errors import InstallError
 from images.host import Reach
 from images.stock import Missed
 
@@ -22,6 +22,8 @@ from images.stock import Missed
 HOST_REFUSED = "host_refused"
 #: Where the relay listens in a builder.
 PROXY = f"http://{samovar.wire.EGRESS_PROXY}"
+#: Codes of errors that an index which does not answer may be behind.
+_FOR_WANT = {InstallError.code, "requirement_not_found", "package_not_found", "index_unreachable"}
 #: Refusals that an error names.
 _NAMED = 5
 #: Of the SDK's harness, what the relay needs; and what that needs of the rest.
@@ -30,13 +32,21 @@ _OTHERS = ("values/files.py",)
 _PACKAGES = ("", "harness/", "values/")
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A host that a step did not get to. `named`: it might have, but that one does not answer, say."""
+
+    reason: str
+    named: bool
+
+
 class Door(Protocol):
     """A door that is open: `directory` of the host has its socket, and is lent to the builder."""
 
     directory: Path
 
-    def close(self) -> list[str]:
-        """Nothing gets out from here on; what was refused while it was open, in words."""
+    def close(self) -> list[Refusal]:
+        """Nothing gets out from here on; what was refused while it was open."""
 
 
 #: Opens a door. Raises BuildError.
@@ -76,16 +86,26 @@ def way_out(way: Way | None, reach: Reach | None) -> Iterator[Out | None]:
         raise explained(failed, refused) from None
 
 
-def explained(error: BuildError, refused: list[str]) -> InstallError:
+def explained(error: InstallError, refused: list[Refusal]) -> InstallError:
     """`error` with what was refused while it came about."""
-    if refused and error.problem.code != HOST_REFUSED:
+    asked = [each.reason for each in refused if not each.named]
+    failed = [each.reason for each in refused if each.named]
+    fields = {field.path: field.message for field in error.problem.fields}
+    if asked and error.problem.code != HOST_REFUSED:
         return InstallError(
             "a build reaches the host's package index and what the operator adds to it, and this one asked for "
-            f"more: {'; '.join(refused[:_NAMED])}. Then it failed: {error.problem.message}",
+            f"more: {'; '.join(asked[:_NAMED])}. Then it failed: {error.problem.message}",
             code=HOST_REFUSED,
-            fields={field.path: field.message for field in error.problem.fields},
+            fields=fields,
         )
-    return error if isinstance(error, InstallError) else InstallError(error.problem.message)
+    if failed and error.problem.code in _FOR_WANT:
+        return InstallError(
+            f"not all that a build downloads from was there: {'; '.join(failed[:_NAMED])}. Then it failed: "
+            f"{error.problem.message}",
+            code="index_unreachable",
+            fields=fields,
+        )
+    return error
 
 
 def relay_files() -> dict[str, bytes]:

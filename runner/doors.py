@@ -14,6 +14,7 @@ from coordinator.wire import Egress, EgressHost
 from coordinator.wire.host import BUILDER
 from images.errors import BuildError
 from images.host import Reach
+from images.way import Refusal
 from runner.errors import SidecarAway
 from runner.sidecar_client import SidecarClient
 
@@ -54,7 +55,7 @@ class Doors:
         private = list(dict.fromkeys([*reach.private, *self._hosts]))
         egress = Egress(mode="build", hosts=hosts, private=private, connections=_CONNECTIONS)
         name = secrets.token_hex(4)
-        door = Door(name, self._containers / f"{BUILDER}{name}", self)
+        door = Door(name, self._containers / f"{BUILDER}{name}", hosts, self)
         try:
             self.call(self._opened(name, egress))
         except SidecarAway as error:
@@ -118,8 +119,9 @@ class Doors:
 class Door:
     """One that is open; `directory` has its socket."""
 
-    def __init__(self, name: str, directory: Path, doors: Doors) -> None:
+    def __init__(self, name: str, directory: Path, hosts: list[str], doors: Doors) -> None:
         self.directory = directory
+        self._hosts = hosts
         self._name = name
         self._doors = doors
         self._holding: asyncio.Task[None] | None = None
@@ -130,12 +132,19 @@ class Door:
 
         self._doors.call(begin())
 
-    def close(self) -> list[str]:
-        """Closes it, and logs what was reached; what was refused, in words."""
+    def close(self) -> list[Refusal]:
+        """Closes it, and logs what was reached; what was refused."""
         assert self._holding is not None, "it is held from the beginning"
         hosts = self._doors.call(self._doors.closed(self._name, self._holding))
         self._doors.tell(hosts)
-        return [host.reason or f"{_place(host)} was refused" for host in hosts if host.refused]
+        return [
+            Refusal(host.reason or f"{_place(host)} was refused", self._named(_place(host)))
+            for host in hosts
+            if host.refused
+        ]
+
+    def _named(self, place: str) -> bool:
+        return any(place == item or (item[0] == "*" and place.endswith(item[1:])) for item in self._hosts)
 
 
 def _place(host: EgressHost) -> str:

@@ -112,6 +112,31 @@ def test_a_failure_says_what_was_refused(index: int, tmp_path: Path) -> None:
     assert caught.value.problem.message.endswith("pip says no")
 
 
+def test_an_index_that_does_not_answer_is_not_refused(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{nobody.getsockname()[1]}"
+
+        def failed(code: str | None) -> InstallError:
+            with (
+                pytest.raises(InstallError) as caught,
+                way_out(host().way(lambda line: None, [place]), Reach(())) as out,
+            ):
+                raise went(out, code)
+            return caught.value
+
+        def went(out: Out | None, code: str | None) -> InstallError:
+            assert out is not None
+            assert out.directory is not None
+            assert step(out.directory, tmp_path, f"http://{place}") == ["502 cannot_connect"]
+            return InstallError("pip says no", code=code)
+
+        assert failed("requirement_not_found").problem.code == "index_unreachable"
+        assert f"can't connect to {place}" in failed(None).problem.message
+        # which an index has nothing to do with
+        assert failed("build_timeout").problem.message == "pip says no"
+
+
 def test_a_failure_of_a_step_that_was_refused_nothing_is_what_it_was() -> None:
     error = InstallError("pip says no", code="requirement_not_found")
     with pytest.raises(InstallError) as caught, way_out(host().way(lambda line: None), Reach(())):
