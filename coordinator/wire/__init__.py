@@ -113,7 +113,6 @@ from coordinator.wire.host import (
     ContainerState,
     Egress,
     Events,
-    Reached,
     Register,
     SidecarEvent,
 )
@@ -266,7 +265,6 @@ __all__ = [
     "QueuePage",
     "QueuePatch",
     "QueueState",
-    "Reached",
     "Reason",
     "Received",
     "Register",
