@@ -26,6 +26,7 @@ from images.reading import Reader
 from images.settings import ImageSettings
 from images.steps import Steps
 from images.stock import remove_tree, stock
+from images.way import Way
 from images.workshop import Workshop, give, trim
 
 __all__ = ["BuildError", "Built", "ImageSettings", "build", "clean", "remove"]
@@ -51,13 +52,15 @@ def build(
     state: Path,
     log: Callable[[str], None],
     settings: ImageSettings | None = None,
+    way: Way | None = None,
 ) -> Built:
     """Build `project` out of `source`, an archive as coordinator/archive.py reads it, with samovar.toml at its top.
 
     `project` is whose the build is: a source that says another is refused. What it shares with earlier builds
     (images, package caches, turns) goes by this name, and never by one out of the source.
     `state` is a directory of the host that keeps package caches; `log` gets each line of what is done, from
-    one thread at a time. May be called from several threads: builds of one project wait for each other.
+    one thread at a time. `way` opens the way out of the steps that download; without one they have Docker's
+    bridge. May be called from several threads: builds of one project wait for each other.
     Raises BuildError, whose `problem` says what was wrong and what to do; then no container is left, and no
     image that was not there before.
     """
@@ -70,7 +73,9 @@ def build(
                 config, tree = reader.call(read_project, source, unpacked, project, settings)
             log(f"building {project} {version}")
             with Builder() as builder, hold(f"project-{project}"), stock(state.absolute(), give) as supply:
-                shop = Workshop(builder, project, state.absolute(), settings, log, _owner(state), supply, steps)
+                shop = Workshop(
+                    builder, project, state.absolute(), settings, log, _owner(state), supply, steps, way=way
+                )
                 trim(shop)
                 with steps.step("base"):
                     base = base_image(builder, config.project, settings, log)

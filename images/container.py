@@ -57,6 +57,29 @@ class Container:
             content = tar.extractfile(member) if member is not None and member.isreg() else None
             return content.read() if content is not None else b""
 
+    def files(self, path: str, most: int = 4 * 1024 * 1024) -> dict[str, bytes]:
+        """The regular files below the directory `path` in the container, by their last names.
+
+        Raises BuildError where they have more than `most` bytes.
+        """
+        with speaking(), tempfile.TemporaryFile() as target:
+            try:
+                chunks = self.archived(path)
+            except NotFound:
+                return {}
+            try:
+                archive = spool(chunks, target, most)
+            except TooLarge:
+                raise BuildError(f"{path} in the image is larger than {most} bytes", code="base_image") from None
+            finally:
+                chunks.close()
+            with tarfile.open(fileobj=archive, mode="r|") as tar:
+                return {
+                    member.name.rpartition("/")[2]: content.read()
+                    for member in tar
+                    if member.isreg() and (content := tar.extractfile(member)) is not None
+                }
+
     def layer(self) -> Path | None:
         """Where the host keeps what this container writes, if this process sees it."""
         inspected = self._api.inspect_container(self._id)

@@ -14,7 +14,6 @@ from images.container import Container
 from images.dependencies import Plan
 from images.dependencies.findings import Library
 from images.errors import InstallError
-from images.host import host_network
 from images.install import (
     MADE,
     WORK,
@@ -22,6 +21,7 @@ from images.install import (
     wheel_script,
 )
 from images.stock import Missed, Stock, name_of_line, plan_lines, supplied, without
+from images.way import HOST_REFUSED
 from images.workshop import LENT, Workshop, give, ran
 
 _FETCH = Path(__file__).with_name("fetch.py")
@@ -142,6 +142,8 @@ def _get(shop: Workshop, image: str, plan: Plan) -> Callable[[str, InstallError]
             try:
                 return _fetch(shop, image, plan, runs, {})
             except Missed as missed:
+                if missed.error.problem.code == HOST_REFUSED:
+                    error = missed.error
                 if missed.requirement in shop.stock.sourced:
                     break
                 shop.stock.sourced.add(missed.requirement)
@@ -152,7 +154,7 @@ def _get(shop: Workshop, image: str, plan: Plan) -> Callable[[str, InstallError]
 
 
 def _fetch(shop: Workshop, image: str, plan: Plan, runs: list[str], files: dict[str, bytes]) -> None:
-    network = host_network()
+    network = shop.network()
     sent = {**files, "fetch.py": _FETCH.read_bytes(), "install.sh": fetch_script(runs, LENT, network).encode()}
     with ran(shop, image, sent, plan.trees if files else {}, plan, network=network):
         pass

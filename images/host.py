@@ -10,8 +10,9 @@ import configparser
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 #: pip's settings that say where packages come from and how they are fetched. Others stay on the host.
 _PIP_SETTINGS = (
@@ -37,6 +38,20 @@ _DISTRIBUTION_BUNDLES = (
 )
 
 
+#: Where pip goes without a word: its index, and the host that has that index's files.
+_PUBLIC_INDEX = ("pypi\x2eorg:443", "files.pythonhosted\x2eorg:443")
+_PORTS = {"http": 80, "https": 443}
+_TAKEN_OVER = (*_PROXIES, "ALL_PROXY", "all_proxy", "PIP_PROXY")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a step of a build downloads from: `"name:port"` each, and which of them may be at any address."""
+
+    hosts: tuple[str, ...]
+    private: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class HostNetwork:
     """How this host reaches package indexes. `environment` holds PIP_* and proxy variables."""
@@ -45,6 +60,37 @@ class HostNetwork:
     environment: dict[str, str] = field(default_factory=dict)
     #: Settings that name something only this host has, and so were left out.
     left_out: list[str] = field(default_factory=list)
+
+    def through(self, proxy: str) -> HostNetwork:
+        """The same, with `proxy` as the one way there is: the host's own is behind it."""
+        kept = {name: value for name, value in self.environment.items() if name not in _TAKEN_OVER}
+        kept |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
+        return replace(self, environment={**kept, "NO_PROXY": "", "no_proxy": ""})
+
+    def indexes(self) -> Reach:
+        """Where pip's settings of this host lead, wherever that is."""
+        given = self.environment
+        urls = [*given.get("PIP_EXTRA_INDEX_URL", "").split(), *given.get("PIP_FIND_LINKS", "").split()]
+        if "PIP_INDEX_URL" in given:
+            urls.append(given["PIP_INDEX_URL"])
+        found = [place for url in urls if (place := place_of(url)) is not None]
+        if "PIP_INDEX_URL" not in given or _PUBLIC_INDEX[0] in found:
+            found += _PUBLIC_INDEX
+        hosts = tuple(dict.fromkeys(found))
+        return Reach(hosts, hosts)
+
+
+def place_of(url: str) -> str | None:
+    """`"name:port"` of what an HTTP(S) URL leads to; None where it is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    if port is None or parts.scheme not in _PORTS or not parts.hostname:
+        return None
+    name = parts.hostname.rstrip(".")
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def host_network(
@@ -82,6 +128,20 @@ def debian_mirror(sources: Path = Path("/etc/apt")) -> str | None:
                 candidates.append(words[1])
     # a mirror's security archive and other vendors' repositories hold no whole distribution
     return next((url.rstrip("/") for url in candidates if url.rstrip("/").endswith("/debian")), None)
+
+
+def host_sources(sources: Path = Path("/etc/apt")) -> list[str]:
+    """The `"name:port"` of every repository that this host's apt is set to."""
+    names = [*(sources / "sources.list.d").glob("*"), sources / "sources.list"]
+    return repositories({path.name: _text(path) for path in names})
+
+
+def repositories(files: Mapping[str, str]) -> list[str]:
+    """The `"name:port"` of every repository in apt's files of sources, by their names."""
+    texts = [text for name, text in sorted(files.items()) if name.endswith((".list", ".sources"))]
+    lines = [line.partition("#")[0] for text in texts for line in text.splitlines()]
+    urls = [word for line in lines for word in line.split() if "://" in word]
+    return list(dict.fromkeys(place for url in urls if (place := place_of(url)) is not None))
 
 
 def _deb822_mirrors(text: str) -> list[str]:

@@ -132,6 +132,10 @@ def apt_script(packages: list[str], lent: str, network: HostNetwork) -> str:
     if network.bundle is not None:
         options += f" -o Acquire::https::CAInfo={lent}/in/ca.pem"
     proxies = {key.lower(): value for key, value in network.environment.items() if key.lower().endswith("_proxy")}
+    # what the base's own files say of proxies would come first
+    for scheme in ("http", "https"):
+        if proxy := proxies.get(f"{scheme}_proxy"):
+            options += f" -o Acquire::{scheme}::Proxy={shlex.quote(proxy)} -o Acquire::{scheme}::Pipeline-Depth=0"
     return "\n".join(
         [
             "set -eu",

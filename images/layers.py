@@ -20,10 +20,11 @@ from samovar.wire import IMAGE_CODE, IMAGE_ENVIRONMENT, IMAGE_SDK, TASK_UID
 from images import names, privileges
 from images.archive import ImageConfig, Packed, large_parts, pack_tree, take_tree
 from images.base import Base
+from images.box import Box
 from images.config import Config
 from images.dependencies import Plan
 from images.fetching import fetched, worked
-from images.host import host_network
+from images.host import Reach, host_network, host_sources, repositories
 from images.install import (
     APT_CAPABILITIES,
     BUILT,
@@ -34,6 +35,7 @@ from images.install import (
 )
 from images.source import Layer
 from images.uv_installer import Environment, compile_environment, environment_by_uv
+from images.way import way_out
 from images.workshop import HOME, LENT, Workshop, both, box_of, check, identifier_of, lent, tree_parts
 
 #: Bytes from which on a package is in the layer of those that are large.
@@ -50,11 +52,11 @@ def with_packages(shop: Workshop, base: Base, config: Config) -> str:
         shop.log(f"Debian packages are as before ({image})")
         return image
     shop.log(f"installing Debian packages: {', '.join(packages)}")
-    network = host_network()
+    network = shop.network()
     files = {"install.sh": apt_script(packages, LENT, network).encode()}
     tail: list[str] = []
-    with lent(shop, files, network) as binds:
-        box = box_of(shop, base.id, binds, user="0:0", capabilities=APT_CAPABILITIES)
+    with lent(shop, files, network) as binds, way_out(shop.way, _repositories(shop, base.id)) as out:
+        box = box_of(shop, base.id, binds, user="0:0", capabilities=APT_CAPABILITIES, out=out)
         with shop.builder.container(box) as container:
             outcome = container.run(stdout=both(shop.log, tail), stderr=both(shop.log, tail))
             check(shop, outcome, "the installation of Debian packages")
@@ -66,6 +68,15 @@ def with_packages(shop: Workshop, base: Base, config: Config) -> str:
             container.commit(image, ImageConfig(labels, environment))
     shop.log(f"Debian packages installed in {outcome.seconds:.1f} s")
     return image
+
+
+def _repositories(shop: Workshop, base: str) -> Reach:
+    """Where apt goes on `base`: to what its files name, at any address where this host's own apt goes there too."""
+    box = Box(base, ["/bin/true"], shop.labels("builder"), 64 * 1024**2, 16, 1.0)
+    with shop.builder.container(box) as container:
+        found = container.files("/etc/apt")
+    hosts = repositories({name: data.decode("utf-8", "replace") for name, data in found.items()})
+    return Reach(tuple(hosts), tuple(host_sources()))
 
 
 def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:

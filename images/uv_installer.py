@@ -22,9 +22,9 @@ from images.box import Box
 from images.dependencies import Plan
 from images.errors import InstallError
 from images.fetching import fetch_source
-from images.host import host_network
 from images.stock import remove_tree
 from images.uv_script import in_ways_of_uv, missing, uv_script, without_wheel
+from images.way import way_out
 from images.workshop import LENT, Workshop, both, box_of, check, handed, store, users_of
 
 _COMPILE = Path(__file__).with_name("compile.py")
@@ -40,6 +40,14 @@ class Environment:
 
     root: Path
     users: dict[str, bytes]
+
+
+class _Failed(InstallError):
+    """What uv said in the end: pip may do better."""
+
+    def __init__(self, tail: list[str]) -> None:
+        super().__init__(f"uv says: {' '.join(tail[-10:])}", code="uv_failed")
+        self.tail = tail
 
 
 @contextlib.contextmanager
@@ -64,9 +72,11 @@ def environment_by_uv(shop: Workshop, image: str, plan: Plan) -> Iterator[Enviro
         tried: set[str] = set()
         while True:
             _removed(shop, image, root)
-            users, tail = _install(shop, image, plan, steps, program, root)
-            if users is not None:
+            try:
+                users = _install(shop, image, plan, steps, program, root)
                 break
+            except _Failed as failed:
+                tail = failed.tail
             wanted = without_wheel(tail, plan)
             if wanted is None or wanted in tried or len(tried) == _MOST_SOURCES:
                 _explain(tail, plan)
@@ -113,9 +123,9 @@ def _install(
     steps: dict[str, tuple[bytes, list[str]]],
     program: Path,
     root: Path,
-) -> tuple[dict[str, bytes] | None, list[str]]:
-    """The users of the image where it went well, and the last lines of what was said."""
-    network = host_network()
+) -> dict[str, bytes]:
+    """The users of the image. Raises _Failed where uv could not do it, InstallError where pip could not either."""
+    network = shop.network()
     # a name of its own in each build: uv keeps a wheel in the project's cache by where it lay
     built = f"{LENT}/{shop.stock.root.name}"
     files = dict(plan.files)
@@ -123,19 +133,25 @@ def _install(
     files["install.sh"] = uv_script(plan, steps, network, LENT, built, f"{_ABOVE}/uv").encode()
     tail: list[str] = []
     tell = both(shop.log, tail)
-    with shop.steps.step("packages"), handed(shop, files, plan.trees, network) as given:
+    with (
+        shop.steps.step("packages"),
+        handed(shop, files, plan.trees, network) as given,
+        way_out(shop.way, network.indexes()) as out,
+    ):
         binds = [
             (given, f"{LENT}/in", False),
             (program, f"{LENT}/uv", False),
             (shop.stock.built, built, False),
             (root.parent, _ABOVE, True),
         ]
-        box = replace(box_of(shop, image, binds, network_name="bridge"), read_only=True)
+        box = replace(box_of(shop, image, binds, out=out), read_only=True)
         with shop.builder.container(box) as container:
             users = users_of(container)
             outcome = container.run(stdout=tell, stderr=tell)
             check(shop, outcome, "the installation of dependencies")
-    return (users if outcome.exit_code == 0 else None), tail or [f"exit code {outcome.exit_code}"]
+            if outcome.exit_code != 0:
+                raise _Failed(tail or [f"exit code {outcome.exit_code}"])
+    return users
 
 
 def compile_environment(shop: Workshop, image: str, root: Path) -> None:
@@ -147,7 +163,7 @@ def compile_environment(shop: Workshop, image: str, root: Path) -> None:
         binds = [(given, f"{LENT}/in", False), (root, IMAGE_ENVIRONMENT, True)]
         binds.append((store(shop, "compiled"), f"{LENT}/compiled", True))
         box = replace(
-            box_of(shop, image, binds, network_name="none"),
+            box_of(shop, image, binds),
             # the base's Python, in which nothing of the environment is imported
             command=[
                 *("python3", "-I", "-S", "-W", "ignore"),

@@ -25,7 +25,7 @@ from images.dependencies.findings import Library
 from images.dependencies.tree import INCLUDED
 from images.docker_builder import Builder
 from images.errors import InstallError
-from images.host import HostNetwork
+from images.host import HostNetwork, host_network
 from images.install import (
     ANSWER,
     ASKING,
@@ -40,6 +40,7 @@ from images.source import Layer, code_files
 from images.steps import Steps
 from images.stock import Missed, Stock, missed, remove_tree
 from images.watch import measure
+from images.way import PROXY, Out, Way, relay_files, relayed, way_out
 
 #: Where a builder sees what the host lends it; a tmpfs lies over /tmp, so nothing of it stays.
 LENT = "/tmp/samovar"
@@ -66,6 +67,13 @@ class Workshop:
     deadline: float = field(default=float("inf"))
     #: What installs the dependencies.
     installer: Literal["uv", "pip"] = "uv"
+    #: Opens the way out of the steps that download; None: they have Docker's bridge.
+    way: Way | None = None
+
+    def network(self) -> HostNetwork:
+        """How a step of the build reaches what it downloads."""
+        found = host_network()
+        return found if self.way is None else found.through(PROXY)
 
     def labels(self, kind: str) -> dict[str, str]:
         return names.labels(self.project, kind, {**self.settings.labels, **self.owner})
@@ -130,8 +138,9 @@ def ran(
         else:
             tell(line)
 
-    with lent(shop, files, network, trees) as binds:
-        box = box_of(shop, image, binds, network_name="none" if network is None else "bridge")
+    reach = None if network is None else network.indexes()
+    with lent(shop, files, network, trees) as binds, way_out(shop.way, reach) as out:
+        box = box_of(shop, image, binds, out=out)
         with shop.builder.container(box) as container:
             users = users_of(container)
             container.put(_homestead(users))
@@ -181,11 +190,16 @@ def box_of(
     *,
     user: str = f"{TASK_UID}:{TASK_UID}",
     capabilities: list[str] | None = None,
-    network_name: str = "bridge",
+    out: Out | None = None,
 ) -> Box:
+    """A builder that runs `install.sh`; `out` where it downloads."""
+    command = ["/bin/sh", f"{LENT}/in/install.sh"]
+    if out is not None and out.directory is not None:
+        command = relayed(LENT, command)
+        binds = [*binds, (out.directory, f"{LENT}/way", False)]
     return Box(
         image=image,
-        command=["/bin/sh", f"{LENT}/in/install.sh"],
+        command=command,
         labels=shop.labels("builder"),
         memory=shop.settings.build_memory,
         pids=shop.settings.build_pids,
@@ -197,7 +211,7 @@ def box_of(
         disk=shop.settings.build_disk,
         files=shop.settings.build_files,
         largest_file=shop.settings.build_disk,
-        network="none" if network_name == "none" else "bridge",
+        network="bridge" if out is not None and out.directory is None else "none",
         capabilities=capabilities or [],
         tmpfs={"/tmp": "rw,nosuid,nodev,exec,size=256m,nr_inodes=100k,mode=1777"},
         binds=binds,
@@ -226,7 +240,7 @@ def handed(
     # here, and not in /tmp: a runner in a container shares this directory with the host, and no other
     work = Path(tempfile.mkdtemp(prefix="in-", dir=shop.state))
     try:
-        for name, data in files.items():
+        for name, data in (files if network is None or shop.way is None else {**files, **relay_files()}).items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             (work / name).write_bytes(data)
         for name, root in trees.items():

@@ -157,7 +157,8 @@ class Agent:
         shares = self._host.policy.build_shares(builds)
         request = ClaimRequest(memory=0, slots=0, most=0, builds=builds, build_shares=shares, timeout=_POLL)
         for build in (await self._host.coordinator.claim(request)).builds:
-            job = BuildJob(build, self._settings, self._host.policy, self._host.coordinator, self._host.records)
+            host = self._host
+            job = BuildJob(build, self._settings, host.policy, host.coordinator, host.records, host.sidecar)
             self._builds[job.id] = job
             self._spawn(self._build_to_its_end(job))
 

@@ -21,10 +21,12 @@ from images.errors import BuildError
 from images.settings import ImageSettings
 from runner import seccomp
 from runner.coordinator_client import CoordinatorClient
+from runner.doors import Doors
 from runner.errors import CoordinatorAway, CoordinatorRefused, SourceGone
 from runner.policy import Policy
 from runner.records import Records
 from runner.settings import Settings, host_cpus, host_memory
+from runner.sidecar_client import SidecarClient
 
 log = structlog.get_logger()
 
@@ -46,6 +48,7 @@ class BuildJob:
         policy: Policy,
         coordinator: CoordinatorClient,
         records: Records,
+        sidecar: SidecarClient,
     ) -> None:
         self.build = build
         self.lease = time.monotonic() + build.lease
@@ -53,6 +56,7 @@ class BuildJob:
         self._policy = policy
         self._coordinator = coordinator
         self._records = records
+        self._sidecar = sidecar
         self._lines: list[str] = []
         self._said = 0
         self._dropped = 0
@@ -110,6 +114,8 @@ class BuildJob:
     async def _build(self) -> images.Built:
         with tempfile.TemporaryDirectory(prefix="samovar-build-") as directory:
             path = Path(directory) / "source.tar"
+            loop = asyncio.get_running_loop()
+            containers = self._settings.containers_directory
             await self._coordinator.build_source(self.id, path)
             build = functools.partial(
                 images.build,
@@ -119,11 +125,12 @@ class BuildJob:
                 state=self._settings.state,
                 log=self._keep,
                 settings=self._images,
+                way=Doors(self._sidecar, containers, self._policy.builds.hosts, self._keep, loop),
             )
             # a thread of its own: one that hangs, or waits for another build of its project, is out of the few that
             # all of the runner's calls of the engine share
             with ThreadPoolExecutor(1, thread_name_prefix="build") as thread:
-                return await asyncio.get_running_loop().run_in_executor(thread, build)
+                return await loop.run_in_executor(thread, build)
 
     def _keep(self, line: str) -> None:
         """A line of the log, from the build's thread: a package that prints without end fills nobody's disk."""

@@ -67,6 +67,23 @@ class Images(_Strict):
         return value
 
 
+class Builds(_Strict):
+    """What builds may download from."""
+
+    #: `"name:port"` and `"*.name:port"`, beside the package index of this host's pip and apt; at any address.
+    hosts: Annotated[list[Annotated[str, Field(max_length=260)]], Field(max_length=500)] = Field(
+        default_factory=list
+    )
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        for item in value:
+            if (problem := reach.problem(item, [item])) is not None:
+                raise ValueError(f'{problem}, such as "code.example:443"')
+        return value
+
+
 class Share(_Strict):
     """What one project may hold of this host at a time: a number, or a part such as "50%"."""
 
@@ -104,6 +121,7 @@ class Policy(_Strict):
     machines: dict[str, Machine] = Field(default_factory=dict)
     shares: Shares = Shares()
     images: Images = Images()
+    builds: Builds = Builds()
 
     #: Why this host can't run code that is not trusted; None: it can.
     _sandbox_problem: str | None = PrivateAttr(default_factory=lambda: gvisor.problem({}))

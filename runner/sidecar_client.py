@@ -7,7 +7,17 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel
 
-from coordinator.wire import Assign, Assignment, CancelAttempt, ContainerState, Events, Register, Start
+from coordinator.wire import (
+    Assign,
+    Assignment,
+    CancelAttempt,
+    ContainerState,
+    Egress,
+    Events,
+    Reached,
+    Register,
+    Start,
+)
 from runner.errors import SidecarAway
 
 
@@ -41,6 +51,14 @@ class SidecarClient:
         """Whether the container was told; False where it has no connection or another attempt."""
         answer = await self._send("POST", f"/containers/{container}/cancel", body, accept=(404, 409))
         return answer.is_success
+
+    async def open_builder(self, name: str, body: Egress) -> None:
+        """Opens a builder's door, or holds an open one open."""
+        await self._send("PUT", f"/builders/{name}", body)
+
+    async def close_builder(self, name: str) -> Reached:
+        answer = await self._send("DELETE", f"/builders/{name}")
+        return Reached.model_validate_json(answer.content)
 
     async def events(self, boot: str, after: int, timeout: float) -> Events:
         path = f"/events?boot={boot}&after={after}&timeout={timeout}"

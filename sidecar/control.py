@@ -7,11 +7,13 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 from fastapi import FastAPI, HTTPException
 from samovar.wire import EGRESS_NAME
 
-from coordinator.wire import Assign, CancelAttempt, ContainerState, Egress, Events, Register
+from coordinator.wire import Assign, CancelAttempt, ContainerState, Egress, Events, Reached, Register
 from coordinator.wire.directories import private
+from sidecar.builders import Builders
 from sidecar.connection import clear
 from sidecar.container import Container
 from sidecar.egress.child import Child, NotListening
@@ -47,6 +49,7 @@ class Sidecar:
         self._budget = Budget(settings.buffer_bytes)
         self._containers: dict[str, Container] = {}
         self._egress = Child(settings.hosts)
+        self._builders = Builders(self._root, self._egress)
 
     def _bound(self) -> int:
         return sum(container.bound for container in self._containers.values())
@@ -96,6 +99,20 @@ class Sidecar:
                 container.resume(body.assignment, body.start, undelivered=body.undelivered)
         return container.state()
 
+    async def open_builder(self, name: str, egress: Egress) -> None:
+        if not _NAME.fullmatch(name):
+            raise HTTPException(422, f"{name!r} is not a builder's name")
+        try:
+            await self._builders.open(name, _limits(egress))
+        except OSError as error:
+            raise HTTPException(503, f"{name}: cannot listen: {error}") from None
+
+    async def close_builder(self, name: str) -> Reached:
+        if not _NAME.fullmatch(name):
+            return Reached()
+        hosts = await self._builders.close(name)
+        return Reached.model_validate({"hosts": [msgspec.structs.asdict(count) for count in hosts]})
+
     def get(self, name: str) -> Container:
         container = self._containers.get(name)
         if container is None:
@@ -127,6 +144,7 @@ class Sidecar:
                 task.cancel()
         for container in self._containers.values():
             container.close()
+        self._builders.stop()
         await self._egress.stop()
         await self.upstream.close()
 
@@ -176,6 +194,16 @@ def create_app(settings: Settings, events: EventLog | None = None) -> FastAPI:
         """Tells the container to end an attempt; 409 where it can't be told (the runner then kills it)."""
         if not sidecar.get(name).cancel(body):
             raise HTTPException(409, f"attempt {body.attempt} can't be reached in {name}")
+
+    @app.put("/builders/{name}", status_code=204)
+    async def open_builder(name: str, body: Egress) -> None:
+        """Opens a door for a step of a build, or holds an open one open for another while."""
+        await sidecar.open_builder(name, body)
+
+    @app.delete("/builders/{name}")
+    async def close_builder(name: str) -> Reached:
+        """Ends what goes through the door; answers with what was reached."""
+        return await sidecar.close_builder(name)
 
     @app.get("/events")
     async def read_events(boot: str = "", after: int = 0, timeout: float = 25.0) -> Events:

@@ -113,6 +113,7 @@ from coordinator.wire.host import (
     ContainerState,
     Egress,
     Events,
+    Reached,
     Register,
     SidecarEvent,
 )
@@ -265,6 +266,7 @@ __all__ = [
     "QueuePage",
     "QueuePatch",
     "QueueState",
+    "Reached",
     "Reason",
     "Received",
     "Register",

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from coordinator.wire.basics import MAX_ITEMS, Bytes, Name, Number, Outcome, Reason, Start, Text, Whole
 from coordinator.wire.fleet import Assignment
-from coordinator.wire.runs import ErrorBody
+from coordinator.wire.runs import EgressHosts, ErrorBody
 
 #: `"name:port"`; a name has at most 253 characters.
 Host = Annotated[str, Field(min_length=3, max_length=260)]
@@ -19,14 +19,14 @@ class Egress(BaseModel):
     """What a container may reach, and how much of it; decided by the runner, held by the sidecar.
 
     `mode`: "public" is any public address, "list" is `hosts` alone: each `"name:port"`, or `"*.name:port"` for
-    every name below it. `private`: the `"name:port"` that the operator's policy lets a list reach at addresses
-    which are not public. `ports`: what "public" may reach besides 443 (CONNECT) and 80 (plain HTTP).
-    `connections`: open at a time. `bytes`: in both directions, of one run. `idle`: seconds a connection may carry
-    nothing.
+    every name below it; "build" is the same for a builder, whose refusals name another remedy. `private`: the
+    `"name:port"` that the operator's policy lets a list reach at addresses which are not public. `ports`: what
+    "public" may reach besides 443 (CONNECT) and 80 (plain HTTP). `connections`: open at a time. `bytes`: in both
+    directions, of one run. `idle`: seconds a connection may carry nothing.
     """
 
-    mode: Literal["public", "list"]
-    hosts: Annotated[list[Host], Field(max_length=100)] = Field(default_factory=list)
+    mode: Literal["public", "list", "build"]
+    hosts: Annotated[list[Host], Field(max_length=1000)] = Field(default_factory=list)
     private: Annotated[list[Host], Field(max_length=10_000)] = Field(default_factory=list)
     ports: Annotated[list[Port], Field(max_length=1000)] = Field(default_factory=list)
     connections: Annotated[int, Field(ge=1, le=10_000)] = 256
@@ -46,6 +46,16 @@ class Register(BaseModel):
     undelivered: bool = False
     uid: int | None = Field(None, ge=0, lt=2**31)
     start: Start = "cold"
+
+
+#: How the directory of a builder's door is called, before the builder's name; no container's begins with a dot.
+BUILDER = ".b-"
+
+
+class Reached(BaseModel):
+    """What a builder has reached while its door was open."""
+
+    hosts: EgressHosts = Field(default_factory=list)
 
 
 class ContainerState(BaseModel):

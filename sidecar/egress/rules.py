@@ -75,6 +75,7 @@ class Rules:
         """`own`: whether an address is this host's. Raises Refused (`bad_target`) for hosts that are none."""
         self.limits = limits
         self._public = limits.mode == "public"
+        self._build = limits.mode == "build"
         self._hosts = Hosts(limits.hosts)
         self._private = _private(tuple(limits.private))
         self._ports = frozenset(limits.ports)
@@ -87,7 +88,7 @@ class Rules:
         """
         if not self._public:
             if wanted not in self._hosts:
-                raise _not_listed(wanted, self._hosts.ports_of(wanted.host))
+                raise self._not_listed(wanted)
         else:
             if wanted.port != (_PLAIN if plain else _CONNECT) and wanted.port not in self._ports:
                 raise Refused(
@@ -112,6 +113,8 @@ class Rules:
         for address, kind in bad:
             if addresses.never(address):
                 raise Refused(403, "not_public", f"{_at(wanted)} that nothing opens ({kind})")
+            if not allowed and self._build:
+                raise Refused(403, "not_public", f"{_at(wanted)} that is not public ({kind}); {_allow(wanted)}")
             if not allowed:
                 raise Refused(
                     403,
@@ -122,24 +125,26 @@ class Rules:
                 )
         return False
 
+    def _not_listed(self, wanted: Target) -> Refused:
+        ports = self._hosts.ports_of(wanted.host)
+        code = "port_not_allowed" if ports else "not_allowed"
+        if self._build:
+            return Refused(403, code, f"{wanted} is no package index of this host; {_allow(wanted)}")
+        others = ", ".join(authority(wanted.host, port) for port in ports[:_NAMED])
+        which = f" (which has {others})" if ports else ""
+        return Refused(403, code, f"{wanted} is not in the task's network{which}; {_add(wanted)}")
+
     def _kind(self, address: Address) -> str | None:
         return addresses.kind(address) or ("this host's own" if self._own(address) else None)
-
-
-def _not_listed(wanted: Target, ports: list[int]) -> Refused:
-    if ports:
-        others = ", ".join(authority(wanted.host, port) for port in ports[:_NAMED])
-        return Refused(
-            403,
-            "port_not_allowed",
-            f"{wanted} is not in the task's network (which has {others}); {_add(wanted)}",
-        )
-    return Refused(403, "not_allowed", f"{wanted} is not in the task's network; {_add(wanted)}")
 
 
 def _at(wanted: Target) -> str:
     # not which one: what names of the own network are at is nobody's to ask here
     return f"{wanted} can't be reached: it is {'' if wanted.address else 'at '}an address"
+
+
+def _allow(wanted: Target) -> str:
+    return f'where that is meant, the operator adds "{wanted}" to hosts in [builds] of policy.toml'
 
 
 def _add(wanted: Target) -> str:

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import http.server
 import io
-import ipaddress
 import tarfile
 import threading
 import uuid
@@ -24,6 +23,7 @@ from images.build import Built, build
 from images.docker_builder import Builder
 from images.removal import remove_version
 from tests.docker.test_images import SETTINGS, TASK, Project, project
+from tests.doors import host
 
 __all__ = ["project"]
 
@@ -135,6 +135,7 @@ def test_libraries_beside_the_service_are_installed_or_imported(project: Project
             state=project.state,
             log=project.log.append,
             settings=SETTINGS,
+            way=host().way(project.log.append),
         )
 
     built = deploy()
@@ -238,7 +239,7 @@ def test_pip_installs_where_uv_cannot(project: Project, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def index(project: Project, tmp_path) -> Iterator[str]:
-    """The URL of an index that has the one package `only-here` 1.0, as containers on the bridge reach it."""
+    """The URL of an index on this host's loopback that has the one package `only-here` 1.0."""
     directory = tmp_path / "index/simple/only-here"
     directory.mkdir(parents=True)
     with zipfile.ZipFile(directory / "only_here-1.0-py3-none-any.whl", "w") as wheel:
@@ -249,14 +250,11 @@ def index(project: Project, tmp_path) -> Iterator[str]:
         tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         wheel.writestr(zipfile.ZipInfo(f"{info}/WHEEL"), tags)
         wheel.writestr(zipfile.ZipInfo(f"{info}/RECORD"), "")
-    # not every engine says what its gateway is: it is the network's first address
-    network = project.engine.networks.get("bridge").attrs["IPAM"]["Config"][0]
-    gateway = network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "index"))
-    with http.server.ThreadingHTTPServer((gateway, 0), handler) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield f"http://{gateway}:{server.server_port}/simple"
+        yield f"http://127.0.0.1:{server.server_port}/simple"
         server.shutdown()
         thread.join()
 
@@ -270,9 +268,31 @@ def test_a_lock_keeps_the_index_of_its_own(project: Project, index: str, tmp_pat
         f'[[package]]\nname = "only-here"\nversion = "1.0"\nsource = {{ registry = "{index}" }}\n'
         f'wheels = [{{ url = "{index}/x.whl", hash = "sha256:{hashlib.sha256(wheel).hexdigest()}" }}]\n'
     )
-    files: dict[str, str | bytes] = {"uv.lock": lock, "tasks.py": "import only_here\n" + TASK}
-    built = project.build({**files, "pyproject.toml": "[project]\n"}, extra='requirements = "uv.lock"\n')
+    files: dict[str, str | bytes] = {
+        "uv.lock": lock,
+        "tasks.py": "import only_here\n" + TASK,
+        "pyproject.toml": "[project]\n",
+    }
+    # a project names it; that it is reached is the operator's word
+    place = index.partition("://")[2].partition("/")[0]
+    error = project.fails(files, extra='requirements = "uv.lock"\n')
+    assert error.problem.code == "host_refused"
+    assert f'adds "{place}" to hosts in [builds] of policy.toml' in error.problem.message
+    project.hosts = [place]
+    built = project.build(files, extra='requirements = "uv.lock"\n')
     assert project.run(built.image, PYTHON, "-c", "import only_here as o; print(o.WORD)") == "from its own index"
+
+
+def test_the_index_of_the_hosts_pip_is_reached_wherever_it_is(
+    project: Project, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", index)
+    files: dict[str, str | bytes] = {"requirements.txt": "only-here\n", "tasks.py": "import only_here\n" + TASK}
+    place = index.partition("://")[2].partition("/")[0]
+    for installer in ("uv", "pip"):
+        built = project.build(files, extra=f'installer = "{installer}"\n')
+        assert version(project, built, "only-here") == ["1.0"]
+        assert any(line.startswith(f"{place}: ") and " received" in line for line in project.log), project.log
 
 
 def test_debians_own_python_packages_are_seen(project: Project) -> None:

@@ -21,6 +21,7 @@ from images.errors import BuildError
 from images.host import host_network
 from images.settings import ImageSettings
 from runner import seccomp
+from tests.doors import host
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("base_image")]
 
@@ -41,6 +42,8 @@ class Project:
         self.directory = directory
         self.state = directory / "state"
         self.log: list[str] = []
+        #: What the operator's policy lets builds reach, beside this host's own index.
+        self.hosts: list[str] = []
         self.engine = docker.from_env(version="auto")
 
     def build(self, files: dict[str, str | bytes], settings: ImageSettings = SETTINGS, extra: str = "") -> Built:
@@ -60,6 +63,7 @@ class Project:
             state=self.state,
             log=self.log.append,
             settings=settings,
+            way=host().way(self.log.append, self.hosts),
         )
 
     def fails(

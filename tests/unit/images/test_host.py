@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from images.host import debian_mirror, host_network
+import pytest
+
+from images.host import HostNetwork, Reach, debian_mirror, host_network, host_sources, place_of, repositories
 
 
 def test_index_settings_are_passed_and_paths_are_not(tmp_path) -> None:
@@ -65,3 +67,61 @@ def test_the_mirror_comes_from_either_form_of_sources(tmp_path) -> None:
         "Types: deb\nURIs: http://three.example/debian\nSuites: any\nComponents: main\n"
     )
     assert debian_mirror(tmp_path) == "http://three.example/debian"
+
+
+def test_a_builder_is_told_one_proxy_and_none_of_the_hosts() -> None:
+    network = host_network(
+        {
+            "HTTPS_PROXY": "http://user:secret@proxy.example:3128",
+            "no_proxy": "index.example",
+            "PIP_PROXY": "http://p",
+        },
+        config_files=[],
+    )
+    told = network.through("http://127.0.0.1:3128").environment
+    assert "secret" not in str(told)
+    assert {told[name] for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")} == {
+        "http://127.0.0.1:3128"
+    }
+    assert (told["NO_PROXY"], told["no_proxy"], "PIP_PROXY" in told) == ("", "", False)
+
+
+def test_a_build_reaches_the_indexes_of_the_hosts_pip() -> None:
+    network = HostNetwork(
+        None,
+        {
+            "PIP_INDEX_URL": "https://user:word@Index.Example/simple",
+            "PIP_EXTRA_INDEX_URL": "http://10.0.0.5:8080/simple https://two.example/simple",
+            "PIP_FIND_LINKS": "https://[fd00::1]/wheels",
+        },
+    )
+    hosts = ("10.0.0.5:8080", "two.example:443", "[fd00::1]:443", "index.example:443")
+    assert network.indexes() == Reach(hosts, hosts)
+
+
+def test_the_public_index_has_its_files_elsewhere() -> None:
+    found = HostNetwork(None).indexes()
+    assert [place.partition(".")[0] for place in found.hosts] == ["pypi", "files"]
+    assert found.hosts == found.private
+    named = HostNetwork(None, {"PIP_INDEX_URL": f"https://{found.hosts[0].partition(':')[0]}/simple"})
+    assert set(named.indexes().hosts) == set(found.hosts)
+
+
+@pytest.mark.parametrize(
+    "url", ["/opt/wheels", "file:///opt/wheels", "ftp://a.example/x", "https:///simple", "http://a.example:port/"]
+)
+def test_what_leads_to_no_host_is_no_place(url: str) -> None:
+    assert place_of(url) is None
+
+
+def test_apt_goes_where_its_files_of_sources_say(tmp_path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text(
+        "# deb http://old.example/debian x main\ndeb [signed-by=/k] http://one.example/debian/ x main\n"
+    )
+    (tmp_path / "sources.list.d/a.sources").write_text(
+        "Types: deb\nURIs: https://two.example:8443/debian\n https://three.example/debian\nSuites: x\n"
+    )
+    (tmp_path / "sources.list.d/a.conf").write_text("http://none.example/")
+    assert host_sources(tmp_path) == ["two.example:8443", "three.example:443", "one.example:80"]
+    assert repositories({"x.list": "deb cdrom:[a]/ x main\ndeb file:///x y main\n"}) == []

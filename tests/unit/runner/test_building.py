@@ -18,6 +18,7 @@ from runner.errors import CoordinatorRefused, SourceGone
 from runner.policy import Policy
 from runner.records import Records
 from runner.settings import Settings
+from runner.sidecar_client import SidecarClient
 
 OPTIONS = {"memory": 2**26, "cpu": 1.0, "timeout": 60.0, "warm": True}
 
@@ -76,6 +77,7 @@ def built(
         policy or Policy(),
         told,
         Records(tmp_path),
+        SidecarClient(tmp_path / "s"),
     )
     asyncio.run(asyncio.wait_for(job.run(), 30))
 

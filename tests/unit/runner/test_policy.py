@@ -127,3 +127,15 @@ def test_no_project_has_all_builds(tmp_path: Path, text: str, builds: int, usual
 def test_a_project_has_a_share_of_builds_of_its_own(tmp_path: Path) -> None:
     shares = written(tmp_path, "[shares.projects.orders]\nbuilds = 2\n").build_shares(4)
     assert (shares.of("orders"), shares.of("shop")) == (2, 1)
+
+
+def test_builds_reach_what_the_policy_adds(tmp_path: Path) -> None:
+    assert Policy.read(None).builds.hosts == []
+    hosts = ["code.example:443", "*.files.example:443", "10.0.0.5:8080"]
+    assert written(tmp_path, f"[builds]\nhosts = {hosts}\n").builds.hosts == hosts
+
+
+@pytest.mark.parametrize("host", ["code.example", "https://code.example", "Code.example:443", "*:443", "0x7f.1:80"])
+def test_a_host_for_builds_that_is_none_is_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(RunnerError, match=r"builds\.hosts.*host:port|builds\.hosts.*four numbers"):
+        written(tmp_path, f'[builds]\nhosts = ["{host}"]\n')
