@@ -32,6 +32,7 @@ from runner.records import Record, Records
 from runner.settings import Settings, host_memory
 from runner.sidecar_client import SidecarClient
 from runner.users import Users
+from runner.weights import Weights
 
 log = structlog.get_logger()
 
@@ -63,6 +64,7 @@ class Agent:
         self._builds: dict[str, BuildJob] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._canceled: set[str] = set()
+        self._weights = Weights()
         self._build_slots = asyncio.Condition()
         self._built = asyncio.Event()
         self._boot, self._after = "", 0
@@ -93,7 +95,7 @@ class Agent:
             for attempt, container, record in adopting.result():
                 self._begin_adopted(attempt, container, record)
             claims = [self._duty(self._claim_runs), self._duty(self._claim_builds)]
-            steps = (self._beat, self._obey, self._tick, self._guard, self._audit, self._tidy)
+            steps = (self._beat, self._obey, self._tick, self._weigh, self._guard, self._audit, self._tidy)
             others = [self._duty(step) for step in steps]
             log.info("ready", runner=self.id, slots=self._settings.slots, memory=self._settings.memory)
             await stopping
@@ -205,6 +207,16 @@ class Agent:
                 log.warning("a lease could not be renewed; ending its attempt", attempt=attempt.id)
                 attempt.end("abandoned")
         await self.pool.expire()
+        await asyncio.sleep(_TICK)
+
+    async def _weigh(self) -> None:
+        """Divides the processors by project, where several are busy."""
+        for name, weight in self._weights.due(self.pool).items():
+            try:
+                await asyncio.to_thread(self._engine.weigh, name, weight)
+            except EngineError as error:
+                self._weights.failed(name)
+                log.debug("a container keeps its share of the processors", container=name, problem=str(error))
         await asyncio.sleep(_TICK)
 
     async def _guard(self) -> None:

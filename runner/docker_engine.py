@@ -18,7 +18,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import IPAMConfig, LogConfig, Mount, Ulimit
 from samovar import wire
 
-from runner import gvisor, seccomp
+from runner import gvisor, seccomp, weights
 from runner.engine import ContainerState
 from runner.errors import EngineError, ImageMissing
 from runner.spec import HOME, HOSTNAME, MANAGED, OPEN_FILES, RUNNER, UID, ContainerSpec
@@ -70,6 +70,7 @@ class DockerEngine:
                 memswap_limit=spec.key.memory,
                 cpu_period=100_000,
                 cpu_quota=max(1_000, int(spec.key.cpu * 100_000)),
+                cpu_shares=weights.of(spec.key.cpu),
                 pids_limit=spec.key.pids + (gvisor.THREADS if spec.key.untrusted else 0),
                 ulimits=[Ulimit(name=name, soft=most, hard=most) for name, most in _limits(spec).items()],
                 cap_drop=["ALL"],
@@ -105,6 +106,10 @@ class DockerEngine:
     def kill(self, name: str) -> None:
         with _engine_errors(), _already_gone():
             self._client.kill(name)
+
+    def weigh(self, name: str, weight: int) -> None:
+        with _engine_errors(), _already_gone():
+            self._client.update_container(name, cpu_shares=weight)
 
     def remove(self, name: str) -> None:
         with _engine_errors(), _already_gone():

@@ -35,6 +35,9 @@ class Engine(Protocol):
     def kill(self, name: str) -> None:
         """SIGKILL to everything in the container."""
 
+    def weigh(self, name: str, weight: int) -> None:
+        """What the container weighs from now on where processors are short; see weights.py."""
+
     def remove(self, name: str) -> None:
         """Ends the container where it runs, and removes it with all that it wrote."""
 

@@ -21,6 +21,7 @@ class FakeEngine:
     #: Of every image, by path.
     files: dict[str, bytes] = field(default_factory=dict)
     mapped: bool = False
+    weights: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _watchers: list[tuple[str, Callable[[str], None]]] = field(default_factory=list)
 
@@ -52,6 +53,10 @@ class FakeEngine:
             watchers = [died for runner, died in self._watchers if state.labels.get(RUNNER) == runner]
         for died in watchers:
             died(name)
+
+    def weigh(self, name: str, weight: int) -> None:
+        if name in self.containers:
+            self.weights[name] = weight
 
     def remove(self, name: str) -> None:
         self.die(name, 137)

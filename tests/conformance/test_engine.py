@@ -207,3 +207,18 @@ def test_the_hardening_is_what_docker_says(bench: Bench) -> None:
 def _running(bench: Bench, name: str) -> bool:
     state = bench.engine.inspect(name)
     return state is not None and state.running
+
+
+def test_a_container_weighs_what_it_is_told_and_one_that_is_gone_is_no_error(bench: Bench) -> None:
+    spec = bench.spec()
+    bench.engine.create(spec)
+    bench.engine.start(spec.name)
+    bench.engine.weigh(spec.name, 128)
+    if isinstance(bench.engine, FakeEngine):
+        assert bench.engine.weights[spec.name] == 128
+    else:
+        with contextlib.closing(docker.APIClient(version="auto")) as client:
+            # it began with that of its half a processor
+            assert client.inspect_container(spec.name)["HostConfig"]["CpuShares"] == 128
+    bench.engine.remove(spec.name)
+    bench.engine.weigh(spec.name, 256)
