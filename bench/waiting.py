@@ -15,7 +15,7 @@ _BATCH = 1000
 #: For a coordinator that has just started to go through all its duties.
 _SETTLE = 15.0
 _SAMPLES = 5
-#: Longer than an idle container is kept.
+#: For the pool as it was said last to be as it is.
 _KEPT = 180.0
 
 
@@ -28,10 +28,10 @@ def waiting(bed: Bed, count: int) -> Outcome:
         bed.client.batch_trigger("waits", [{}] * min(_BATCH, count - first))
     eventually(lambda: _waiting(bed) == count, f"{count} runs to wait", deadline=900)
     with_them = _resident(bed)
-    # idle ones leave by themselves; what waiting runs held would stay
-    eventually(lambda: not bed.samovar.containers(), "idle containers to leave", deadline=_KEPT)
+    # those that stand ready are nobody's; what waiting runs held would be busy
+    eventually(lambda: not _held(bed), "containers to come free", deadline=_KEPT)
     held = Series("containers", "")
-    held.add(len(bed.samovar.containers()))
+    held.add(_held(bed))
     bed.samovar.cli("runs", "cancel", "--status", "waiting", "--yes")
     eventually(lambda: _waiting(bed) == 0, "no run to wait")
     without = _resident(bed)
@@ -47,6 +47,12 @@ def waiting(bed: Bed, count: int) -> Outcome:
             Target("containers", held.median, 0, ""),
         ],
     )
+
+
+def _held(bed: Bed) -> int:
+    """Containers that do not stand ready."""
+    entries = [entry for runner in bed.samovar.cli("pool")["items"] for entry in runner["containers"]]
+    return sum(entry["state"] != "idle" for entry in entries)
 
 
 def _waiting(bed: Bed) -> int:

@@ -34,6 +34,8 @@ class Container:
     #: Monotonic time of its creation, in seconds.
     since: float
     state: State = "starting"
+    #: Monotonic time from which it has served its run: since it was handed over, or its imports had ended.
+    serving: float = 0.0
     runs: int = 0
     task: str = ""
     assignment: Assignment | None = None

@@ -23,6 +23,7 @@ from coordinator.wire import Assignment, Egress, PoolEntry, Register, Start
 from runner.container import Container
 from runner.engine import Engine
 from runner.errors import EngineError, SidecarAway
+from runner.forecast import Forecast
 from runner.reach import Network, egress
 from runner.settings import Settings
 from runner.sidecar_client import SidecarClient
@@ -62,8 +63,12 @@ class Pool:
         self._clock = clock
         self._containers: dict[str, Container] = {}
         self._warm = WarmSet(
-            keep_alive=settings.keep_alive, most=settings.max_warm, most_per_task=settings.max_warm_per_task
+            keep_alive=settings.keep_alive,
+            most=settings.max_warm,
+            most_per_task=settings.max_warm_per_task,
+            rule=settings.pool_rule,
         )
+        self._forecast = Forecast()
         self._starts = Starts(settings.starts, clock)
         #: Runs that wait for a container to come free, or for room to start one.
         self._waiting = 0
@@ -100,7 +105,7 @@ class Pool:
         A cold one is started with the assignment waiting for it at the sidecar. Raises EngineError (and
         ImageMissing) or SidecarAway; then nothing is left behind.
         """
-        patience = time.monotonic() + _RETURN
+        until: float | None = None
         waiter: Waiter | None = None
         async with self._changed:
             try:
@@ -108,8 +113,10 @@ class Pool:
                     container = None if fresh else self._idle(assignment, key)
                     if container is not None:
                         return container
-                    if not fresh and await self._one_returns(key.digest, patience - time.monotonic()):
-                        continue
+                    if not fresh:
+                        until = until or time.monotonic() + self._patience(key.digest)
+                        if await self._one_returns(key.digest, until - time.monotonic()):
+                            continue
                     waiter = waiter or self._starts.wait(key.project, key.memory)
                     if self._starts.is_next(waiter, self._fits) and self._make_room(key.memory):
                         break
@@ -142,6 +149,8 @@ class Pool:
     async def release(self, container: Container, *, clean: bool, memory: int | None) -> None:
         """The run in `container` has ended: keeps it warm where the rules allow it, else destroys it."""
         task = container.task
+        if clean:
+            self._forecast.ran(task, self._clock() - container.serving)
         container.assignment = None
         container.returning = False
         if not (clean and self._reusable(container, memory)):
@@ -149,7 +158,10 @@ class Pool:
             return
         async with self._changed:
             container.state = "idle"
-            for name in self._warm.put(container.name, container.key.digest, task, self._clock()):
+            digest = container.key.digest
+            cost = self._forecast.start(digest)
+            size = container.key.memory
+            for name in self._warm.put(container.name, digest, task, self._clock(), memory=size, cost=cost):
                 self.destroy(self._containers[name])
             self._changed.notify_all()
 
@@ -224,13 +236,35 @@ class Pool:
             self.destroy(self._containers[name])
         return False
 
-    async def _one_returns(self, key: str, patience: float) -> bool:
-        """Waits, while the lock is held, for a container of `key` that is about to come free; False: there is none.
+    def _patience(self, key: str) -> float:
+        """Seconds that a run had better wait for a container of `key` to come free before one is started for it."""
+        now = self._clock()
+        busy = [(c.task, now - c.serving) for c in self._returning(key) if not c.returning]
+        patience = self._forecast.worth_waiting(key, busy, self._promised[key])
+        # about to come free: the run triggered on the news that another has ended is often claimed before that
+        return max(_RETURN, patience or 0.0)
 
-        A run triggered on the news that another has ended is often claimed before that container is released.
-        """
-        returning = sum(c.returning and c.key.digest == key for c in self._containers.values())
-        if returning <= self._promised[key] or patience <= 0:
+    def _returning(self, key: str) -> list[Container]:
+        """The containers of `key` that have a run, and come free after it as far as anybody knows."""
+        return [
+            c
+            for c in self._containers.values()
+            if (c.state == "busy" or c.returning)
+            and c.key.digest == key
+            and c.assignment is not None
+            and c.assignment.limits.warm
+            and c.runs < self._settings.max_runs
+        ]
+
+    async def _one_returns(self, key: str, patience: float) -> bool:
+        """Waits, while the lock is held, for a container of `key` that comes free soon; False: there is none."""
+        if patience <= 0:
+            return False
+        now = self._clock()
+        about = sum(c.returning for c in self._returning(key))
+        busy = [(c.task, now - c.serving) for c in self._returning(key) if not c.returning]
+        before = self._promised[key]
+        if before >= about and self._forecast.worth_waiting(key, busy, before - about) is None:
             return False
         self._promised[key] += 1
         try:
@@ -263,6 +297,7 @@ class Pool:
         container.assignment = assignment
         container.task = assignment.task
         container.start = start
+        container.serving = self._clock()
         container.runs += 1
         return container
 
@@ -314,6 +349,9 @@ class Pool:
         async with self._changed:
             if container.ready:
                 self._starts.succeeded(project)
+                took = self._clock() - container.since
+                self._forecast.started(container.key.digest, took)
+                container.serving = max(container.serving, container.since + took)
             elif container.died or not in_time:
                 self._starts.failed(project)
             self._changed.notify_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -81,7 +81,12 @@ class Settings(BaseSettings):
     builds: int = Field(
         2, gt=0, description="Image builds at a time; one project has one of them, or its share of the policy's"
     )
-    keep_alive: Duration = Field(60.0, description="How long an idle container is kept warm")
+    pool_rule: Literal["greedy-dual", "lru", "ttl"] = Field(
+        "greedy-dual",
+        description="Which idle container leaves when memory is wanted: the one that saves least for its memory, "
+        "or the least recently used; with ttl that one, and each after keep_alive",
+    )
+    keep_alive: Duration = Field(60.0, description="With ttl: how long an idle container is kept warm")
     max_warm: int = Field(50, ge=0, description="Idle containers kept in all")
     max_warm_per_task: int = Field(5, ge=0, description="Idle containers kept for one task")
     max_runs: int = Field(50, gt=0, description="Runs after which a container is replaced")

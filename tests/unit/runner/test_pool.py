@@ -174,6 +174,50 @@ def test_idle_containers_leave_after_their_keep_alive() -> None:
         await w.settled()
         assert not w.engine.containers
 
+    run(FakeEngine(), test, pool_rule="ttl")
+
+
+def test_idle_containers_stay_for_as_long_as_nobody_wants_their_memory() -> None:
+    async def test(w: World) -> None:
+        container = await w.acquire(memory=600 * MIB)
+        await w.pool.release(container, clean=True, memory=20 * MIB)
+        w.clock.now = 599
+        await w.pool.expire()
+        assert container.state == "idle"
+        await w.acquire("other", memory=700 * MIB)
+        assert container.name not in w.engine.containers
+
+    run(FakeEngine(), test)
+
+
+def test_a_run_waits_for_one_that_is_expected_back_sooner_than_a_start_would_take() -> None:
+    async def test(w: World) -> None:
+        first = await w.acquire()
+        digest = first.key.digest
+        for _ in range(20):
+            w.pool._forecast.ran("t", 0.2)
+            w.pool._forecast.started(digest, 30.0)
+        first.state = "busy"
+        waiting = asyncio.create_task(w.acquire())
+        await eventually_async(lambda: w.pool._promised[digest] == 1, "the run to wait")
+        # for the one that is busy there is one that waits: the next has its own started
+        assert (await asyncio.wait_for(w.acquire(), 10)).start == "cold"
+        assert not waiting.done()
+        await w.pool.release(first, clean=True, memory=20 * MIB)
+        assert ((await waiting).name, (await waiting).start) == (first.name, "warm")
+
+    run(FakeEngine(), test)
+
+
+def test_a_run_does_not_wait_for_one_that_takes_longer_than_a_start() -> None:
+    async def test(w: World) -> None:
+        first = await w.acquire()
+        for _ in range(20):
+            w.pool._forecast.ran("t", 60.0)
+            w.pool._forecast.started(first.key.digest, 0.5)
+        first.state = "busy"
+        assert (await asyncio.wait_for(w.acquire(), 10)).start == "cold"
+
     run(FakeEngine(), test)
 
 
