@@ -28,8 +28,13 @@ class Bed:
     dependencies: str
 
     def settled(self) -> None:
-        """Returns when no container of Samovar's is there: none is being removed while a peer is measured."""
-        eventually(lambda: not self.samovar.containers(), "the containers of earlier runs to be removed")
+        """Returns when no container of Samovar's is on its way: none is being removed while a peer is measured."""
+
+        def settled() -> bool:
+            ready = {entry["container"] for entry in self.samovar.pool() if entry["state"] == "idle"}
+            return {name.strip("/") for found in self.samovar.containers() for name in found["Names"]} == ready
+
+        eventually(settled, "the containers of earlier runs to be removed or to stand ready")
 
 
 @contextlib.contextmanager

@@ -43,15 +43,23 @@ def idle_memory(bed: Bed) -> tuple[float, ...]:
     """What a container that stands ready takes."""
 
     def found() -> tuple[float, ...] | None:
-        entries = [entry for runner in bed.samovar.cli("pool")["items"] for entry in runner["containers"]]
-        name = next((entry["container"] for entry in entries if entry["state"] == "idle"), None)
         try:
-            return None if name is None else container_memory(bed, name)
+            return container_memory(bed, idle_container(bed))
         except docker.errors.NotFound:
             # the list is as old as the runner's last heartbeat: it has left meanwhile
             return None
 
     return eventually(found, "an idle warm container") or ()
+
+
+def idle_container(bed: Bed) -> str:
+    """The name of a container that stands ready, as the pool was said last to be."""
+
+    def found() -> str | None:
+        entries = bed.samovar.pool()
+        return next((str(entry["container"]) for entry in entries if entry["state"] == "idle"), None)
+
+    return eventually(found, "an idle warm container") or ""
 
 
 def _processes(bed: Bed, container: str) -> list[int]:

@@ -51,8 +51,7 @@ def waiting(bed: Bed, count: int) -> Outcome:
 
 def _held(bed: Bed) -> int:
     """Containers that do not stand ready."""
-    entries = [entry for runner in bed.samovar.cli("pool")["items"] for entry in runner["containers"]]
-    return sum(entry["state"] != "idle" for entry in entries)
+    return sum(entry["state"] != "idle" for entry in bed.samovar.pool())
 
 
 def _waiting(bed: Bed) -> int:

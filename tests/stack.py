@@ -160,6 +160,10 @@ class Stack:
             label = f"samovar.runner={path.read_text().strip()}"
             return list(engine.containers(all=True, filters={"label": [label]}))
 
+    def pool(self) -> list[dict[str, Any]]:
+        """The containers as the runner said last that they are."""
+        return [entry for runner in self.cli("pool")["items"] for entry in runner["containers"]]
+
     def remove_containers(self) -> None:
         """Takes away what a test that failed has left."""
         for container in self.containers():
@@ -171,8 +175,7 @@ class Stack:
 
         def found() -> str | None:
             attempts = {a["id"] for a in self.cli("runs", "attempts", run)["items"]}
-            entries = [entry for runner in self.cli("pool")["items"] for entry in runner["containers"]]
-            return next((entry["container"] for entry in entries if entry["attempt"] in attempts), None)
+            return next((entry["container"] for entry in self.pool() if entry["attempt"] in attempts), None)
 
         return eventually(found, f"a container of {run}") or ""
 
