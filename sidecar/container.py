@@ -117,9 +117,11 @@ class Container:
         return self._assignment is not None
 
     def repeat(self) -> None:
-        """Says once more that the container is ready, to a runner that may not have heard it."""
+        """Says once more how far the container has come, to a runner that may not have heard it."""
         if self._readied is not None:
             self._events.add(self.name, "ready", **self._readied)
+        elif self._greeted:
+            self._events.add(self.name, "connected")
 
     async def open(self) -> None:
         """Listens. Raises OSError."""
@@ -227,6 +229,8 @@ class Container:
             self._events.add(self.name, "started", attempt=bound)
         elif running is not None:
             self._events.add(self.name, "stale", attempt=running)
+        else:
+            self._events.add(self.name, "connected")
         self._deliver()
         return granted(request.id, accounts.encoded({"ticket": ticket}))
 
