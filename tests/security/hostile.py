@@ -172,7 +172,9 @@ class Sidecar:
         return process1
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        return [event for event in self.control.so_far() if event["container"] == name]
+        """What the runner heard of a container, but for that it has connected."""
+        said = self.control.so_far()
+        return [event for event in said if event["container"] == name and event["kind"] != "connected"]
 
     def memory(self) -> int:
         """Resident bytes."""
