@@ -43,7 +43,7 @@ from runner.errors import SidecarAway
 log = structlog.get_logger()
 
 #: Seconds to connect and be welcomed, and for an answer.
-_CONNECT = 2.0
+_CONNECT = 10.0
 _ANSWER = 10.0
 #: Events that were acted on before the sidecar is told so by a line of its own: what is asked says it too.
 _UNTOLD = 32

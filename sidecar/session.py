@@ -35,7 +35,7 @@ from sidecar.errors import Refused
 log = structlog.get_logger()
 
 #: Seconds for the first line.
-_PATIENCE = 2.0
+_PATIENCE = 10.0
 #: Requests that are being answered at once, and bytes of them; past it the sidecar stops reading.
 _IN_FLIGHT = 256
 _BYTES_IN_FLIGHT = 64 * 1024 * 1024
