@@ -67,7 +67,7 @@ class Agent:
         self._weights = Weights()
         self._build_slots = asyncio.Condition()
         self._built = asyncio.Event()
-        self._boot, self._after = "", 0
+        self._boot = ""
         self._stopping = asyncio.Event()
         self._watching = threading.Event()
 
@@ -272,21 +272,21 @@ class Agent:
 
     async def _read_events(self) -> None:
         """Hands the sidecar's events to their containers; a sidecar that began anew is told everything again."""
-        more = await self._host.sidecar.events(self._boot, self._after, _POLL)
-        if more.boot != self._boot:
+        heard = await self._host.sidecar.events(self._boot)
+        if heard.boot != self._boot:
             await register_again(self._host)
-            self._boot = more.boot
-        elif more.gaps:
-            await register_again(self._host, more.gaps)
-        for event in more.events:
+            self._boot = heard.boot
+        elif gaps := {event.container for event in heard.events if event.kind == "gap"}:
+            await register_again(self._host, gaps)
+        for event in heard.events:
             self._happened(event)
-        self._after = more.next
+        self._host.sidecar.seen(heard)
 
     # ------------------------------------------------------------
 
     def _happened(self, event: SidecarEvent) -> None:
         container = self.pool.get(event.container)
-        if container is None:
+        if container is None or event.kind == "gap":
             return
         if event.kind == "disconnected" and container.assignment is None:
             self.pool.destroy(container)

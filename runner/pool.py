@@ -10,7 +10,6 @@ to come free.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import uuid
 from collections import Counter
@@ -39,8 +38,6 @@ _GROWTH = 1.2
 _GROWTH_BYTES = 8 * 1024**2
 #: How long a run waits for a container that is about to come free, in seconds: less than a cold start takes.
 _RETURN = 0.5
-#: How often the sidecar is asked whether a new container has connected: it says only what comes after that.
-_LOOK_AGAIN = 0.05
 _REMOVAL_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -337,7 +334,7 @@ class Pool:
         if failed := starting.exception() is not None:
             self.destroy(container)
         else:
-            await self._connected(container)
+            await self._wait_for(container.connected, self._settings.connect_timeout)
         async with self._changed:
             self._starts.end(project)
             self._changed.notify_all()
@@ -355,16 +352,6 @@ class Pool:
             elif container.died or not in_time:
                 self._starts.failed(project)
             self._changed.notify_all()
-
-    async def _connected(self, container: Container) -> None:
-        """Until process 1 has connected, or has had the time for it."""
-        until = time.monotonic() + self._settings.connect_timeout
-        while (left := until - time.monotonic()) > 0:
-            if await self._wait_for(container.connected, min(left, _LOOK_AGAIN)):
-                return
-            with contextlib.suppress(SidecarAway):
-                if (await self._sidecar.register(container.name, self._unassigned(container))).connected:
-                    return
 
     async def _wait_for(self, event: asyncio.Event, patience: float) -> bool:
         try:

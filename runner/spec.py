@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from samovar import wire
 
@@ -60,7 +61,7 @@ class ContainerKey:
             scratch=policy.scratch(limits),
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A short name for the key, for a label."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]

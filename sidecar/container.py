@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 from pydantic import BaseModel, ValidationError
 from samovar import wire
@@ -16,14 +14,15 @@ from samovar import wire
 from coordinator import wire as fleet
 from sidecar import accounts, envelope
 from sidecar.connection import Listener, granted, refusal
-from sidecar.egress.child import Child, Reached
-from sidecar.egress.records import Entry, HostCount
+from sidecar.egress.child import Child
+from sidecar.egress.records import Entry
 from sidecar.envelope import WHOLE, Request
 from sidecar.errors import Refused, Stale
 from sidecar.events import EventLog
 from sidecar.files import Files
 from sidecar.logs import Budget, LogStream
 from sidecar.pace import Pace
+from sidecar.reaching import Reaching
 from sidecar.redaction import NOTHING, Redactor
 from sidecar.run_socket import Answer, RunSocket, Visit, ticket_of
 from sidecar.secrets import Secrets
@@ -41,10 +40,6 @@ _EVENTS = (5.0, 20)
 _LONGEST_ATTEMPT = 128
 #: The logger of lines about what an attempt reaches.
 _EGRESS = "samovar.egress"
-#: Seconds between two accounts of it while it runs.
-_COUNTS = 5.0
-#: Seconds for the last one of an attempt that has not said its end; so long it is taken after that.
-_SETTLED = 30.0
 
 Handler = Callable[[Request, fleet.Assignment], Awaitable[bytes]]
 
@@ -69,11 +64,6 @@ class Container:
         egress: Child,
     ) -> None:
         self.name = name
-        self._egress = egress
-        #: What the bound attempt reaches, where it may reach anything.
-        self._reached: Reached | None = None
-        self._counting: asyncio.Task[None] | None = None
-        self._settling: set[asyncio.Task[None]] = set()
         self._upstream = upstream
         self._events = events
         self._budget = budget
@@ -88,6 +78,7 @@ class Container:
         self._secrets: Secrets | None = None
         self._files = Files(name, upstream, transfers)
         self._run_socket = RunSocket(directory, self._asked)
+        self._reaching = Reaching(name, events.boot, egress, self._send_reached)
         self._finished: str | None = None
         #: The events `ready` and `finished` as they were, for a runner that could not read them.
         self._readied: dict[str, Any] | None = None
@@ -95,7 +86,6 @@ class Container:
         self._greeted = False
         self._in_order = asyncio.Lock()
         self._one_log = asyncio.Lock()
-        self._one_count = asyncio.Lock()
         self._writes = Pace(*_WRITES)
         self._reports = Pace(*_REPORTS)
         self._told = Pace(*_EVENTS)
@@ -127,9 +117,11 @@ class Container:
         return self._assignment is not None
 
     def repeat(self) -> None:
-        """Says once more that the container is ready, to a runner that may not have heard it."""
+        """Says once more how far the container has come, to a runner that may not have heard it."""
         if self._readied is not None:
             self._events.add(self.name, "ready", **self._readied)
+        elif self._greeted:
+            self._events.add(self.name, "connected")
 
     async def open(self) -> None:
         """Listens. Raises OSError."""
@@ -164,17 +156,13 @@ class Container:
 
     async def settle(self) -> None:
         """Sends what its attempt has reached so far, for this sidecar to end while its containers go on."""
-        a, reached = self._assignment, self._reached
-        self._reached = None
-        if a is not None and reached is not None:
-            await self._settle(a, reached)
+        await self._reaching.settle()
 
     def close(self) -> None:
         """Stops listening, for this sidecar to end while its containers go on."""
         self._unbind()
         self._run_socket.close()
-        for task in self._settling:
-            task.cancel()
+        self._reaching.close()
         self.listener.close()
 
     def remove(self) -> None:
@@ -241,6 +229,8 @@ class Container:
             self._events.add(self.name, "started", attempt=bound)
         elif running is not None:
             self._events.add(self.name, "stale", attempt=running)
+        else:
+            self._events.add(self.name, "connected")
         self._deliver()
         return granted(request.id, accounts.encoded({"ticket": ticket}))
 
@@ -325,10 +315,7 @@ class Container:
         clean = container.get("clean") is True and not container.get("oom_kills")
         logs = self._logs
         assert logs is not None
-        if (reached := self._reached) is not None:
-            await self._egress.close(reached)
-            await self._count(a, reached)
-            self._reached = None
+        await self._reaching.end(a)
         await logs.drained()
         redactor = logs.redactor = await self._redactor()
         self._events.add(self.name, "ending", attempt=a.attempt, clean=clean)
@@ -425,7 +412,7 @@ class Container:
         def say(entry: Entry) -> None:
             logs.say(entry.level, _EGRESS, entry.message)
 
-        self._reached = self._egress.open(self.name, assignment.attempt, say, self._counts)
+        self._reaching.bind(assignment, say)
 
         if assignment.secrets:
 
@@ -453,55 +440,11 @@ class Container:
             found["secrets"] = secrets.give
         return ticket_of(a.secret), found
 
-    def _counts(self) -> None:
-        """Sends what the attempt has reached so far, so that it is known of a container that dies too."""
-        a, reached = self._assignment, self._reached
-        if a is None or reached is None or (self._counting is not None and not self._counting.done()):
-            return
-
-        async def count() -> None:
-            await asyncio.sleep(_COUNTS)
-            if self._assignment is a:
-                await self._count(a, reached)
-
-        self._counting = asyncio.create_task(count())
-
-    async def _settle(self, a: fleet.Assignment, reached: Reached) -> None:
-        """The last account of an attempt that has not said its end: nobody waits for it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLED):
-                await self._egress.close(reached)
-                await self._count(a, reached)
-
-    async def _count(self, a: fleet.Assignment, reached: Reached) -> None:
-        """Sends what the attempt has reached so far, where it has reached anything."""
-        async with self._one_count:  # the last that arrives is what counts
-            await self._send_counts(a, list(reached.hosts))
-
-    async def _send_counts(self, a: fleet.Assignment, hosts: list[HostCount]) -> None:
-        if not hosts:
-            return
-        body = fleet.AttemptEgress(
-            token=a.token,
-            boot=self._events.boot,
-            hosts=[fleet.EgressHost.model_validate(msgspec.structs.asdict(host)) for host in hosts],
-        )
-        try:
-            await self._post(a, "egress", {}, body, _never)
-        except (Stale, Refused) as error:
-            # a run can end without it; a write that matters says so too where the attempt is stale
-            log.warning("the account of egress was refused", attempt=a.attempt, problem=str(error))
+    async def _send_reached(self, a: fleet.Assignment, body: fleet.AttemptEgress) -> bytes:
+        return await self._post(a, "egress", {}, body, _never)
 
     def _unbind(self) -> None:
-        if self._counting is not None:
-            self._counting.cancel()
-            self._counting = None
-        if (reached := self._reached) is not None:
-            self._reached = None
-            if (a := self._assignment) is not None:
-                task = asyncio.create_task(self._settle(a, reached))
-                self._settling.add(task)
-                task.add_done_callback(self._settling.discard)
+        self._reaching.unbind()
         if self._logs is not None:
             self._logs.close()
         if self._secrets is not None:

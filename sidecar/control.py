@@ -1,24 +1,22 @@
-"""What the runner of this host asks of the sidecar: HTTP over a unix socket that only its owner may open."""
+"""What the runner of this host asks of the sidecar: all containers, and the doors of builders."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import msgspec
-from fastapi import FastAPI, HTTPException
 from samovar.wire import EGRESS_NAME
 
-from coordinator.wire import Assign, CancelAttempt, ContainerState, Egress, Events, Reached, Register
+from coordinator.wire import CancelAttempt, ContainerState, Egress, Reached, Register
 from coordinator.wire.directories import private
 from sidecar.builders import Builders
 from sidecar.connection import clear
 from sidecar.container import Container
 from sidecar.egress.child import Child, NotListening
-from sidecar.egress.errors import Refused
+from sidecar.egress.errors import Refused as Unruly
 from sidecar.egress.rules import Limits, Rules
+from sidecar.errors import Refused
 from sidecar.events import EventLog
 from sidecar.logs import Budget
 from sidecar.settings import Settings
@@ -38,7 +36,7 @@ _TRANSFERS_AT_ONCE = 4
 
 
 class Sidecar:
-    """All containers of the host, by name."""
+    """All containers of the host, by name. What can't be done raises Refused."""
 
     def __init__(self, settings: Settings, events: EventLog) -> None:
         self._root = settings.containers_directory
@@ -59,7 +57,7 @@ class Sidecar:
         container = self._containers.get(name)
         if container is None:
             if not _NAME.fullmatch(name):
-                raise HTTPException(422, f"{name!r} is not a container's name")
+                raise Refused("bad_name", f"{name!r} is not a container's name")
             container = Container(
                 name,
                 self._root / name,
@@ -87,13 +85,13 @@ class Sidecar:
                 del self._containers[name]
                 self._egress.forget(name)
                 container.remove()
-                raise HTTPException(503, f"{container.listener.directory}: cannot listen: {error}") from None
+                raise Refused("not_listening", f"{container.listener.directory}: cannot listen: {error}") from None
         else:
             if limits is not None:
                 try:
                     await self._egress.listen(name, container.listener.directory / EGRESS_NAME, limits)
                 except NotListening as error:
-                    raise HTTPException(503, f"{name}: {error}") from None
+                    raise Refused("not_listening", f"{name}: {error}") from None
             container.repeat()
             if body.assignment is not None:
                 container.resume(body.assignment, body.start, undelivered=body.undelivered)
@@ -101,11 +99,11 @@ class Sidecar:
 
     async def open_builder(self, name: str, egress: Egress) -> None:
         if not _NAME.fullmatch(name):
-            raise HTTPException(422, f"{name!r} is not a builder's name")
+            raise Refused("bad_name", f"{name!r} is not a builder's name")
         try:
             await self._builders.open(name, _limits(egress))
         except OSError as error:
-            raise HTTPException(503, f"{name}: cannot listen: {error}") from None
+            raise Refused("not_listening", f"{name}: cannot listen: {error}") from None
 
     async def close_builder(self, name: str) -> Reached:
         if not _NAME.fullmatch(name):
@@ -116,8 +114,13 @@ class Sidecar:
     def get(self, name: str) -> Container:
         container = self._containers.get(name)
         if container is None:
-            raise HTTPException(404, f"no container {name!r} is registered")
+            raise Refused("unknown_container", f"no container {name!r} is registered")
         return container
+
+    def cancel(self, name: str, body: CancelAttempt) -> bool:
+        """Whether the container was told; False too where none of this name is registered."""
+        container = self._containers.get(name)
+        return container is not None and container.cancel(body)
 
     def forget(self, name: str) -> None:
         if not _NAME.fullmatch(name):
@@ -153,64 +156,6 @@ def _limits(egress: Egress) -> Limits:
     limits = Limits(**egress.model_dump())
     try:
         Rules(limits)
-    except Refused as error:
-        raise HTTPException(422, f"egress: {error}") from None
+    except Unruly as error:
+        raise Refused("bad_egress", f"egress: {error}") from None
     return limits
-
-
-def create_app(settings: Settings, events: EventLog | None = None) -> FastAPI:
-    """The control application; its sockets are below `settings.containers_directory`.
-
-    `events` is given by a server that has to end their long polls before it can stop.
-    """
-    sidecar: Sidecar
-    events_log = events or EventLog()
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        nonlocal sidecar
-        sidecar = Sidecar(settings, events_log)
-        yield
-        await sidecar.close()
-
-    app = FastAPI(title="Samovar sidecar", lifespan=lifespan, docs_url=None, redoc_url=None)
-
-    @app.put("/containers/{name}")
-    async def register(name: str, body: Register) -> ContainerState:
-        """Listens for a container; where it already does, binds the assignment that runs in it."""
-        return await sidecar.register(name, body)
-
-    @app.delete("/containers/{name}", status_code=204)
-    async def forget(name: str) -> None:
-        sidecar.forget(name)
-
-    @app.post("/containers/{name}/assign", status_code=202)
-    async def assign(name: str, body: Assign) -> None:
-        """Hands an attempt over, now or when the container connects; the `started` event confirms it."""
-        sidecar.get(name).assign(body.assignment, body.start)
-
-    @app.post("/containers/{name}/cancel", status_code=202)
-    async def cancel(name: str, body: CancelAttempt) -> None:
-        """Tells the container to end an attempt; 409 where it can't be told (the runner then kills it)."""
-        if not sidecar.get(name).cancel(body):
-            raise HTTPException(409, f"attempt {body.attempt} can't be reached in {name}")
-
-    @app.put("/builders/{name}", status_code=204)
-    async def open_builder(name: str, body: Egress) -> None:
-        """Opens a door for a step of a build, or holds an open one open for another while."""
-        await sidecar.open_builder(name, body)
-
-    @app.delete("/builders/{name}")
-    async def close_builder(name: str) -> Reached:
-        """Ends what goes through the door; answers with what was reached."""
-        return await sidecar.close_builder(name)
-
-    @app.get("/events")
-    async def read_events(boot: str = "", after: int = 0, timeout: float = 25.0) -> Events:
-        """A long poll for what happened since event `after` of this process, named by `boot`.
-
-        With another `boot` it answers at once with where the log ends.
-        """
-        return await sidecar.events.after(boot, after, min(timeout, 60.0))
-
-    return app

@@ -1,80 +1,74 @@
-"""What happened in the containers, for the runner to read by long poll."""
+"""What happened in the containers, kept until the runner has acted on it."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any
 
-from coordinator.wire import Events, SidecarEvent
+from coordinator.wire import SidecarEvent
 
-#: Events of one container. It says nothing faster than the runner reads, so more are kept only for a reader that
-#: was away; one that finds some missing registers the container again, and hears the state of it.
+#: Events of one container that the runner has not acted on. More are there only where it was away; one that finds
+#: some missing registers the container again, and hears the state of it.
 _KEPT = 64
 
 
 class EventLog:
-    """The last events of each container, numbered from 1 over all; readers wait for those after the one they know.
+    """The events that nobody has acknowledged, numbered from 1 over all containers.
 
-    What one container does costs only its own events their place.
+    What one container does costs only its own events their place. An event costs the same however many there were
+    before it, and nothing once it is acknowledged.
     """
 
     def __init__(self) -> None:
         self.boot = secrets.token_hex(8)
+        #: The number of the last one.
+        self.seq = 0
         #: In the order of their numbers.
-        self._events: dict[int, SidecarEvent] = {}
+        self._events: OrderedDict[int, SidecarEvent] = OrderedDict()
         self._of: dict[str, deque[int]] = {}
-        #: The number of the last event of a container that has lost its place.
-        self._lost: dict[str, int] = {}
-        self._seq = 0
-        self._more = asyncio.Event()
-        self._closed = False
+        self._more: Callable[[], None] = lambda: None
 
-    def close(self) -> None:
-        """Ends every long poll, and those still to come."""
-        self._closed = True
-        self._more.set()
+    def on_more(self, call: Callable[[], None]) -> None:
+        """`call` is called at each event; it has to be short."""
+        self._more = call
 
     def add(self, container: str, kind: Any, **fields: Any) -> None:
-        self._seq += 1
-        self._events[self._seq] = SidecarEvent(seq=self._seq, container=container, kind=kind, **fields)
+        self.seq += 1
+        self._events[self.seq] = SidecarEvent(seq=self.seq, container=container, kind=kind, **fields)
         own = self._of.setdefault(container, deque())
-        own.append(self._seq)
+        own.append(self.seq)
         if len(own) > _KEPT:
-            lost = own.popleft()
-            del self._events[lost]
-            self._lost[container] = lost
-        more, self._more = self._more, asyncio.Event()
-        more.set()
+            del self._events[own.popleft()]
+            # what has lost its place leaves word of it in the next one's, which is lost too
+            gap = own[0]
+            self._events[gap] = SidecarEvent(seq=gap, container=container, kind="gap")
+        self._more()
 
     def forget(self, container: str) -> None:
         """Drops what a container has said that is gone: nobody acts on it any more."""
         for seq in self._of.pop(container, ()):
             del self._events[seq]
-        self._lost.pop(container, None)
 
-    async def after(self, boot: str, seq: int, timeout: float) -> Events:
-        """The events numbered above `seq`, at the latest after `timeout` seconds.
+    def acknowledge(self, seq: int) -> None:
+        """Drops what is numbered `seq` and below: the runner has acted on it."""
+        while self._events:
+            first, event = next(iter(self._events.items()))
+            if first > seq:
+                break
+            del self._events[first]
+            own = self._of[event.container]
+            own.popleft()  # a container's first is the first of all that are left of it
+            if not own:
+                del self._of[event.container]
 
-        None, and at once, for a reader whose number is of another process than this (`boot`).
-        """
-        if boot != self.boot:
-            return Events(boot=self.boot, next=self._seq)
-        if seq >= self._seq and not self._closed:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._more.wait(), timeout)
-        return Events(boot=self.boot, next=self._seq, events=self._newer(seq), gaps=self._gaps(seq))
-
-    def _newer(self, seq: int) -> list[SidecarEvent]:
+    def after(self, seq: int) -> list[SidecarEvent]:
+        """The events numbered above `seq`, in their order."""
         newer = []
-        # from the newest backwards: a poll costs what is new, not what is kept
+        # from the newest backwards: it costs what is new, not what is kept
         for number in reversed(self._events):
             if number <= seq:
                 break
             newer.append(self._events[number])
         return newer[::-1]
-
-    def _gaps(self, seq: int) -> list[str]:
-        return [container for container, lost in self._lost.items() if lost > seq]

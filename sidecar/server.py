@@ -13,69 +13,70 @@ requests were not answered).
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
-from types import FrameType
 
-import structlog
-import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+import uvloop
 
 from coordinator.wire.directories import private
-from sidecar import peers
-from sidecar.control import create_app
+from sidecar.control import Sidecar
 from sidecar.events import EventLog
+from sidecar.session import Control
 from sidecar.settings import Settings
 
-log = structlog.get_logger()
+#: Seconds for what is being answered when it ends.
+_FAREWELL = 2.0
 
 
-class OwnersOnly(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
-    """HTTP with the runner: whoever else comes as far as the socket is not heard."""
+class Server:
+    """Listens for the runner, and for the containers that it tells of."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        user = peers.uid_of(transport)
-        if peers.may_control(user):
-            super().connection_made(transport)
-            return
-        log.warning("refused a control connection", user=user)
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
-        # the protocol never begins: what is left of the connection is nobody's
-        transport.set_protocol(asyncio.Protocol())
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._listening: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listens from here on. Raises OSError."""
+        path = self._settings.control_socket
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(str(path))
+            # before anybody can connect
+            path.chmod(0o600)
+        except BaseException:
+            listener.close()
+            raise
+        self._sidecar = Sidecar(self._settings, EventLog())
+        self._control = Control(self._sidecar)
+        self._listening = await asyncio.get_running_loop().create_unix_server(self._control.session, sock=listener)
+
+    async def stop(self) -> None:
+        """Ends; the containers' directories stay, for the sidecar after this one."""
+        assert self._listening is not None
+        self._listening.close()
+        await self._control.close(_FAREWELL)
+        await self._sidecar.close()
 
 
-class Server(uvicorn.Server):
-    """Ends the long polls at the signal: uvicorn waits for every request before it shuts anything down."""
-
-    def __init__(self, config: uvicorn.Config, events: EventLog) -> None:
-        super().__init__(config)
-        self._events = events
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # a handler of `signal` runs between two steps of the loop, in its thread
-        self._events.close()
-        super().handle_exit(sig, frame)
+async def _until_told(settings: Settings) -> None:
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, told.set)
+    server = Server(settings)
+    await server.start()
+    await told.wait()
+    await server.stop()
 
 
 def serve(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT."""
-    path = settings.control_socket
     try:
         # the containers' sockets are open to any user who comes as far: these two keep others out
-        private(path.parent)
+        private(settings.control_socket.parent)
         private(settings.containers_directory)
     except OSError as error:
         print(f"sidecar: the directory of the sockets: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        # bound here and not by the server, which would open it to every user
-        path.chmod(0o600)
-        events = EventLog()
-        app = create_app(settings, events)
-        config = uvicorn.Config(
-            app, http=OwnersOnly, log_level="warning", access_log=False, timeout_graceful_shutdown=2
-        )
-        Server(config, events).run(sockets=[listener])
+    uvloop.run(_until_told(settings))

@@ -1,4 +1,4 @@
-"""What the coordinator and the fleet say to each other over HTTP: the models and the paths.
+"""What the coordinator and the fleet say to each other: the models and the paths.
 
 A leaf that the runner and the sidecar import too: pydantic and nothing else of ours. Times are seconds since the
 epoch inside the fleet and ISO 8601 in UTC in public; durations are seconds; memory is bytes.
@@ -112,7 +112,6 @@ from coordinator.wire.host import (
     CancelAttempt,
     ContainerState,
     Egress,
-    Events,
     Reached,
     Register,
     SidecarEvent,
@@ -231,7 +230,6 @@ __all__ = [
     "EventProblem",
     "EventRequest",
     "EventRun",
-    "Events",
     "Extend",
     "FieldProblem",
     "FilePage",

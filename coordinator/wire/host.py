@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from coordinator.wire.basics import MAX_ITEMS, Bytes, Name, Number, Outcome, Reason, Start, Text, Whole
+from coordinator.wire.basics import Bytes, Name, Number, Outcome, Reason, Start, Text, Whole
 from coordinator.wire.fleet import Assignment
 from coordinator.wire.runs import EgressHosts, ErrorBody
 
@@ -84,17 +84,20 @@ class CancelAttempt(BaseModel):
 class SidecarEvent(BaseModel):
     """Something a runner acts on.
 
-    `ready` (with `error` where the project's modules could not be imported) · `started` · `extended` (to
-    `seconds` beyond the timeout) · `ending` (its end goes to the coordinator now: whoever hears of it there may
-    ask for a container before `finished` is read here) · `finished` (accepted by the coordinator; `clean` says
-    whether the container may be used again) · `stale` (the coordinator refused the attempt's token, or the
-    container runs another) · `idle` (a container that was believed busy came back with nothing running) ·
-    `disconnected`.
+    `connected` (process 1 has said hello, where nothing else says so) · `ready` (with `error` where the project's
+    modules could not be imported) · `started` · `extended` (to `seconds` beyond the timeout) · `ending` (its end
+    goes to the coordinator now: whoever hears of it there may ask for a container before `finished` is read here) ·
+    `finished` (accepted by the coordinator; `clean` says whether the container may be used again) · `stale` (the
+    coordinator refused the attempt's token, or the container runs another) · `idle` (a container that was believed
+    busy came back with nothing running) · `disconnected` · `gap` (events of the container up to this one are lost:
+    it is registered again, and says where it stands).
     """
 
     seq: Whole
     container: Name
-    kind: Literal["ready", "started", "extended", "ending", "finished", "stale", "idle", "disconnected"]
+    kind: Literal[
+        "connected", "ready", "started", "extended", "ending", "finished", "stale", "idle", "disconnected", "gap"
+    ]
     attempt: Name | None = None
     error: ErrorBody | None = None
     seconds: Number | None = None
@@ -102,18 +105,6 @@ class SidecarEvent(BaseModel):
     reason: Reason | None = None
     clean: bool = False
     memory: Bytes | None = None
-
-
-class Events(BaseModel):
-    """`boot` names the sidecar's process: where it changes, every container is registered again.
-
-    `gaps` names containers of which events are missing here: each of them is registered again.
-    """
-
-    boot: Name
-    next: Whole
-    events: Annotated[list[SidecarEvent], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
-    gaps: Annotated[list[Name], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
 
 
 class Addresses:

@@ -16,9 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 from samovar import wire
 
+from tests.control import BlockingControl
 from tests.waiting import eventually
 
 
@@ -139,9 +139,7 @@ class Sidecar:
 
     def __init__(self, root: Path, coordinator: Coordinator, process: subprocess.Popen[bytes]) -> None:
         self.root, self.coordinator, self.process = root, coordinator, process
-        self.control = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(root / "control.sock")), base_url="http://sidecar", timeout=20
-        )
+        self.control = BlockingControl(root / "control.sock")
         self.count = 0
         self.tickets: dict[str, str] = {}
 
@@ -149,14 +147,14 @@ class Sidecar:
         """The name of a new container; its attempt is called as it is."""
         self.count += 1
         name = f"c{self.count}"
-        self.control.put(f"/containers/{name}", json={"egress": egress}).raise_for_status()
+        self.control.ask("register", name, {"egress": egress})
         if assigned:
             self.assign(name)
         return name
 
     def assign(self, name: str, attempt: str | None = None) -> None:
         body = {"assignment": assignment(attempt or name), "start": "cold"}
-        self.control.post(f"/containers/{name}/assign", json=body).raise_for_status()
+        self.control.ask("assign", name, body)
 
     def path(self, name: str) -> Path:
         return self.root / "c" / name / wire.SOCKET_NAME
@@ -174,9 +172,9 @@ class Sidecar:
         return process1
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        boot = self.control.get("/events").json()["boot"]
-        events = self.control.get("/events", params={"boot": boot, "timeout": 0}).json()["events"]
-        return [event for event in events if event["container"] == name]
+        """What the runner heard of a container, but for that it has connected."""
+        said = self.control.so_far()
+        return [event for event in said if event["container"] == name and event["kind"] != "connected"]
 
     def memory(self) -> int:
         """Resident bytes."""
@@ -232,13 +230,7 @@ def sidecar(hosts: str | None = None, environment: dict[str, str] | None = None)
             )
         made = Sidecar(root, coordinator, process)
         try:
-
-            def answers() -> bool:
-                with contextlib.suppress(httpx.TransportError):
-                    return made.control.get("/events").is_success
-                return False
-
-            eventually(answers, "the sidecar to answer", 30)
+            eventually(made.control.answers, "the sidecar to answer", 30)
             yield made
         finally:
             made.control.close()

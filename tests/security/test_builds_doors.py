@@ -18,6 +18,7 @@ from images.docker_builder import Builder
 from sidecar.builders import Builders
 from sidecar.egress.child import Child
 from sidecar.egress.rules import Limits
+from tests.control import Refusal
 from tests.docker.test_images import TASK, Project, project
 from tests.security.attempts import attempt
 from tests.security.test_builds import SETTINGS
@@ -37,11 +38,11 @@ def path_of(w: World) -> Path:
 
 async def opened(w: World, *hosts: str, private: list[str] | None = None) -> None:
     body = {"mode": "build", "hosts": list(hosts), "private": list(hosts) if private is None else private}
-    (await w.control.put(f"/builders/{NAME}", json=body)).raise_for_status()
+    await w.control.ask("open_builder", NAME, body)
 
 
 async def closed(w: World) -> dict[str, dict[str, Any]]:
-    hosts = (await w.control.delete(f"/builders/{NAME}")).raise_for_status().json()["hosts"]
+    hosts = (await w.control.ask("close_builder", NAME))["reached"]["hosts"]
     return {f"{host['host']}:{host['port']}": host for host in hosts}
 
 
@@ -63,7 +64,8 @@ def test_a_step_reaches_what_is_named_until_its_door_is_closed(tmp_path: Path) -
         await opened(w, target)
         client.writer.write(b"again")
         assert await client.reader.readexactly(5) == b"again"
-        assert (await w.control.put("/builders/..", json={"mode": "build"})).status_code in (404, 405, 422)
+        with pytest.raises(Refusal, match="bad_name"):
+            await w.control.ask("open_builder", "..", {"mode": "build"})
         reached = await closed(w)
         assert (reached[target]["sent"], reached[target]["received"], reached[target]["refused"]) == (10, 10, 0)
         assert await client.closed() == b""

@@ -32,7 +32,7 @@ except OSError as error:
     print(type(error).__name__)
 """
 HELLO = '{"id":1,"type":"hello","protocol":1,"attempt":null,"ticket":null}\n'
-GET = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
+CONTROL = '{"type":"hello","protocol":1}\n'
 
 
 def as_user(user: int, path: Path, said: str) -> str:
@@ -52,7 +52,7 @@ def test_another_user_does_not_reach_the_sockets() -> None:
         name = host.container()
         assert (mode(host.root), mode(host.root / "c"), mode(host.root / "c" / name)) == (0o700, 0o700, 0o755)
         assert as_user(SOMEBODY, host.path(name), HELLO) == "PermissionError"
-        assert as_user(SOMEBODY, host.root / "control.sock", GET) == "PermissionError"
+        assert as_user(SOMEBODY, host.root / "control.sock", CONTROL) == "PermissionError"
 
 
 @as_root
@@ -64,7 +64,7 @@ def test_where_the_directories_were_opened_the_peer_is_looked_at() -> None:
             directory.chmod(0o755)
         (host.root / "control.sock").chmod(0o666)
         assert as_user(SOMEBODY, host.path(name), HELLO) in ("closed", "ConnectionResetError", "BrokenPipeError")
-        assert as_user(SOMEBODY, host.root / "control.sock", GET) in (
+        assert as_user(SOMEBODY, host.root / "control.sock", CONTROL) in (
             "closed", "ConnectionResetError", "BrokenPipeError",
         )  # fmt: skip
         # a task's own user, and one of a range that an engine maps it to

@@ -129,8 +129,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="any_controller",
         off="asking for the user who controls",
-        file="sidecar/server.py",
-        old="if peers.may_control(user):",
+        file="sidecar/session.py",
+        old="if peers.may_control(self.user):",
         new="if True:",
         tests=(_DIRECTORIES + "where_the_directories_were_opened_the_peer_is_looked_at",),
     ),

@@ -142,7 +142,7 @@ class Fuzzer:
 
     def renew(self) -> None:
         if self.container:
-            self.out.host.control.delete(f"/containers/{self.container}").raise_for_status()
+            self.out.host.control.ask("forget", self.container)
         self.container = self.out.container("public", ports=[80])
 
     def example(self, data: bytes, seed: int | None, cuts: list[int]) -> None:
@@ -170,7 +170,7 @@ class Fuzzer:
         with self.out.tunnel(self.out.container(), "open.example.com:443") as sock:
             sock.sendall(b"hello")
             assert sock.recv(5) == b"hello"
-        self.out.host.control.delete(f"/containers/c{self.out.host.count}").raise_for_status()
+        self.out.host.control.ask("forget", f"c{self.out.host.count}")
         said = self.out.host.said()
         assert "Traceback" not in said, said
         assert self.out.inside.heard == []

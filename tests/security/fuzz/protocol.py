@@ -97,7 +97,7 @@ class Fuzzer:
 
     def renew(self) -> None:
         if self.name:
-            self.host.control.delete(f"/containers/{self.name}").raise_for_status()
+            self.host.control.ask("forget", self.name)
         self.name = self.host.container()
 
     def example(self, plan: list[tuple[Any, bool, int]]) -> None:
@@ -144,7 +144,7 @@ class Fuzzer:
         process1 = self.host.greeted(name)
         assert process1.ask("checkpoint.put", attempt=name, key="k", value=1)["ok"]
         process1.close()
-        self.host.control.delete(f"/containers/{name}").raise_for_status()
+        self.host.control.ask("forget", name)
         said = self.host.said()
         assert "Traceback" not in said, said
         del self.host.coordinator.calls[:]

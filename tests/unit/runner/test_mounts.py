@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import SecretStr
+from samovar import wire
 
 from coordinator.wire import ContainerState
 from runner.errors import EngineError
@@ -20,11 +19,15 @@ from tests.fakes import FakeEngine
 from tests.unit.runner.test_pool import IMAGE, MIB, World
 
 
-class LyingSidecar(httpx.AsyncBaseTransport):
-    """Names a directory in every answer."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=json.dumps({"directory": "/etc", "connected": False}))
+async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A sidecar that names a directory in every answer."""
+    async for line in reader:
+        asked = wire.decode(line)
+        answer = {"type": "reply", "id": asked.get("id"), "state": {"directory": "/etc"}, "directory": "/etc"}
+        writer.write(
+            wire.encode({"type": "welcome", "boot": "b", "seq": 0} if asked["type"] == "hello" else answer)
+        )
+    writer.close()
 
 
 def acquired(directory: Path) -> tuple[str, str]:
@@ -33,7 +36,7 @@ def acquired(directory: Path) -> tuple[str, str]:
     async def main() -> tuple[str, str]:
         engine = FakeEngine(images={IMAGE})
         client = SidecarClient(directory / "sidecar.sock")
-        client._client = httpx.AsyncClient(transport=LyingSidecar(), base_url="http://sidecar")
+        liar = await asyncio.start_unix_server(lie, directory / "sidecar.sock")
         settings = Settings(
             coordinator_url="http://127.0.0.1:9", key=SecretStr("k"), state=directory, slots=8, memory=1000 * MIB,
             sidecar_socket=directory / "sidecar.sock",
@@ -45,6 +48,7 @@ def acquired(directory: Path) -> tuple[str, str]:
         finally:
             await world.pool.close()
             await client.close()
+            liar.close()
 
     return asyncio.run(asyncio.wait_for(main(), 30))
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from pydantic import SecretStr
 
 from coordinator.wire import Assignment, SidecarEvent, TaskLimits
@@ -21,7 +20,7 @@ from runner.pool import Pool
 from runner.settings import Settings
 from runner.sidecar_client import SidecarClient
 from runner.spec import ContainerKey
-from sidecar.control import create_app
+from sidecar.server import Server
 from sidecar.settings import Settings as SidecarSettings
 from tests.fakes import FakeEngine, NeverStartsEngine, SlowEngine, StuckRemovalEngine
 from tests.waiting import eventually_async
@@ -71,10 +70,8 @@ class World:
 async def world(engine: FakeEngine, **settings: Any) -> AsyncIterator[World]:
     with tempfile.TemporaryDirectory(prefix="smv") as directory:
         socket = Path(directory) / "sidecar.sock"
-        app = create_app(SidecarSettings(coordinator_url="http://127.0.0.1:9", control_socket=socket))
-        server = uvicorn.Server(uvicorn.Config(app, uds=str(socket), log_level="error", lifespan="on"))
-        serving = asyncio.create_task(server.serve())
-        await eventually_async(lambda: server.started, "the sidecar to listen")
+        server = Server(SidecarSettings(coordinator_url="http://127.0.0.1:9", control_socket=socket))
+        await server.start()
         engine.images.add(IMAGE)
         client, clock = SidecarClient(socket), Clock()
         made = Settings(
@@ -89,8 +86,7 @@ async def world(engine: FakeEngine, **settings: Any) -> AsyncIterator[World]:
             assert pool.used == 0
         finally:
             await client.close()
-            server.should_exit = True
-            await serving
+            await server.stop()
 
 
 def run(engine: FakeEngine, test: Callable[[World], Coroutine[Any, Any, None]], **settings: Any) -> None:

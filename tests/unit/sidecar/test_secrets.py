@@ -68,7 +68,7 @@ def test_the_ticket_ends_with_the_attempt() -> None:
         await harness.ask("started", attempt=ATTEMPT)
         await harness.ask("finish", attempt=ATTEMPT, outcome="completed", result=1, lines=[])
         assert (await ask(w, ticket))["error"]["code"] == "no_ticket"
-        await w.control.delete("/containers/c1")
+        await w.control.ask("forget", "c1")
         assert not (w.directory / "c" / "c1").exists()
 
     run(test)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import uvicorn
 from samovar import wire
@@ -24,8 +23,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from sidecar import connection
-from sidecar.control import create_app
+from sidecar.server import Server
 from sidecar.settings import Settings
+from tests.control import BlockingControl, Control, Refusal
 from tests.waiting import eventually, eventually_async
 
 ATTEMPT = "a1"
@@ -81,46 +81,48 @@ class Coordinator:
 @dataclass
 class World:
     coordinator: Coordinator
-    control: httpx.AsyncClient
+    control: Control
     directory: Path
     port: int
     settings: Settings
-    servers: dict[str, uvicorn.Server] = field(default_factory=dict)
-    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    sidecar: Server | None = None
+    #: The coordinator's.
+    server: uvicorn.Server | None = None
+    serving: asyncio.Task[None] | None = None
     #: Of the container, once it has connected.
     ticket: str | None = None
 
-    async def serve(self, name: str, config: uvicorn.Config) -> None:
-        server = uvicorn.Server(config)
-        self.servers[name], self.tasks[name] = server, asyncio.create_task(server.serve())
-        await eventually_async(lambda: server.started, f"the {name} to listen")
-
     async def stop(self, name: str) -> None:
-        self.servers[name].should_exit = True
-        await self.tasks.pop(name)
+        if name == "sidecar" and self.sidecar is not None:
+            self.sidecar, stopping = None, self.sidecar
+            await stopping.stop()
+        elif name == "coordinator" and self.server is not None and self.serving is not None:
+            self.server.should_exit = True
+            self.serving, stopped = None, self.serving
+            await stopped
 
     async def start_coordinator(self) -> None:
         app = Starlette(
             routes=[Route("/internal/v1/attempts/{attempt}/{action}", self.coordinator.handle, methods=["POST"])]
         )
-        await self.serve("coordinator", uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error"))
+        self.server, self.serving = server, asyncio.create_task(server.serve())
+        await eventually_async(lambda: server.started, "the coordinator to listen")
 
     async def start_sidecar(self) -> None:
-        app = create_app(self.settings)
-        await self.serve("sidecar", uvicorn.Config(app, uds=str(self.settings.control_socket), log_level="error"))
+        self.sidecar = Server(self.settings)
+        await self.sidecar.start()
 
     async def register(self, *, running: bool = False, secrets: Sequence[str] = ()) -> dict[str, Any]:
         body: dict[str, Any] = {"assignment": assignment(secrets)} if running else {}
-        answer = await self.control.put("/containers/c1", json=body)
-        return dict(answer.raise_for_status().json())
+        return dict((await self.control.ask("register", "c1", body))["state"])
 
     async def assign(self, secrets: Sequence[str] = ()) -> None:
         body = {"assignment": assignment(secrets), "start": "cold"}
-        (await self.control.post("/containers/c1/assign", json=body)).raise_for_status()
+        await self.control.ask("assign", "c1", body)
 
     async def events(self) -> list[dict[str, Any]]:
-        boot = (await self.control.get("/events")).json()["boot"]
-        return list((await self.control.get(f"/events?boot={boot}&timeout=0")).json()["events"])
+        return await self.control.so_far()
 
     async def event(self, kind: str) -> dict[str, Any]:
         async def found() -> dict[str, Any] | None:
@@ -194,14 +196,13 @@ async def world(**settings: Any) -> AsyncIterator[World]:
         free.close()
         path = Path(directory) / "sidecar.sock"
         made = Settings(coordinator_url=f"http://127.0.0.1:{port}", control_socket=path, **settings)
-        transport = httpx.AsyncHTTPTransport(uds=str(path))
-        async with httpx.AsyncClient(transport=transport, base_url="http://sidecar", timeout=20) as control:
-            w = World(Coordinator(), control, Path(directory), port, made)
-            await w.start_sidecar()
-            await w.start_coordinator()
-            yield w
-            for name in list(w.tasks):
-                await w.stop(name)
+        w = World(Coordinator(), Control(path), Path(directory), port, made)
+        await w.start_sidecar()
+        await w.start_coordinator()
+        yield w
+        await w.control.close()
+        await w.stop("sidecar")
+        await w.stop("coordinator")
 
 
 def run(test: Callable[[World], Coroutine[Any, Any, None]], **settings: Any) -> None:
@@ -301,7 +302,7 @@ def test_a_ticket_is_the_sidecars_alone_and_goes_with_the_container() -> None:
             if not known:
                 await w.stop("sidecar")
                 await w.start_sidecar()
-            (await w.control.delete("/containers/c1")).raise_for_status()
+            await w.control.ask("forget", "c1")
             assert list(kept.parent.iterdir()) == []
 
     run(test)
@@ -587,13 +588,13 @@ def test_killed_and_started_again_it_is_told_everything_and_goes_on() -> None:
         await w.assign()
         harness = await w.connect()
         await harness.receive()
-        before = (await w.control.get("/events")).json()["boot"]
+        before = w.control.boot
         mounted = (w.directory / "c" / "c1").stat().st_ino
         await w.stop("sidecar")
         assert await asyncio.wait_for(harness.reader.read(), 10) == b""
         await w.start_sidecar()
-        assert (await w.control.get("/events")).json()["boot"] != before
         state = await w.register(running=True)
+        assert w.control.boot != before
         assert state["attempt"] == ATTEMPT
         assert (w.directory / "c" / "c1").stat().st_ino == mounted
         again = await w.connect(ATTEMPT)
@@ -613,7 +614,7 @@ def test_a_runner_that_starts_again_hears_that_the_run_has_begun() -> None:
         await w.event("started")
         seen = len(await w.events())
         await w.register(running=True)
-        assert [e["kind"] for e in (await w.events())[seen:]] == ["started"]
+        assert [e["kind"] for e in (await w.events())[seen:]] == ["connected", "started"]
 
     run(test)
 
@@ -624,7 +625,7 @@ def test_a_run_that_has_not_begun_is_not_said_to_have() -> None:
         await w.assign()
         harness = await w.connect()
         await w.register(running=True)
-        assert await w.events() == []
+        assert {e["kind"] for e in await w.events()} == {"connected"}
         assert (await harness.receive())["type"] == "assign"
 
     run(test)
@@ -637,7 +638,7 @@ def test_the_directory_of_a_container_that_is_gone_goes_whoever_made_it() -> Non
         await w.stop("sidecar")
         assert directory.is_dir()
         await w.start_sidecar()
-        (await w.control.delete("/containers/c1")).raise_for_status()
+        await w.control.ask("forget", "c1")
         assert not directory.exists()
 
     run(test)
@@ -648,8 +649,8 @@ def test_a_container_that_can_not_be_listened_for_is_not_registered() -> None:
         (w.directory / "c").mkdir()
         (w.directory / "c" / "c1").touch()
         for _ in range(2):
-            answer = await w.control.put("/containers/c1", json={})
-            assert (answer.status_code, "cannot listen" in answer.text) == (503, True)
+            with pytest.raises(Refusal, match=r"not_listening: .*cannot listen"):
+                await w.register()
 
     run(test)
 
@@ -664,7 +665,8 @@ def test_the_ticket_stays_where_a_sidecar_that_starts_anew_cannot_listen_at_firs
         directory.rename(w.directory / "aside")
         directory.touch()
         await w.start_sidecar()
-        assert (await w.control.put("/containers/c1", json={})).status_code == 503
+        with pytest.raises(Refusal, match="not_listening"):
+            await w.register()
         directory.unlink()
         await w.register()
         other = await w.visit()
@@ -691,10 +693,10 @@ def test_cancel_reaches_the_container_or_says_that_it_cannot() -> None:
         await w.register()
         await w.assign()
         body = {"attempt": ATTEMPT, "reason": "timeout", "grace": 3.0, "message": "too slow"}
-        assert (await w.control.post("/containers/c1/cancel", json=body)).status_code == 409
+        assert not (await w.control.ask("cancel", "c1", body))["told"]
         harness = await w.connect()
         await harness.receive()
-        assert (await w.control.post("/containers/c1/cancel", json=body)).status_code == 202
+        assert (await w.control.ask("cancel", "c1", body))["told"]
         told = await harness.receive()
         assert told == {"type": "cancel", **body}
 
@@ -706,9 +708,10 @@ def test_names_become_directories_and_nothing_else() -> None:
         await w.register()
         # any user of the container may open it; the mount is what tells containers apart
         assert stat.S_IMODE((w.directory / "c" / "c1" / wire.SOCKET_NAME).stat().st_mode) == 0o666
-        assert (await w.control.put("/containers/..%2Fevil", json={})).status_code in (404, 422)
-        assert (await w.control.put("/containers/.hidden", json={})).status_code == 422
-        await w.control.delete("/containers/c1")
+        for name in ("../evil", ".hidden", "", "x" * 65):
+            with pytest.raises(Refusal, match="bad_name"):
+                await w.control.ask("register", name, {})
+        await w.control.ask("forget", "c1")
         assert not (w.directory / "c" / "c1").exists()
 
     run(test)
@@ -719,14 +722,9 @@ def test_the_control_socket_is_its_owners_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sidecar", "--coordinator-url", "http://127.0.0.1:9"]
     with subprocess.Popen([*command, "--control-socket", str(path)]) as process:
         try:
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://sidecar") as client:
-
-                def answers() -> bool:
-                    with contextlib.suppress(httpx.TransportError):
-                        return client.get("/events").is_success
-                    return False
-
-                eventually(answers, "the sidecar to answer")
+            control = BlockingControl(path)
+            eventually(control.answers, "the sidecar to answer")
+            control.close()
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
         finally:
             process.terminate()

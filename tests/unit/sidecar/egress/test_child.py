@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from samovar import wire
 
+from tests.control import Refusal
 from tests.unit.sidecar.egress.world import Client
 from tests.unit.sidecar.test_sidecar import ATTEMPT, World, assignment, line, run
 from tests.waiting import eventually_async
@@ -63,7 +64,7 @@ async def register(w: World, target: str, *, running: bool = False, **more: Any)
     body: dict[str, Any] = {"egress": egress(target, **more)}
     if running:
         body["assignment"] = assignment()
-    (await w.control.put("/containers/c1", json=body)).raise_for_status()
+    await w.control.ask("register", "c1", body)
 
 
 async def visit(w: World) -> Client:
@@ -240,7 +241,7 @@ def test_the_account_of_a_container_that_dies_is_kept(tmp_path: Path) -> None:
         await w.assign()
         await w.connect()
         await tunnel(w, target)
-        (await w.control.delete("/containers/c1")).raise_for_status()
+        await w.control.ask("forget", "c1")
         await eventually_async(lambda: w.coordinator.seen("egress"), "the account")
         (host,) = w.coordinator.seen("egress")[-1]["hosts"]
         assert (host["sent"], host["received"]) == (5, 5)
@@ -252,8 +253,8 @@ def test_the_account_of_a_container_that_dies_is_kept(tmp_path: Path) -> None:
 def test_rules_that_name_no_host_are_refused_by_name(tmp_path: Path) -> None:
     async def test(w: World, target: str) -> None:
         for wrong in ("http://a.example:443", "a.example:0", "10.1:5432", "a..example:1", "*.10.0.0.1:5"):
-            answer = await w.control.put("/containers/c1", json={"egress": {"mode": "list", "hosts": [wrong]}})
-            assert answer.status_code == 422, wrong
-            assert wrong in answer.text
+            with pytest.raises(Refusal, match="bad_egress") as caught:
+                await w.control.ask("register", "c1", {"egress": {"mode": "list", "hosts": [wrong]}})
+            assert wrong in str(caught.value)
 
     scenario(test, tmp_path)
