@@ -14,6 +14,10 @@ from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
+import structlog
+
+log = structlog.get_logger()
+
 T = TypeVar("T")
 
 #: The line of our own work.
@@ -153,7 +157,11 @@ class Turns:
                         return
                     self._condition.wait()
                 job = self._take(held)
-            self._serve(job, more)
+            try:
+                self._serve(job, more)
+            except BaseException:
+                # a thread that ended here would leave its line standing for ever
+                log.exception("work in turns failed", threads=self._name)
             del job
             with self._condition:
                 if held is not None:

@@ -67,13 +67,13 @@ class Groups:
             with storage_errors(), self._engine.begin() as conn:
                 done.append(_Done(first, self._call(conn, first)))
                 while len(done) < _MOST and perf_counter() - began < _BUDGET:
-                    if (following := more()) is None:
+                    if (job := more()) is None:
                         break
-                    if self._took.get(following.name, 0.0) > _SLOW:
+                    if self._took.get(job.name, 0.0) > _SLOW:
+                        following = job
                         break
-                    if following.begins():
-                        self._inside(conn, following, done)
-                    following = None
+                    if job.begins():
+                        self._inside(conn, job, done)
         except BaseException as error:
             if not done:
                 done.append(_Done(first, error=error))
