@@ -11,10 +11,11 @@ its writes go through one thread in their turns, and those that wait are committ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -37,6 +38,18 @@ Q = ParamSpec("Q")
 T = TypeVar("T")
 
 Clock = Callable[[Connection], float]
+
+
+class Call(NamedTuple):
+    """`function(connection, now, *arguments)`, one of several.
+
+    `after`: the place of one before it that it builds on: where that one is not done, this one is not.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    after: int | None = None
+
 
 _DEADLOCK = "40P01"
 #: How often a transaction may be that of a deadlock which the database ends.
@@ -64,7 +77,8 @@ class Database:
         self._reads = Turns(readers, "read", kept=max(1, readers // 4))
         self._failing: StorageUnavailable | None = None
         #: One thread for SQLite's one writer; None where each write has a transaction of its own.
-        self._writes = None if self.shared else Turns(1, "write", serve=Groups(self._writer, self._note).serve)
+        self._groups = Groups(self._writer, self._note)
+        self._writes = None if self.shared else Turns(1, "write", serve=self._groups.serve)
         #: Where what a transaction must not be held for is done.
         self._jobs = Turns(8, "job", share=1)
 
@@ -118,6 +132,26 @@ class Database:
         if deed is not None:
             deed.committed()
         return result
+
+    def write_each(self, calls: Sequence[Call]) -> list[asyncio.Future[Any]]:
+        """What comes of each of `calls`: done in this order, committed together as far as they are short.
+
+        One that raises leaves the others as they are. Again: it was not done, and is to be done by `write`.
+        """
+        jobs: list[Job] = []
+        for call in calls:
+            before = None if call.after is None else jobs[call.after]
+            jobs.append(Job(functools.partial(self._called, call), call.function.__qualname__, before))
+        if self._writes is not None:
+            for job in jobs:
+                self._writes.put(job)
+        elif jobs:
+            self._reads.submit(lambda: self._groups.serve_all(jobs))
+        return [asyncio.wrap_future(job.future) for job in jobs]
+
+    def _called(self, call: Call, conn: Connection) -> Any:
+        with again.attempt({}):
+            return call.function(conn, self._clock(conn), *call.arguments)
 
     async def _in_turn(self, turns: Turns, work: Callable[[], T]) -> T:
         return await self._tried(turns.submit, work)
