@@ -366,8 +366,15 @@ def test_only_some_values_are_under_way_at_once() -> None:
         await w.assign()
         harness = await w.connect()
         w.coordinator.gate = asyncio.Event()
+        w.coordinator.answers["checkpoint"] = {"stored": True}
         for n in range(40):
-            put = {"id": 1000 + n, "type": "checkpoint.put", "attempt": ATTEMPT, "key": f"k{n}", "value": n}
+            put = {
+                "id": 1000 + n,
+                "type": "checkpoint.put",
+                "attempt": ATTEMPT,
+                "key": f"k{n}",
+                "value": "x" * 70_000,
+            }
             harness.writer.write(wire.encode(put))
         await eventually_async(lambda: w.coordinator.waiting == 8, "eight to be under way")
         w.coordinator.gate.set()
