@@ -63,6 +63,24 @@ _NO_WAIT = ErrorBody(
 )
 
 
+# Statements of the hot path are built once.
+
+_BEGIN = (
+    update(attempts)
+    .where(attempts.c.id == bindparam("attempt"), attempts.c.status.in_(sources(ATTEMPT, by="attempts.start")))
+    .values(status="running", start=bindparam("how"), started_at=bindparam("began"))
+)
+_RUN_BEGINS = (
+    update(runs)
+    .where(runs.c.id == bindparam("run"), runs.c.current_attempt == bindparam("attempt"))
+    .values(
+        started_at=func.coalesce(runs.c.started_at, bindparam("began")),
+        start=bindparam("how"),
+        start_ms=bindparam("took"),
+    )
+)
+
+
 @dataclass(frozen=True)
 class Ending:
     """How an attempt ended, whoever says so."""
@@ -107,19 +125,9 @@ def start(conn: Connection, now: float, attempt_id: str, body: Started, waited: 
     if held.status == "running":
         return str(held.run_id)
     began = max(held.claimed_at, now - waited)
-    conn.execute(
-        update(attempts)
-        .where(attempts.c.id == attempt_id, attempts.c.status.in_(sources(ATTEMPT, by="attempts.start")))
-        .values(status="running", start=body.start, started_at=began)
-    )
-    run = conn.execute(select(runs.c.started_at).where(runs.c.id == held.run_id)).one()
-    conn.execute(
-        update(runs)
-        .where(runs.c.id == held.run_id, runs.c.current_attempt == attempt_id)
-        .values(
-            started_at=run.started_at or began, start=body.start, start_ms=max(0.0, began - held.claimed_at) * 1000
-        )
-    )
+    conn.execute(_BEGIN, {"attempt": attempt_id, "how": body.start, "began": began})
+    values = {"attempt": attempt_id, "run": held.run_id, "how": body.start, "began": began}
+    conn.execute(_RUN_BEGINS, {**values, "took": max(0.0, began - held.claimed_at) * 1000})
     return str(held.run_id)
 
 
