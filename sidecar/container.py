@@ -84,7 +84,6 @@ class Container:
         self._readied: dict[str, Any] | None = None
         self._end: dict[str, Any] = {}
         self._greeted = False
-        self._in_order = asyncio.Lock()
         self._one_log = asyncio.Lock()
         self._writes = Pace(*_WRITES)
         self._reports = Pace(*_REPORTS)
@@ -115,6 +114,11 @@ class Container:
     def bound(self) -> bool:
         """Whether an attempt is bound to it: only then has it anything to ask the coordinator for."""
         return self._assignment is not None
+
+    @property
+    def project(self) -> str | None:
+        """Of the bound attempt."""
+        return None if self._assignment is None else self._assignment.project
 
     def repeat(self) -> None:
         """Says once more how far the container has come, to a runner that may not have heard it."""
@@ -253,8 +257,7 @@ class Container:
             await self._told.turn()
         self._started = True
         self._events.add(self.name, "started", attempt=a.attempt)
-        async with self._in_order:
-            await self._send(request, a, "start", fleet.Started(token=a.token, start=self._start))
+        await self._send(request, a, "start", fleet.Started(token=a.token, start=self._start))
         return b"{}"
 
     async def _on_checkpoint_get(self, request: Request, a: fleet.Assignment) -> bytes:
@@ -331,9 +334,8 @@ class Container:
                 values["result"] = request.raw("result")
             if body.outcome == wire.WAITING and request.raw("waits") != [b"null"]:
                 values["waits"] = request.raw("waits")
-            # a run shorter than the coordinator's answer to its start would otherwise end before it began
-            async with self._in_order:
-                await self._post(a, "finish", values, body, self._large(request))
+            # (after its start, or with it, where the run is shorter than the answer to that)
+            await self._post(a, "finish", values, body, self._large(request))
         except (Refused, ValidationError) as refused:
             # an end that can't be taken as it is still has to end the run, and say why: nobody else would before
             # the task's timeout. What is left of it is made here
@@ -381,7 +383,7 @@ class Container:
     ) -> bytes:
         fields = body.model_dump_json(exclude=set(values)).encode()
         return await self._upstream.post(
-            self.name, a.attempt, action, a.secret, envelope.body(values, fields), large
+            a.project, self.name, a.attempt, action, a.secret, envelope.body(values, fields), large
         )
 
     def _large(self, request: Request) -> Callable[[], Awaitable[None]]:

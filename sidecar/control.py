@@ -41,7 +41,7 @@ class Sidecar:
     def __init__(self, settings: Settings, events: EventLog) -> None:
         self._root = settings.containers_directory
         self.events = events
-        self.upstream = Upstream(settings.coordinator_url, self._bound)
+        self.upstream = Upstream(settings.coordinator_url, self._bound, self._projects)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._transfers = Turns(_TRANSFERS_AT_ONCE, lambda: max(1, _TRANSFERS_AT_ONCE // max(1, self._bound())))
         self._budget = Budget(settings.buffer_bytes)
@@ -51,6 +51,9 @@ class Sidecar:
 
     def _bound(self) -> int:
         return sum(container.bound for container in self._containers.values())
+
+    def _projects(self) -> int:
+        return len({container.project for container in self._containers.values() if container.bound})
 
     async def register(self, name: str, body: Register) -> ContainerState:
         limits = None if body.egress is None else _limits(body.egress)

@@ -6,11 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import aiohttp
+import msgspec
 import structlog
 
 from coordinator.wire import FLEET, Addresses
+from sidecar.batches import Answer, Batches, Item
 from sidecar.envelope import WHOLE
 from sidecar.errors import Refused, Stale
 from sidecar.turns import Turns
@@ -33,7 +36,21 @@ _OTHERS_AT_ONCE = 32
 _FILES_AT_ONCE = 4
 #: Of a refusal.
 _LARGEST_REFUSAL = 256 * 1024
+#: What goes together with what other attempts say, where its body has no more than so many bytes.
+_TOGETHER = frozenset({"start", "checkpoint", "wait", "logs", "report", "egress", "extend", "finish"})
+_MOST_TOGETHER = 64 * 1024
 _WITH_VALUES = frozenset({"checkpoint", "checkpoint-get", "wait", "wait-result", "finish"})
+
+
+class _Head(msgspec.Struct):
+    """As fleet.JointAnswer."""
+
+    status: int
+    alone: bool = False
+
+
+_heads = msgspec.json.Decoder(_Head)
+_encoder = msgspec.json.Encoder()
 
 
 class Upstream:
@@ -44,21 +61,28 @@ class Upstream:
     may therefore arrive twice, and the coordinator counts it once.
     """
 
-    def __init__(self, url: str, containers: Callable[[], int] = lambda: 1) -> None:
-        """`containers`: how many share this way at the moment."""
+    def __init__(
+        self, url: str, containers: Callable[[], int] = lambda: 1, projects: Callable[[], int] = lambda: 1
+    ) -> None:
+        """`containers`, `projects`: how many share this way at the moment."""
         self._addresses = Addresses(url)
         self._client: aiohttp.ClientSession | None = None
         self.away = asyncio.Event()
         self._values = Turns(_VALUES_AT_ONCE, lambda: max(1, _VALUES_AT_ONCE // max(1, containers())))
         self._files = Turns(_FILES_AT_ONCE, lambda: max(1, _FILES_AT_ONCE // max(1, containers())))
         self._others = Turns(_OTHERS_AT_ONCE, lambda: max(1, _OTHERS_AT_ONCE // max(1, containers())))
+        #: A project has one large body under way at a time, while there is another one.
+        self._large = Turns(_VALUES_AT_ONCE, lambda: 1 if projects() > 1 else _VALUES_AT_ONCE)
+        self._batches = Batches(self._carry, projects)
 
     async def close(self) -> None:
+        self._batches.close()
         if self._client is not None:
             await self._client.close()
 
     async def post(
         self,
+        project: str,
         owner: str,
         attempt: str,
         action: str,
@@ -68,10 +92,39 @@ class Upstream:
     ) -> bytes:
         """The answer to `action` on `attempt`, a JSON object: as it came, or as the refusal that it is.
 
-        `owner` takes its turn with others; `large` is awaited before a large answer is read. Raises Stale, Refused.
+        `project` and `owner` take their turns with others; `large` is awaited before a large answer is read. What
+        follows the `start` of an attempt comes after it, or with it. Raises Stale, Refused.
         """
-        turns = self._values if action in _WITH_VALUES else self._others
-        return await self._call(owner, attempt, "POST", action, secret, body, large, turns)
+        started = self._batches.starts(attempt) if action == "start" else None
+        try:
+            size = sum(map(len, body))
+            if action in _TOGETHER and size <= _MOST_TOGETHER and not any(b"\n" in part for part in body):
+                item = Item(project, attempt, action, secret, b"".join(body))
+                if (answer := await self._batches.ask(item)) is not None:
+                    self.away.clear()
+                    return _read(*answer)
+            if started is None:
+                await self._batches.begun(attempt)
+            turns = self._values if action in _WITH_VALUES else self._others
+            if size <= _MOST_TOGETHER:
+                return await self._call(owner, attempt, "POST", action, secret, body, large, turns)
+            async with self._large.turn(project):
+                return await self._call(owner, attempt, "POST", action, secret, body, large, turns)
+        finally:
+            if started is not None:
+                started()
+
+    async def _carry(self, batch: list[Item]) -> None:
+        """Answers what the coordinator has judged; what it has not is sent by calls of their own, with patience."""
+        first = batch[0]
+        base = f"{self._addresses.current}{FLEET}/attempts/{first.attempt}"
+        headers = {"Authorization": f"Bearer {first.secret}", "Content-Type": "application/octet-stream"}
+        try:
+            async with await self._send("POST", f"{base}/batch", [_written(batch)], headers) as answer:
+                if answer.status == 200:
+                    await _answer_each(batch, answer)
+        except (aiohttp.ClientError, msgspec.MsgspecError, TimeoutError, OSError) as error:
+            log.debug("a batch was not answered", items=len(batch), problem=repr(error))
 
     async def send(self, owner: str, attempt: str, method: str, path: str, secret: str, data: bytes) -> bytes:
         """The answer to a part of a file, or to a word about one. Raises Stale, Refused."""
@@ -196,6 +249,34 @@ class Content:
             return await self._answer.content.read(most)
         except (aiohttp.ClientError, TimeoutError, OSError):
             return b""
+
+
+def _written(batch: list[Item]) -> bytes:
+    """Two lines for each item: who says it, and its body."""
+    now = monotonic()
+    lines = []
+    for item in batch:
+        waited = round(max(0.0, now - item.asked), 6)
+        head = {"attempt": item.attempt, "secret": item.secret, "action": item.action, "waited": waited}
+        lines += [_encoder.encode(head), item.body]
+    return b"\n".join(lines) + b"\n"
+
+
+async def _answer_each(batch: list[Item], answer: aiohttp.ClientResponse) -> None:
+    """Gives each item its answer as soon as that is there."""
+    left = iter(batch)
+    rest = b""
+    head: _Head | None = None
+    async for part in answer.content.iter_any():
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            if head is None:
+                head = _heads.decode(line)
+                continue
+            if (item := next(left, None)) is None:
+                return
+            item.answer(None if head.alone or head.status >= 500 else Answer(head.status, line))
+            head = None
 
 
 async def _parts(body: Sequence[bytes]) -> AsyncIterator[bytes]:

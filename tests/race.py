@@ -10,6 +10,7 @@ the host: two that overlap here overlapped in the database. Each claim also coun
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import sys
 import tempfile
@@ -56,9 +57,7 @@ class RealTime(Store):
         self.database = Database(url)
         self.read = self.database.read_now
         # through the threads that a coordinator writes with: one for SQLite, many for PostgreSQL
-        self.write = lambda *given, **named: self.database._writes.submit(
-            lambda: self.database.write_now(*given, **named)
-        ).result()
+        self.write = lambda *given, **named: asyncio.run(self.database.write(*given, **named))
 
 
 @dataclass

@@ -8,7 +8,8 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection, Row
 
-from coordinator.api.direct import Way, Write
+from coordinator.api.direct import Route as DirectRoute
+from coordinator.api.direct import Way
 from coordinator.api.docs import refusals
 from coordinator.api.polling import poll
 from coordinator.api.reading import Route
@@ -201,7 +202,7 @@ async def create(core: Coordinator, planned: Plan) -> Made:
 
 
 #: Small triggers go the short way.
-WAY = Way(f"{API}/tasks/", {"runs": Write(TriggerRequest, trigger_small)}, most=_SMALL)
+WAY = Way(f"{API}/tasks/", {"runs": DirectRoute(TriggerRequest, trigger_small)}, most=_SMALL)
 
 
 def _statuses(given: list[str]) -> tuple[str, ...]:

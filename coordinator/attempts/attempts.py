@@ -63,6 +63,24 @@ _NO_WAIT = ErrorBody(
 )
 
 
+# Statements of the hot path are built once.
+
+_BEGIN = (
+    update(attempts)
+    .where(attempts.c.id == bindparam("attempt"), attempts.c.status.in_(sources(ATTEMPT, by="attempts.start")))
+    .values(status="running", start=bindparam("how"), started_at=bindparam("began"))
+)
+_RUN_BEGINS = (
+    update(runs)
+    .where(runs.c.id == bindparam("run"), runs.c.current_attempt == bindparam("attempt"))
+    .values(
+        started_at=func.coalesce(runs.c.started_at, bindparam("began")),
+        start=bindparam("how"),
+        start_ms=bindparam("took"),
+    )
+)
+
+
 @dataclass(frozen=True)
 class Ending:
     """How an attempt ended, whoever says so."""
@@ -78,6 +96,8 @@ class Ending:
     digest: str | None = None
     #: The keys of what it waits for, where it ended in waits.
     waits: list[str] = field(default_factory=list)
+    #: Seconds since it was said.
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,22 +116,18 @@ class Ended:
         return self.status in FINAL
 
 
-def start(conn: Connection, now: float, attempt_id: str, body: Started) -> str:
-    """User code is about to run; the run's id. Said twice, it counts once. Raises StaleAttempt."""
+def start(conn: Connection, now: float, attempt_id: str, body: Started, waited: float = 0.0) -> str:
+    """User code is about to run, or was `waited` seconds ago; the run's id. Said twice, it counts once.
+
+    Raises StaleAttempt.
+    """
     held = leases.require(conn, now, attempt_id, body.token)
     if held.status == "running":
         return str(held.run_id)
-    conn.execute(
-        update(attempts)
-        .where(attempts.c.id == attempt_id, attempts.c.status.in_(sources(ATTEMPT, by="attempts.start")))
-        .values(status="running", start=body.start, started_at=now)
-    )
-    run = conn.execute(select(runs.c.started_at).where(runs.c.id == held.run_id)).one()
-    conn.execute(
-        update(runs)
-        .where(runs.c.id == held.run_id, runs.c.current_attempt == attempt_id)
-        .values(started_at=run.started_at or now, start=body.start, start_ms=max(0.0, now - held.claimed_at) * 1000)
-    )
+    began = max(held.claimed_at, now - waited)
+    conn.execute(_BEGIN, {"attempt": attempt_id, "how": body.start, "began": began})
+    values = {"attempt": attempt_id, "run": held.run_id, "how": body.start, "began": began}
+    conn.execute(_RUN_BEGINS, {**values, "took": max(0.0, began - held.claimed_at) * 1000})
     return str(held.run_id)
 
 
@@ -162,9 +178,18 @@ _LEFT = select(
 
 
 def finish(
-    conn: Connection, now: float, attempt_id: str, body: Finish, result: Stored, rng: Random = random.random
+    conn: Connection,
+    now: float,
+    attempt_id: str,
+    body: Finish,
+    result: Stored,
+    rng: Random = random.random,
+    waited: float = 0.0,
 ) -> Ended:
-    """The attempt's own account of its end. Raises StaleAttempt, unless this very account was taken before."""
+    """The attempt's own account of its end, said `waited` seconds ago.
+
+    Raises StaleAttempt, unless this very account was taken before.
+    """
     ending = Ending(
         end=_end_of(body),
         error=body.error,
@@ -176,6 +201,7 @@ def finish(
         lines=body.lines,
         digest=digest(body.model_dump(mode="json", exclude={"lines"})),
         waits=body.waits,
+        waited=waited,
     )
     if body.outcome == "completed" and result.size > quota.SMALL:
         try:
@@ -334,7 +360,7 @@ def _move(
         "peak_memory": ending.peak_memory,
     }
     if found.attempt_started_at is not None:
-        values["run_ms"] = max(0.0, now - found.attempt_started_at) * 1000
+        values["run_ms"] = max(0.0, now - ending.waited - found.attempt_started_at) * 1000
     if verdict.memory != found.memory:
         values["lane"] = lanes.name(found.project, found.queue, found.task, found.concurrency_key, verdict.memory)
     if verdict.status in FINAL:

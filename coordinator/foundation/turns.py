@@ -14,6 +14,10 @@ from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
+import structlog
+
+log = structlog.get_logger()
+
 T = TypeVar("T")
 
 #: The line of our own work.
@@ -22,35 +26,79 @@ OWN = ""
 lane: ContextVar[str] = ContextVar("lane", default=OWN)
 
 
-class Turns:
-    """`count` threads. Of them `kept` are for the own line alone; another line has at most `share` at a time."""
+class Job:
+    """Work in a line. `name`: of all jobs that do the same."""
 
-    def __init__(self, count: int, name: str, *, kept: int = 0, share: int | None = None) -> None:
+    __slots__ = ("after", "future", "name", "work")
+
+    def __init__(self, work: Callable[..., Any], name: str = "", after: Job | None = None) -> None:
+        self.future: Future[Any] = Future()
+        self.work: Callable[..., Any] = functools.partial(copy_context().run, work)
+        self.name = name
+        #: One whose work this one builds on; it stands before this one in the same line.
+        self.after = after
+
+    def begins(self) -> bool:
+        """Whether anybody still wants it."""
+        return self.future.set_running_or_notify_cancel()
+
+
+#: Gives the next of the jobs that wait, whose turn it is then; None where none does.
+More = Callable[[], Job | None]
+
+
+def one(job: Job, more: More) -> None:
+    """Does one job, and takes no other with it."""
+    if job.begins():
+        try:
+            job.future.set_result(job.work())
+        except BaseException as error:
+            job.future.set_exception(error)
+
+
+class Turns:
+    """`count` threads. Of them `kept` are for the own line alone; another line has at most `share` at a time.
+
+    `serve` is given a job whose turn it is, and may take those that are next along with it, in their turns.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        name: str,
+        *,
+        kept: int = 0,
+        share: int | None = None,
+        serve: Callable[[Job, More], None] = one,
+    ) -> None:
         self._open = max(1, count - kept)
         self._share = share if share is not None else max(1, (self._open + 1) // 2)
         self._condition = threading.Condition()
-        self._lines: OrderedDict[str, deque[tuple[Future[Any], Callable[[], Any]]]] = OrderedDict()
+        self._lines: OrderedDict[str, deque[Job]] = OrderedDict()
         self._busy: dict[str, int] = {}
         self._others = 0
         self._own_last = False
         self._closed = False
         self._count, self._name = count, name
+        self._serve = serve
         self._threads: list[threading.Thread] = []
 
     def submit(self, work: Callable[[], T], line: str | None = None) -> Future[T]:
         """Puts work into its line (default: that of the request in progress)."""
-        future: Future[T] = Future()
+        return self.put(Job(work), line)
+
+    def put(self, job: Job, line: str | None = None) -> Future[Any]:
         line = lane.get() if line is None else line
         with self._condition:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._lines.setdefault(line, deque()).append((future, functools.partial(copy_context().run, work)))
+            self._lines.setdefault(line, deque()).append(job)
             if len(self._threads) < self._count:
                 thread = threading.Thread(target=self._run, name=f"{self._name}_{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
             self._condition.notify()
-        return future
+        return job.future
 
     def shutdown(self) -> None:
         """Does what is in the lines, and ends."""
@@ -70,33 +118,51 @@ class Turns:
                     return line
         return OWN if OWN in self._lines else None
 
+    def _take(self, line: str) -> Job:
+        waiting = self._lines[line]
+        job = waiting.popleft()
+        if waiting:
+            self._lines.move_to_end(line)
+        else:
+            del self._lines[line]
+        self._own_last = line == OWN
+        self._busy[line] = self._busy.get(line, 0) + 1
+        self._others += line != OWN
+        return job
+
+    def _give_back(self, line: str) -> None:
+        self._others -= line != OWN
+        self._busy[line] -= 1
+        if not self._busy[line]:
+            del self._busy[line]
+        # what this line's share held back may go on
+        self._condition.notify()
+
     def _run(self) -> None:
+        held: str | None = None
+
+        def more() -> Job | None:
+            nonlocal held
+            with self._condition:
+                if held is not None:
+                    self._give_back(held)
+                held = self._next()
+                return None if held is None else self._take(held)
+
         while True:
             with self._condition:
-                while (line := self._next()) is None:
+                while (held := self._next()) is None:
                     if self._closed and not self._lines:
                         self._condition.notify_all()
                         return
                     self._condition.wait()
-                waiting = self._lines[line]
-                future, work = waiting.popleft()
-                if waiting:
-                    self._lines.move_to_end(line)
-                else:
-                    del self._lines[line]
-                self._own_last = line == OWN
-                self._busy[line] = self._busy.get(line, 0) + 1
-                self._others += line != OWN
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(work())
-                except BaseException as error:
-                    future.set_exception(error)
-            del future, work
+                job = self._take(held)
+            try:
+                self._serve(job, more)
+            except BaseException:
+                # a thread that ended here would leave its line standing for ever
+                log.exception("work in turns failed", threads=self._name)
+            del job
             with self._condition:
-                self._others -= line != OWN
-                self._busy[line] -= 1
-                if not self._busy[line]:
-                    del self._busy[line]
-                # what this line's share held back may go on
-                self._condition.notify()
+                if held is not None:
+                    self._give_back(held)

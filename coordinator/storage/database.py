@@ -5,16 +5,17 @@ What must not be done while a transaction is held (foundation/again.py) is done 
 Threads are taken in turns by who asks (foundation/turns.py).
 `write` begins one, runs the function and commits; the answer is given only after the commit. A function that
 met a deadlock is called again, so it changes nothing outside of its transaction. SQLite has one writer, so
-its writes go through one thread in the order they came.
+its writes go through one thread in their turns, and those that wait are committed together (groups.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -25,15 +26,30 @@ from sqlalchemy import exc as sa
 
 from coordinator.foundation import again
 from coordinator.foundation.again import Again
-from coordinator.foundation.errors import Invalid, SchemaTooNew, StorageUnavailable
-from coordinator.foundation.turns import Turns
+from coordinator.foundation.errors import SchemaTooNew, StorageUnavailable
+from coordinator.foundation.turns import Job, Turns
 from coordinator.storage import deeds, dialect, poolers
+from coordinator.storage.groups import Groups
 from coordinator.storage.quota import Quota
+from coordinator.storage.unavailable import storage_errors
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 T = TypeVar("T")
 
 Clock = Callable[[Connection], float]
+
+
+class Call(NamedTuple):
+    """`function(connection, now, *arguments)`, one of several.
+
+    `after`: the place of one before it that it builds on: where that one is not done, this one is not.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    after: int | None = None
+
 
 _DEADLOCK = "40P01"
 #: How often a transaction may be that of a deadlock which the database ends.
@@ -50,7 +66,7 @@ class Database:
     """Raises StorageUnavailable from every call while the database is locked, full or out of reach."""
 
     def __init__(self, url: str, clock: Clock = dialect.now) -> None:
-        self._reader, self._writer, readers, writers = dialect.engines(url)
+        self._reader, self._writer, readers = dialect.engines(url)
         self._clock = clock
         self.quota: Quota | None = None
         #: How to open a session of one's own (`dialect.session`); None where nobody else is on the database.
@@ -59,8 +75,10 @@ class Database:
         self.name = self._writer.url.render_as_string(hide_password=True)
         # some threads, each with its connection, are the fleet's and the maintenance's alone
         self._reads = Turns(readers, "read", kept=max(1, readers // 4))
-        self._writes = self._reads if self.shared else Turns(writers, "write")
         self._failing: StorageUnavailable | None = None
+        #: One thread for SQLite's one writer; None where each write has a transaction of its own.
+        self._groups = Groups(self._writer, self._note)
+        self._writes = None if self.shared else Turns(1, "write", serve=self._groups.serve)
         #: Where what a transaction must not be held for is done.
         self._jobs = Turns(8, "job", share=1)
 
@@ -84,7 +102,7 @@ class Database:
             poolers.check(self.session)
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
-        with _storage_errors(), self._writer.connect() as conn:
+        with storage_errors(), self._writer.connect() as conn:
             with dialect.patience(conn), dialect.without_references(conn), conn.begin():
                 dialect.lock_migrations(conn)
                 config.attributes["connection"] = conn
@@ -101,27 +119,58 @@ class Database:
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         deed = deeds.current.get()
-        if deed is None:
-            return await self._in_turn(self._writes, lambda: self._writing(function, *args, **kwargs))
-        noted: Callable[Concatenate[Connection, float, P], T] = deed.around(function)
-        result = await self._in_turn(self._writes, lambda: self._writing(noted, *args, **kwargs))
-        deed.committed()
+        noted: Callable[Concatenate[Connection, float, P], T] = function if deed is None else deed.around(function)
+        if (writes := self._writes) is not None:
+            name = getattr(function, "__qualname__", "")
+
+            def put(work: Callable[[Connection], T]) -> Future[T]:
+                return writes.put(Job(work, name))
+
+            result = await self._tried(put, lambda conn: noted(conn, self._clock(conn), *args, **kwargs))
+        else:
+            result = await self._in_turn(self._reads, lambda: self._writing(noted, *args, **kwargs))
+        if deed is not None:
+            deed.committed()
         return result
 
+    def write_each(self, calls: Sequence[Call]) -> list[asyncio.Future[Any]]:
+        """What comes of each of `calls`: done in this order, committed together as far as they are short.
+
+        One that raises leaves the others as they are. Again: it was not done, and is to be done by `write`.
+        """
+        jobs: list[Job] = []
+        for call in calls:
+            before = None if call.after is None else jobs[call.after]
+            jobs.append(Job(functools.partial(self._called, call), call.function.__qualname__, before))
+        if self._writes is not None:
+            for job in jobs:
+                self._writes.put(job)
+        elif jobs:
+            self._reads.submit(lambda: self._groups.serve_all(jobs))
+        return [asyncio.wrap_future(job.future) for job in jobs]
+
+    def _called(self, call: Call, conn: Connection) -> Any:
+        with again.attempt({}):
+            return call.function(conn, self._clock(conn), *call.arguments)
+
     async def _in_turn(self, turns: Turns, work: Callable[[], T]) -> T:
+        return await self._tried(turns.submit, work)
+
+    async def _tried(self, put: Callable[[Callable[Q, T]], Future[T]], work: Callable[Q, T]) -> T:
+        """The result of `work`, which `put` has done; what it needs outside of a transaction is done in between."""
         memo: again.Memo = {}
 
-        def once() -> T:
+        def once(*given: Q.args, **named: Q.kwargs) -> T:
             with again.attempt(memo):
-                return work()
+                return work(*given, **named)
 
         for _ in range(_TRIES):
             try:
-                return await asyncio.wrap_future(turns.submit(once))
+                return await asyncio.wrap_future(put(once))
             except Again as needed:
                 for job in needed.jobs:
                     await asyncio.wrap_future(self._jobs.submit(job.work, job.project))
-        raise _tried()
+        raise _too_often()
 
     def read_now(
         self, function: Callable[Concatenate[Connection, float, P], T], *args: P.args, **kwargs: P.kwargs
@@ -140,10 +189,13 @@ class Database:
         try:
             result = self._transaction(self._writer, function, *args, **kwargs)
         except StorageUnavailable as error:
-            self._failing = error
+            self._note(error)
             raise
-        self._failing = None
+        self._note(None)
         return result
+
+    def _note(self, failing: StorageUnavailable | None) -> None:
+        self._failing = failing
 
     async def check(self) -> None:
         """Raises StorageUnavailable where the last write could not be made, or nothing can be read.
@@ -165,7 +217,7 @@ class Database:
             except Again as needed:
                 for job in needed.jobs:
                     job.work()
-        raise _tried()
+        raise _too_often()
 
     def _transaction(
         self,
@@ -174,7 +226,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        with _storage_errors():
+        with storage_errors():
             left = _DEADLOCKS
             while True:
                 done = False
@@ -195,7 +247,8 @@ class Database:
                         raise
 
     def close(self) -> None:
-        self._writes.shutdown()
+        if self._writes is not None:
+            self._writes.shutdown()
         self._reads.shutdown()
         self._jobs.shutdown()
         self._reader.dispose()
@@ -206,7 +259,7 @@ def _look(conn: Connection, now: float) -> None:
     conn.execute(text("SELECT 1")).all()
 
 
-def _tried() -> StorageUnavailable:
+def _too_often() -> StorageUnavailable:
     return StorageUnavailable("too much had to be looked at for one change: nothing was changed; send less at once")
 
 
@@ -220,34 +273,3 @@ def _check_revision(conn: Connection, config: Config) -> None:
                 f"{script.get_current_head()}: it was migrated by a later version. Install that version or a later "
                 "one, or restore the backup that was made before the migration; nothing was changed"
             )
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    """Turns what the driver says of a database that cannot serve into StorageUnavailable."""
-    try:
-        yield
-    except (sa.DataError, OverflowError, UnicodeEncodeError) as error:
-        raise Invalid(f"a value that the database cannot hold: {_first_line(error)}") from error
-    except (sa.DBAPIError, sa.TimeoutError) as error:
-        if not _is_unavailable(error):
-            raise
-        raise StorageUnavailable(
-            f"the database cannot be used now: {_first_line(error)}; nothing was changed, try again"
-        ) from error
-
-
-def _is_unavailable(error: sa.DBAPIError | sa.TimeoutError) -> bool:
-    if isinstance(error, (sa.OperationalError, sa.InterfaceError, sa.TimeoutError)):
-        return True
-    # 25006: the server, or the role, takes no writes for now
-    if getattr(error.orig, "sqlstate", None) == "25006":
-        return True
-    # exactly DatabaseError is what SQLite says of a file that is not, or no longer, a database
-    return error.connection_invalidated or type(error) is sa.DatabaseError
-
-
-def _first_line(error: BaseException) -> str:
-    original = getattr(error, "orig", None) or error
-    lines = str(original).strip().splitlines()
-    return lines[0] if lines else type(original).__name__

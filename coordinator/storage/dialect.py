@@ -104,13 +104,13 @@ def session(url: str) -> dict[str, Any] | None:
     return {**arguments, "connect_timeout": 5, "application_name": "samovar-coordinator", **_KEEPALIVES}
 
 
-def engines(url: str) -> tuple[Engine, Engine, int, int]:
-    """(reader, writer, threads that read, threads that write). On PostgreSQL both engines are one."""
+def engines(url: str) -> tuple[Engine, Engine, int]:
+    """(reader, writer, threads for them; SQLite's writer has one besides). On PostgreSQL both engines are one."""
     parsed = parse_url(url)
     if parsed.drivername.startswith("postgresql"):
         engine = _postgresql(parsed)
-        return engine, engine, _POOL, _POOL
-    return _sqlite(parsed, "BEGIN"), _sqlite(parsed, "BEGIN IMMEDIATE"), _READERS, 1
+        return engine, engine, _POOL
+    return _sqlite(parsed, "BEGIN"), _sqlite(parsed, "BEGIN IMMEDIATE"), _READERS
 
 
 def _postgresql(url: URL) -> Engine:

@@ -72,6 +72,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def inline(encoded: Encoded) -> Stored:
+    """A value that is known to be small enough to stand in its row."""
+    assert encoded.size <= INLINE
+    return Stored(encoded.text, None, encoded.size)
+
+
 class Values:
     """Puts values where they belong by their size, and brings them back."""
 

@@ -19,6 +19,7 @@ from coordinator.wire.basics import (
     Start,
     Text,
     Whole,
+    Word,
 )
 from coordinator.wire.runs import EgressHosts, ErrorBody, WaitKind
 
@@ -43,6 +44,28 @@ class Lost(BaseModel):
 class Started(BaseModel):
     token: Whole
     start: Start
+
+
+class JointItem(BaseModel):
+    """What several attempts of a host write, in one call: the line before the body of each, which is another line.
+
+    `waited`: seconds since it was asked for.
+    """
+
+    attempt: Name
+    secret: Name
+    action: Word
+    waited: ClampedSeconds = 0.0
+
+
+class JointAnswer(BaseModel):
+    """The line before each body of the answer.
+
+    `alone`: it is to be sent as a call of its own, since it, or the answer to it, would hold up the others.
+    """
+
+    status: int = Field(ge=100, le=599)
+    alone: bool = False
 
 
 class SecretsGet(BaseModel):

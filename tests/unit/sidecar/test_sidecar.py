@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import stat
 import subprocess
@@ -19,7 +20,7 @@ import uvicorn
 from samovar import wire
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sidecar import connection
@@ -51,11 +52,29 @@ class Coordinator:
     #: Calls that are answered only when their event is set.
     slow: dict[str, asyncio.Event] = field(default_factory=dict)
 
+    #: How many items each batch had.
+    batches: list[int] = field(default_factory=list)
+
+    async def batch(self, request: Request) -> Response:
+        """Each pair of lines as a call of its own, all at once."""
+        lines = (await request.body()).split(b"\n")
+        heads = [json.loads(head) for head in lines[:-1:2]]
+        self.batches.append(len(heads))
+        answers = [
+            await self.answer(head["action"], f"Bearer {head['secret']}", json.loads(body))
+            for head, body in zip(heads, lines[1::2], strict=True)
+        ]
+        parts = [b'{"status":%d,"alone":false}\n%b\n' % (a.status_code, bytes(a.body)) for a in answers]
+        return Response(b"".join(parts))
+
     async def handle(self, request: Request) -> JSONResponse:
-        action = request.path_params["action"]
+        return await self.answer(
+            request.path_params["action"], request.headers["authorization"], await request.json()
+        )
+
+    async def answer(self, action: str, authorization: str, body: dict[str, Any]) -> JSONResponse:
         if action in self.slow:
             await self.slow[action].wait()
-        body = await request.json()
         if self.gate is not None:
             self.waiting += 1
             self.most = max(self.most, self.waiting)
@@ -65,7 +84,7 @@ class Coordinator:
         if refusal is not None:
             status, code = refusal
             return JSONResponse({"error": {"code": code, "message": f"{action} refused"}}, status)
-        self.calls.append((action, request.headers["authorization"], body))
+        self.calls.append((action, authorization, body))
         if action in self.answers:
             return JSONResponse(self.answers[action])
         if action == "secrets":
@@ -103,7 +122,10 @@ class World:
 
     async def start_coordinator(self) -> None:
         app = Starlette(
-            routes=[Route("/internal/v1/attempts/{attempt}/{action}", self.coordinator.handle, methods=["POST"])]
+            routes=[
+                Route("/internal/v1/attempts/{attempt}/batch", self.coordinator.batch, methods=["POST"]),
+                Route("/internal/v1/attempts/{attempt}/{action}", self.coordinator.handle, methods=["POST"]),
+            ]
         )
         server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error"))
         self.server, self.serving = server, asyncio.create_task(server.serve())
@@ -345,8 +367,15 @@ def test_only_some_values_are_under_way_at_once() -> None:
         await w.assign()
         harness = await w.connect()
         w.coordinator.gate = asyncio.Event()
+        w.coordinator.answers["checkpoint"] = {"stored": True}
         for n in range(40):
-            put = {"id": 1000 + n, "type": "checkpoint.put", "attempt": ATTEMPT, "key": f"k{n}", "value": n}
+            put = {
+                "id": 1000 + n,
+                "type": "checkpoint.put",
+                "attempt": ATTEMPT,
+                "key": f"k{n}",
+                "value": "x" * 70_000,
+            }
             harness.writer.write(wire.encode(put))
         await eventually_async(lambda: w.coordinator.waiting == 8, "eight to be under way")
         w.coordinator.gate.set()

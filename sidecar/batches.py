@@ -1,0 +1,176 @@
+"""What attempts say to the coordinator in the same instant travels together.
+
+Whatever is asked while two batches are on their way goes into the next one; where none is, it goes at once: an
+idle host adds no wait, and a busy one makes batches by itself. Turns go round the projects, and within each round
+its attempts. Of one attempt at most one batch is on its way, so that what it says arrives in its order; its `start`
+holds back the rest until it is answered, or takes along what waits behind it already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import NamedTuple
+
+#: Batches on their way. With one alone the coordinator would wait for us between two.
+_AT_ONCE = 2
+#: As the coordinator's: of a batch, and of an item's body, with its head.
+_MOST_ITEMS = 64
+_MOST_BYTES = 512 * 1024
+_HEAD = 1024
+#: Items of a batch where several projects share the host: so long one waits for the others.
+_MOST_SHARED = 24
+
+
+class Answer(NamedTuple):
+    status: int
+    content: bytes
+
+
+class Item:
+    """One request on its way. Its future is given the answer; None: it is to be sent as a call of its own."""
+
+    __slots__ = ("action", "asked", "attempt", "body", "future", "project", "secret")
+
+    def __init__(self, project: str, attempt: str, action: str, secret: str, body: bytes) -> None:
+        self.project, self.attempt, self.action, self.secret, self.body = project, attempt, action, secret, body
+        self.asked = monotonic()
+        self.future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+
+    def answer(self, answer: Answer | None) -> None:
+        if not self.future.done():
+            self.future.set_result(answer)
+
+
+#: Carries a batch, and answers its items one by one; never raises. Those it leaves are sent as calls of their own.
+Carry = Callable[[list[Item]], Awaitable[None]]
+
+
+class Batches:
+    """Used from the event loop's thread only."""
+
+    def __init__(self, carry: Carry, projects: Callable[[], int] = lambda: 1) -> None:
+        """`projects`: how many share the host at the moment."""
+        self._carry = carry
+        self._projects = projects
+        #: What waits, by project and attempt; whose turn is next comes first.
+        self._waiting: OrderedDict[str, OrderedDict[str, deque[Item]]] = OrderedDict()
+        #: How many items of an attempt are on their way.
+        self._under_way: dict[str, int] = {}
+        #: Attempts whose start is not answered yet.
+        self._starting: dict[str, asyncio.Event] = {}
+        self._flying: set[asyncio.Task[None]] = set()
+        self._soon = False
+
+    def close(self) -> None:
+        for task in self._flying:
+            task.cancel()
+
+    async def ask(self, item: Item) -> Answer | None:
+        """The answer; None: it is to be sent as a call of its own."""
+        of_project = self._waiting.setdefault(item.project, OrderedDict())
+        of_project.setdefault(item.attempt, deque()).append(item)
+        if not self._soon and len(self._flying) < _AT_ONCE:
+            # what is asked in the same step of the loop goes along
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._send)
+        return await item.future
+
+    def starts(self, attempt: str) -> Callable[[], None]:
+        """Notes that the attempt's start is on its way; to be called when it is answered, whatever the answer."""
+        event = self._starting[attempt] = asyncio.Event()
+
+        def started() -> None:
+            event.set()
+            if self._starting.get(attempt) is event:
+                del self._starting[attempt]
+                self._send()
+
+        return started
+
+    async def begun(self, attempt: str) -> None:
+        """Returns when no start of the attempt is on its way: a run ends after it has begun."""
+        while (event := self._starting.get(attempt)) is not None:
+            await event.wait()
+
+    def _send(self) -> None:
+        self._soon = False
+        while len(self._flying) < _AT_ONCE and (batch := self._take()):
+            task = asyncio.get_running_loop().create_task(self._fly(batch))
+            self._flying.add(task)
+            task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._flying.discard(task)
+        self._send()
+
+    async def _fly(self, batch: list[Item]) -> None:
+        try:
+            await self._carry(batch)
+        finally:
+            for item in batch:
+                item.answer(None)
+
+    def _answered(self, attempt: str) -> None:
+        left = self._under_way.pop(attempt) - 1
+        if left:
+            self._under_way[attempt] = left
+        else:
+            self._send()
+
+    def _take(self) -> list[Item]:
+        """The next batch: one item of each attempt in turn, as long as there is room."""
+        batch: list[Item] = []
+        size = 0
+        most = _MOST_ITEMS if self._projects() <= 1 else _MOST_SHARED
+        taken: set[str] = set()
+        passed: set[str] = set()
+        while len(batch) < most and (found := self._next(taken, passed)) is not None:
+            project, attempt = found
+            items = self._waiting[project][attempt]
+            if size + len(items[0].body) + _HEAD > _MOST_BYTES:
+                break
+            item = items.popleft()
+            self._turn(project, attempt)
+            if item.future.done():
+                continue  # given up
+            batch.append(item)
+            taken.add(attempt)
+            size += len(item.body) + _HEAD
+        for item in batch:
+            self._under_way[item.attempt] = self._under_way.get(item.attempt, 0) + 1
+            item.future.add_done_callback(functools.partial(_call_with, self._answered, item.attempt))
+        return batch
+
+    def _next(self, taken: set[str], passed: set[str]) -> tuple[str, str] | None:
+        """The project and attempt whose turn it is; those with something on its way are passed over."""
+        for project, attempts in self._waiting.items():
+            if project in passed:
+                continue
+            for attempt, items in attempts.items():
+                if attempt in taken:
+                    return project, attempt
+                held = attempt in self._starting and items[0].action != "start"
+                if not held and attempt not in self._under_way:
+                    return project, attempt
+            passed.add(project)
+        return None
+
+    def _turn(self, project: str, attempt: str) -> None:
+        """To the end of the round, or out of it where nothing is left."""
+        attempts = self._waiting[project]
+        if attempts[attempt]:
+            attempts.move_to_end(attempt)
+        else:
+            del attempts[attempt]
+        if attempts:
+            self._waiting.move_to_end(project)
+        else:
+            del self._waiting[project]
+
+
+def _call_with(function: Callable[[str], None], attempt: str, future: object) -> None:
+    function(attempt)
