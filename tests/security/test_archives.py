@@ -160,6 +160,16 @@ def test_a_runner_refuses_a_source_of_another_project(tmp_path: Path) -> None:
         read_project(path, out, "shop", ImageSettings())
 
 
+@attempt("build", "a header of a megabyte that is really there", "cap of a header", "not read")
+def test_a_header_is_not_read_to_its_end(api: Api) -> None:
+    name = b"n" * 1024**2
+    content = header(tarfile.GNUTYPE_LONGNAME, len(name)) + name + project()
+    answer = api.upload(content)
+    assert answer.status_code == 422
+    # and not of the name: to know that, it would have been read
+    assert "one of its headers says 1048576 bytes" in answer.text
+
+
 @attempt("build", "a small upload of gigabytes of headers", "a process with limits of its own", "< 512 MiB")
 def test_reading_takes_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.tar.gz"

@@ -42,9 +42,9 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="bodies_uncounted",
         off="the count of a body's values",
-        file="coordinator/foundation/limits.py",
-        old="MAX_BODY_NODES = 500_000",
-        new="MAX_BODY_NODES = 500_000_000",
+        file="coordinator/api/reading.py",
+        old="if nodes > MAX_BODY_NODES or opened",
+        new="if opened",
         tests=(_BUDGETS,),
     ),
     Mutant(
