@@ -41,6 +41,8 @@ _GROWTH_BYTES = 8 * 1024**2
 _RETURN = 0.5
 #: How often the sidecar is asked whether a new container has connected: it says only what comes after that.
 _LOOK_AGAIN = 0.05
+#: How long a container may take to clean up after a run, in seconds: it gives up by itself after five.
+_RELEASE = 8.0
 _REMOVAL_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -146,17 +148,48 @@ class Pool:
         self._containers[name] = container
         return self._bind(container, assignment, "cold")
 
+    def hold(self, container: Container) -> None:
+        """The run in `container` has ended well, and what it has left is being cleaned up.
+
+        It keeps its memory, and comes back when it says that it is clean. Whatever becomes of it, the run is over.
+        """
+        if container.state == "leaving" or container.assignment is None:
+            return
+        container.held, container.returning = container.assignment.attempt, True
+        self._forecast.ran(container.task, self._clock() - container.serving)
+        container.assignment = None
+        self._spawn(self._released(container))
+
+    async def _released(self, container: Container) -> None:
+        attempt, until = container.held, time.monotonic() + _RELEASE
+        while container.state != "leaving" and (left := until - time.monotonic()) > 0:
+            account = container.account
+            if account is not None and account.attempt == attempt:
+                await self._come_back(container, clean=account.clean, memory=account.memory)
+                return
+            container.released.clear()
+            await self._wait_for(container.released, left)
+        if container.state != "leaving":
+            log.warning("a container did not clean up after its run", container=container.name)
+            self.destroy(container)
+
     async def release(self, container: Container, *, clean: bool, memory: int | None) -> None:
         """The run in `container` has ended: keeps it warm where the rules allow it, else destroys it."""
-        task = container.task
         if clean:
-            self._forecast.ran(task, self._clock() - container.serving)
+            self._forecast.ran(container.task, self._clock() - container.serving)
+        await self._come_back(container, clean=clean, memory=memory)
+
+    async def _come_back(self, container: Container, *, clean: bool, memory: int | None) -> None:
+        task = container.task
         container.assignment = None
         container.returning = False
+        container.held, container.account = "", None
         if not (clean and self._reusable(container, memory)):
             self.destroy(container)
             return
         async with self._changed:
+            if container.state == "leaving":
+                return  # it died while others had the lock
             container.state = "idle"
             digest = container.key.digest
             cost = self._forecast.start(digest)
@@ -176,6 +209,7 @@ class Pool:
         self._warm.remove(container.name)
         container.state = "leaving"
         container.returning = False
+        container.released.set()
         container.assignment = None
         self._spawn(self._remove(container))
 
@@ -251,8 +285,7 @@ class Pool:
             for c in self._containers.values()
             if (c.state == "busy" or c.returning)
             and c.key.digest == key
-            and c.assignment is not None
-            and c.assignment.limits.warm
+            and (c.held or (c.assignment is not None and c.assignment.limits.warm))
             and c.runs < self._settings.max_runs
         ]
 
@@ -293,6 +326,7 @@ class Pool:
 
     def _bind(self, container: Container, assignment: Assignment, start: Start) -> Container:
         container.returning = False
+        container.held, container.account = "", None
         container.state = "starting" if start == "cold" and container.runs == 0 else "busy"
         container.assignment = assignment
         container.task = assignment.task

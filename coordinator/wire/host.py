@@ -87,20 +87,22 @@ class SidecarEvent(BaseModel):
     `ready` (with `error` where the project's modules could not be imported) · `started` · `extended` (to
     `seconds` beyond the timeout) · `ending` (its end goes to the coordinator now: whoever hears of it there may
     ask for a container before `finished` is read here) · `finished` (accepted by the coordinator; `clean` says
-    whether the container may be used again) · `stale` (the coordinator refused the attempt's token, or the
+    whether the container may be used again, where it is not `held` for what the run has left) · `released` (that is
+    gone; `clean` as before) · `stale` (the coordinator refused the attempt's token, or the
     container runs another) · `idle` (a container that was believed busy came back with nothing running) ·
     `disconnected`.
     """
 
     seq: Whole
     container: Name
-    kind: Literal["ready", "started", "extended", "ending", "finished", "stale", "idle", "disconnected"]
+    kind: Literal["ready", "started", "extended", "ending", "finished", "released", "stale", "idle", "disconnected"]
     attempt: Name | None = None
     error: ErrorBody | None = None
     seconds: Number | None = None
     outcome: Outcome | None = None
     reason: Reason | None = None
     clean: bool = False
+    held: bool = False
     memory: Bytes | None = None
 
 
