@@ -58,6 +58,8 @@ class End:
     lost: Lost | None = None
     clean: bool = False
     memory: int | None = None
+    #: The container is still to be cleaned up: what may become of it is said afterwards.
+    held: bool = False
     #: The container never began the run: it may begin in another one.
     unstarted: bool = False
 
@@ -251,7 +253,7 @@ class Attempt:
             self._start_clock(container, self._deadline - time.monotonic() + more)
         elif event.kind == "finished":
             by_itself = event.outcome in ("completed", "failed", "waiting") and event.reason in (None, "exception")
-            return End(clean=event.clean and by_itself, memory=event.memory)
+            return End(clean=(event.clean or event.held) and by_itself, memory=event.memory, held=event.held)
         elif event.kind == "stale":
             # where the coordinator knows that already, this account changes nothing
             return End(self._account("lost", "the container does not hold this attempt's lease any more"))
@@ -350,7 +352,10 @@ class Attempt:
         self._host.records.forget(container.name)
         # where somebody asked for the end, the container may be on its way to death, whatever it said meanwhile
         clean = reuse and self._warm and end.clean and end.lost is None and self._ending is None
-        await self._host.pool.release(container, clean=clean, memory=end.memory)
+        if clean and end.held:
+            self._host.pool.hold(container)  # the attempt is over: nothing of what comes is this one's
+        else:
+            await self._host.pool.release(container, clean=clean, memory=end.memory)
 
     async def _tell(self, lost: Lost) -> None:
         """Tells the coordinator for as long as the lease lasts; after it the sweep knows by itself."""

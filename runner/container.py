@@ -42,8 +42,16 @@ class Container:
     start: Start = "cold"
     #: Resident bytes when the modules had just been imported; None: not known, so not kept warm.
     baseline: int | None = None
-    #: Its run has ended well and the coordinator is being told: it is about to come free.
+    #: What is started to take its place when it has served long enough, and whether it is such a one itself.
+    successor: Container | None = None
+    succeeds: bool = False
+    #: Its run has ended well, and the coordinator is being told or it is being cleaned up: it comes free soon.
     returning: bool = False
+    #: The attempt whose run has ended in it while it was still to be cleaned up, and what it said after that.
+    held: str = ""
+    account: SidecarEvent | None = None
+    #: Set when there is an account, or it died.
+    released: asyncio.Event = field(default_factory=asyncio.Event)
     #: What is said of it, for whoever runs an attempt here.
     inbox: asyncio.Queue[Happening] = field(default_factory=asyncio.Queue)
     #: Set when the engine has answered to its creation and start, whatever it answered.
@@ -68,6 +76,10 @@ class Container:
             self.ready = True
             self.baseline = what.memory if what.error is None else None
             self.settled.set()
+        elif isinstance(what, SidecarEvent) and what.kind == "released":
+            self.account = what
+            self.released.set()
+            return
         elif isinstance(what, SidecarEvent) and what.kind == "ending":
             self.returning = what.clean
         elif isinstance(what, EndAsked):

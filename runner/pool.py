@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -38,6 +39,8 @@ _GROWTH = 1.2
 _GROWTH_BYTES = 8 * 1024**2
 #: How long a run waits for a container that is about to come free, in seconds: less than a cold start takes.
 _RETURN = 0.5
+#: How long a container may take to clean up after a run, in seconds: it gives up by itself after five.
+_RELEASE = 8.0
 _REMOVAL_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -143,17 +146,48 @@ class Pool:
         self._containers[name] = container
         return self._bind(container, assignment, "cold")
 
+    def hold(self, container: Container) -> None:
+        """The run in `container` has ended well, and what it has left is being cleaned up.
+
+        It keeps its memory, and comes back when it says that it is clean. Whatever becomes of it, the run is over.
+        """
+        if container.state == "leaving" or container.assignment is None:
+            return
+        container.held, container.returning = container.assignment.attempt, True
+        self._forecast.ran(container.task, self._clock() - container.serving)
+        container.assignment = None
+        self._spawn(self._released(container))
+
+    async def _released(self, container: Container) -> None:
+        attempt, until = container.held, time.monotonic() + _RELEASE
+        while container.state != "leaving" and (left := until - time.monotonic()) > 0:
+            account = container.account
+            if account is not None and account.attempt == attempt:
+                await self._come_back(container, clean=account.clean, memory=account.memory)
+                return
+            container.released.clear()
+            await self._wait_for(container.released, left)
+        if container.state != "leaving":
+            log.warning("a container did not clean up after its run", container=container.name)
+            self.destroy(container)
+
     async def release(self, container: Container, *, clean: bool, memory: int | None) -> None:
         """The run in `container` has ended: keeps it warm where the rules allow it, else destroys it."""
-        task = container.task
         if clean:
-            self._forecast.ran(task, self._clock() - container.serving)
+            self._forecast.ran(container.task, self._clock() - container.serving)
+        await self._come_back(container, clean=clean, memory=memory)
+
+    async def _come_back(self, container: Container, *, clean: bool, memory: int | None) -> None:
+        task = container.task
         container.assignment = None
         container.returning = False
+        container.held, container.account = "", None
         if not (clean and self._reusable(container, memory)):
             self.destroy(container)
             return
         async with self._changed:
+            if container.state == "leaving":
+                return  # it died while others had the lock
             container.state = "idle"
             digest = container.key.digest
             cost = self._forecast.start(digest)
@@ -173,17 +207,17 @@ class Pool:
         self._warm.remove(container.name)
         container.state = "leaving"
         container.returning = False
+        container.released.set()
         container.assignment = None
         self._spawn(self._remove(container))
 
     async def expire(self) -> None:
         """Ends the containers that have been idle long enough, or have become too old."""
-        now = self._clock()
-        old = [
-            idle.name for idle in self._warm if now - self._containers[idle.name].since >= self._settings.max_age
-        ]
-        for name in [*self._warm.expired(now), *old]:
+        for name in self._warm.expired(self._clock()):
             self.destroy(self._containers[name])
+        for container in [self._containers[idle.name] for idle in self._warm]:
+            if self._has_served(container) and not self._replace(container):
+                self.destroy(container)
 
     async def give_back(self, memory: int) -> None:
         """Ends a reservation made by raising `reserved`."""
@@ -224,6 +258,9 @@ class Pool:
         """Whether `memory` fits now; where it does not, sends idle containers away so that it will."""
         if self._fits(memory):
             return True
+        for container in self:
+            if container.succeeds and container.state == "starting":
+                self.destroy(container)  # nobody waits for it
         leaving = sum(c.key.memory for c in self._containers.values() if c.state == "leaving")
         while self.used - leaving + memory > self._settings.memory:
             name = self._warm.evict()
@@ -248,9 +285,8 @@ class Pool:
             for c in self._containers.values()
             if (c.state == "busy" or c.returning)
             and c.key.digest == key
-            and c.assignment is not None
-            and c.assignment.limits.warm
-            and c.runs < self._settings.max_runs
+            and (c.held or (c.assignment is not None and c.assignment.limits.warm))
+            and (not self._has_served(c) or (c.successor is not None and c.successor.state == "starting"))
         ]
 
     async def _one_returns(self, key: str, patience: float) -> bool:
@@ -290,6 +326,7 @@ class Pool:
 
     def _bind(self, container: Container, assignment: Assignment, start: Start) -> Container:
         container.returning = False
+        container.held, container.account = "", None
         container.state = "starting" if start == "cold" and container.runs == 0 else "busy"
         container.assignment = assignment
         container.task = assignment.task
@@ -298,11 +335,12 @@ class Pool:
         container.runs += 1
         return container
 
-    async def _start(self, container: Container, assignment: Assignment) -> None:
+    async def _start(self, container: Container, assignment: Assignment | None) -> None:
         uid = await self.users.take(container.name, container.key)
         passwd = await self.users.passwd(container.name, container.key.image, uid)
         await self._sidecar.register(container.name, self._unassigned(container))
-        await self._sidecar.assign(container.name, assignment, "cold")
+        if assignment is not None:
+            await self._sidecar.assign(container.name, assignment, "cold")
         sockets = self._sockets(container.name)
         spec = ContainerSpec(
             container.name, self._runner, container.key, sockets, uid, str(passwd) if passwd else None
@@ -363,11 +401,48 @@ class Pool:
     def _reusable(self, container: Container, memory: int | None) -> bool:
         if container.state == "leaving" or container.baseline is None or memory is None:
             return False
-        return (
-            container.runs < self._settings.max_runs
-            and self._clock() - container.since < self._settings.max_age
-            and memory <= max(container.baseline * _GROWTH, container.baseline + _GROWTH_BYTES)
+        if memory > max(container.baseline * _GROWTH, container.baseline + _GROWTH_BYTES):
+            return False
+        return not self._has_served(container) or self._replace(container)
+
+    def _has_served(self, container: Container) -> bool:
+        """Whether it has had its runs or its time, which is up to a fifth less: not all leave at once."""
+        less = 0.2 * zlib.crc32(container.name.encode()) / 2**32
+        old = self._clock() - container.since >= self._settings.max_age * (1 - less)
+        return old or container.runs >= self._settings.max_runs
+
+    def _replace(self, container: Container) -> bool:
+        """Whether another one is on its way into this one's place: until it stands ready, this one serves on.
+
+        It is started only where there is room for both, and a start slot that nobody waits for.
+        """
+        key = container.key
+        if container.successor is not None:
+            return container.successor.state == "starting"
+        if self._waiting:
+            return False
+        waiter = self._starts.wait(key.project, key.memory)
+        possible = self._starts.is_next(waiter, self._fits) and self._fits(key.memory)
+        self._starts.leave(waiter)
+        if not possible:
+            return False
+        fresh = Container(
+            f"samovar-{uuid.uuid4().hex[:16]}", key, self._clock(), task=container.task, succeeds=True
         )
+        container.successor = self._containers[fresh.name] = fresh
+        self._starts.begin(key.project)
+        self._spawn(self._started(fresh, asyncio.ensure_future(self._start(fresh, None))))
+        self._spawn(self._succeed(fresh, container))
+        return True
+
+    async def _succeed(self, fresh: Container, old: Container) -> None:
+        await self._wait_for(fresh.settled, self._settings.start_timeout)
+        if fresh.state == "starting" and fresh.baseline is not None:
+            await self._come_back(fresh, clean=True, memory=fresh.baseline)
+        else:
+            self.destroy(fresh)
+        if old.state == "idle":
+            self.destroy(old)  # one that is busy leaves when it comes back
 
     async def _remove(self, container: Container) -> None:
         container.connected.set()

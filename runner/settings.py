@@ -89,8 +89,10 @@ class Settings(BaseSettings):
     keep_alive: Duration = Field(60.0, description="With ttl: how long an idle container is kept warm")
     max_warm: int = Field(50, ge=0, description="Idle containers kept in all")
     max_warm_per_task: int = Field(5, ge=0, description="Idle containers kept for one task")
-    max_runs: int = Field(50, gt=0, description="Runs after which a container is replaced")
-    max_age: Duration = Field(600.0, description="Age after which a container is replaced")
+    max_runs: int = Field(1000, gt=0, description="Runs after which a container is replaced")
+    max_age: Duration = Field(
+        3600.0, description="Age after which a container is replaced, at the latest: some are a fifth younger"
+    )
     grace: Duration = Field(5.0, description="Time between SIGTERM and SIGKILL when a run is ended")
     drain: Duration = Field(5.0, description="How long a stopping runner waits for its runs to end")
     start_timeout: Duration = Field(120.0, description="How long a new container may take to import the project")

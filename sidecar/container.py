@@ -83,6 +83,8 @@ class Container:
         #: The events `ready` and `finished` as they were, for a runner that could not read them.
         self._readied: dict[str, Any] | None = None
         self._end: dict[str, Any] = {}
+        #: What it said of itself after a `finished` that had left it open.
+        self._release: dict[str, Any] | None = None
         self._greeted = False
         self._one_log = asyncio.Lock()
         self._writes = Pace(*_WRITES)
@@ -145,6 +147,8 @@ class Container:
         """
         if assignment.attempt == self._finished:
             self._events.add(self.name, "finished", **self._end)
+            if self._release is not None:
+                self._events.add(self.name, "released", **self._release)
         elif self._assignment is None or self._assignment.attempt != assignment.attempt:
             self._bind(assignment, start, resumed=not undelivered)
             self._undelivered = undelivered
@@ -193,6 +197,8 @@ class Container:
             raise Refused("no_hello", "say hello first")
         if kind == wire.READY:
             return await self._on_ready(request)
+        if kind == wire.RELEASED:
+            return self._on_released(request)
         handler = self._handlers.get(kind)
         if handler is None:
             raise Refused("unknown_type", f"{kind!r} is none of {sorted(wire.REQUESTS)}")
@@ -309,19 +315,36 @@ class Container:
         body = fleet.WaitResultGet(token=a.token, key=accounts.key(request), index=request.get("index", 0, most=64))
         return await self._send(request, a, "wait-result", body)
 
-    async def _on_finish(self, request: Request, a: fleet.Assignment) -> bytes:
+    def _account(self, request: Request) -> dict[str, Any]:
+        """What a container says of itself after a run: whether it may be used again, and its memory in bytes."""
         container: dict[str, Any] = {}
         try:
             container = accounts.mapping(request.get("container"))
         except Refused:
             log.debug("a container says what is no account of itself", container=self.name)
         clean = container.get("clean") is True and not container.get("oom_kills")
+        return {"clean": clean, "memory": accounts.size(container.get("memory"))}
+
+    def _on_released(self, request: Request) -> bytes:
+        attempt = request.get("attempt", most=1024)
+        if attempt is None or attempt != self._finished or not self._end["held"] or self._release is not None:
+            raise Refused(
+                "stale_attempt", f"attempt {str(attempt)[:_LONGEST_ATTEMPT]!r} does not hold this container"
+            )
+        self._release = {"attempt": attempt, **self._account(request)}
+        self._events.add(self.name, "released", **self._release)
+        return granted(request.id)
+
+    async def _on_finish(self, request: Request, a: fleet.Assignment) -> bytes:
+        account = self._account(request)
+        # one that is still to clean up says so afterwards, and mostly that all is well
+        held = request.raw("container") == [b"null"]
         logs = self._logs
         assert logs is not None
         await self._reaching.end(a)
         await logs.drained()
         redactor = logs.redactor = await self._redactor()
-        self._events.add(self.name, "ending", attempt=a.attempt, clean=clean)
+        self._events.add(self.name, "ending", attempt=a.attempt, clean=account["clean"] or held)
         try:
             if request.problem is not None:
                 raise request.problem
@@ -353,9 +376,10 @@ class Container:
             "attempt": a.attempt,
             "outcome": body.outcome,
             "reason": body.error.reason if body.error else None,
-            "clean": clean,
-            "memory": accounts.size(container.get("memory")),
+            "held": held,
+            **account,
         }
+        self._release = None
         self._events.add(self.name, "finished", **self._end)
         return b"{}"
 

@@ -35,6 +35,7 @@ CAPS = {
     wire.WAIT: _VALUED,
     wire.WAIT_RESULT: _SMALL,
     wire.FINISH: _VALUED,
+    wire.RELEASED: _SMALL,
 }
 #: The members that are never looked into here; one of them comes last in a line longer than WHOLE.
 _OPAQUE = {

@@ -87,16 +87,27 @@ class SidecarEvent(BaseModel):
     `connected` (process 1 has said hello, where nothing else says so) · `ready` (with `error` where the project's
     modules could not be imported) · `started` · `extended` (to `seconds` beyond the timeout) · `ending` (its end
     goes to the coordinator now: whoever hears of it there may ask for a container before `finished` is read here) ·
-    `finished` (accepted by the coordinator; `clean` says whether the container may be used again) · `stale` (the
-    coordinator refused the attempt's token, or the container runs another) · `idle` (a container that was believed
-    busy came back with nothing running) · `disconnected` · `gap` (events of the container up to this one are lost:
-    it is registered again, and says where it stands).
+    `finished` (accepted by the coordinator; `clean` says whether the container may be used again, where it is not
+    `held` for what the run has left) · `released` (that is gone; `clean` as before) · `stale` (the coordinator
+    refused the attempt's token, or the container runs another) · `idle` (a container that was believed busy came
+    back with nothing running) · `disconnected` · `gap` (events of the container up to this one are lost: it is
+    registered again, and says where it stands).
     """
 
     seq: Whole
     container: Name
     kind: Literal[
-        "connected", "ready", "started", "extended", "ending", "finished", "stale", "idle", "disconnected", "gap"
+        "connected",
+        "ready",
+        "started",
+        "extended",
+        "ending",
+        "finished",
+        "released",
+        "stale",
+        "idle",
+        "disconnected",
+        "gap",
     ]
     attempt: Name | None = None
     error: ErrorBody | None = None
@@ -104,6 +115,7 @@ class SidecarEvent(BaseModel):
     outcome: Outcome | None = None
     reason: Reason | None = None
     clean: bool = False
+    held: bool = False
     memory: Bytes | None = None
 
 

@@ -22,7 +22,9 @@ Requests, container → sidecar (every one but `hello` and `ready` names its `at
     extend          seconds                  so much more than the timeout, in all, for this attempt
     wait            key, kind, name, spec    → state, and what became of it
     wait.result     key, index               → run, status, result, error: how a child ended
-    finish          outcome, result | error, retry, waits, lines, dropped, usage, container
+    finish          outcome, result | error, retry, waits, lines, dropped, usage, container (not there where the
+                    run handed over its end: what becomes of the container is said afterwards, by `released`)
+    released        container, exit_code: nothing of the run that was finished before is left
 
 `checkpoint.put` and `wait` are answered when they are durable at the coordinator, not before. After a lost
 connection the container connects again, says `hello` with its attempt, and sends every request that was
@@ -30,7 +32,7 @@ not yet answered once more: each of them may be applied twice without harm.
 
 The same lines, without `attempt`, run between process 1 and the process of a run over an inherited
 socketpair, with what Python prints (`output`: stream, data); that process ends with `result`, `error` or `suspend`
-(the keys it waits for) instead of `finish`.
+(the keys it waits for) instead of `finish`, and says `ended` (peak) when nothing comes any more.
 
 This file is a leaf: standard library only, Python 3.9, imported by the harness, the sidecar and the runner.
 """
@@ -92,8 +94,12 @@ EXTEND = "extend"
 WAIT = "wait"
 WAIT_RESULT = "wait.result"
 FINISH = "finish"
+RELEASED = "released"
 REQUESTS = frozenset(
-    {HELLO, READY, STARTED, CHECKPOINT_GET, CHECKPOINT_PUT, LOG, REPORT, EXTEND, WAIT, WAIT_RESULT, FINISH}
+    {
+        *(HELLO, READY, STARTED, CHECKPOINT_GET, CHECKPOINT_PUT, LOG, REPORT, EXTEND, WAIT, WAIT_RESULT),
+        *(FINISH, RELEASED),
+    }
 )
 
 ASSIGN = "assign"
@@ -104,8 +110,12 @@ RESULT = "result"
 OUTPUT = "output"
 ERROR = "error"
 SUSPEND = "suspend"
+ENDED = "ended"
 RUN_REQUESTS = frozenset(
-    {CHECKPOINT_GET, CHECKPOINT_PUT, LOG, OUTPUT, REPORT, EXTEND, WAIT, WAIT_RESULT, RESULT, ERROR, SUSPEND}
+    {
+        *(CHECKPOINT_GET, CHECKPOINT_PUT, LOG, OUTPUT, REPORT, EXTEND, WAIT, WAIT_RESULT),
+        *(RESULT, ERROR, SUSPEND, ENDED),
+    }
 )
 
 #: Members that may be long: the one that is comes last in its line.

@@ -399,6 +399,12 @@ LOG = [{"seq": 1, "at": 0, "level": LONG, "stream": "stdout", "logger": LONG, "m
         ),
         tries("flood of wait.result", "pace of writes", "slowed down", line("wait.result", key="k", index=0)),
         tries("flood of finish", "an attempt ends once", "stale_attempt", line("finish", outcome="failed")),
+        tries(
+            "flood of released",
+            "a release comes once",
+            "stale_attempt",
+            line("released", container={"clean": True}),
+        ),
         tries("flood of unknown types", "pace of all messages", "slowed down", line("x")),
         tries("flood of empty lines", "pace of all messages", "slowed down", lambda name, n: b"\n" * 10_000),
         tries(

@@ -28,10 +28,12 @@ _MOST_BYTES = 2 * wire.MAX_LINE
 _LONGEST_EXTENSION = 30 * 86400
 #: Seconds after its last word that the run's process has: what it gives its own end (`ending.SECONDS`), and some.
 ENDING = 3.0
+#: Seconds that it has for its exit, once it has said that nothing comes any more.
+_EXIT = 1.0
 
 
 class Attempt:
-    """An attempt from `assign` to the answer to its `finish`."""
+    """An attempt from `assign` until nothing of it is left and its `finish` is answered."""
 
     def __init__(self, assignment: Message, link: Link, selector: selectors.BaseSelector) -> None:
         self.id: str = assignment["attempt"]
@@ -50,8 +52,16 @@ class Attempt:
         #: When to kill what ignores SIGTERM, by the monotonic clock.
         self.kill_at: float | None = None
         self.launched = False
+        #: Whether the process has said that nothing comes any more.
+        self.ended = False
+        #: Whether its output is complete: nothing is heard from here on.
+        self.sealed = False
+        #: Whether nothing of the run is left.
         self.concluded = False
         self.finish_sent = False
+        self.finish_answered = False
+        #: Whether `finish` was sent before it was concluded: `released` follows.
+        self.owes_release = False
         self._link = link
         self._selector = selector
         self._socket: socket.socket | None = None
@@ -89,6 +99,21 @@ class Attempt:
         for descriptor in list(self._pipes):
             while self._read_pipe(descriptor):
                 pass
+        self._seal()
+
+    def take_what_is_there(self) -> None:
+        """After `ended`: what the pipes hold now, and close. Whoever writes on is none of the run any more."""
+        for descriptor in list(self._pipes):
+            left = output.pending(descriptor)
+            while left > 0 and (data := os.read(descriptor, min(left, _READ))):
+                left -= len(data)
+                self._pipes[descriptor].feed(data, self.book)
+        self._seal()
+
+    def _seal(self) -> None:
+        if self.sealed:
+            return
+        self.sealed = True
         for descriptor in list(self._pipes):
             self._close_pipe(descriptor)
         self._close_socket()
@@ -109,7 +134,7 @@ class Attempt:
 
     def watch(self) -> None:
         """Tell the selector what to wait for: nothing that could not be taken in now."""
-        if self.concluded:
+        if self.sealed:
             return
         crowded = self._crowded
         stuffed = self.book.waiting > BACKLOG
@@ -131,7 +156,7 @@ class Attempt:
     def deadline(self) -> float | None:
         """When `tick` has something to do, by the monotonic clock."""
         times = [due for splitter in self._streams.values() if (due := splitter.due) is not None]
-        if self.concluded or self.book.full:
+        if self.sealed or self.book.full:
             times = []
         if self.book.waiting and not self._log_in_flight:
             times.append(self._logs_sent_at + FLUSH_DELAY)
@@ -139,12 +164,12 @@ class Attempt:
 
     def tick(self) -> None:
         """Send lines and reports that are due. Lines go at once after a quiet time, else in batches."""
-        if not self.concluded:
+        if not self.sealed:
             now = time.monotonic()
             for splitter in self._streams.values():
                 splitter.show(self.book, now)
         due = self.book.waiting >= BATCH or time.monotonic() >= self._logs_sent_at + FLUSH_DELAY
-        if self.concluded and not self.finish_sent:
+        if self.sealed and not self.finish_sent:
             due = self.book.waiting > BATCH  # what is less goes inside `finish`
         if self.book.waiting and due and not self._log_in_flight and not self.finish_sent:
             self._log_in_flight = True
@@ -295,6 +320,8 @@ class Attempt:
 
     def _hear(self, message: Message) -> None:
         kind = message.get("type")
+        if self.ended:
+            return
         if kind == wire.OUTPUT:
             self._hear_output(message)
         elif kind == wire.LOG:
@@ -303,6 +330,8 @@ class Attempt:
             self._hear_report(message)
         elif kind in (wire.RESULT, wire.ERROR, wire.SUSPEND):
             self._hear_last(message)
+        elif kind == wire.ENDED:
+            self._hear_ended(message)
         elif kind in (wire.CHECKPOINT_GET, wire.CHECKPOINT_PUT, wire.EXTEND, wire.WAIT, wire.WAIT_RESULT):
             self._forward(message)
         else:
@@ -319,6 +348,15 @@ class Attempt:
         if self.kill_at is None:
             self.kill_at = time.monotonic() + ENDING
         self.word_before_cancel = self.cancel is None and message.get("type") in (wire.ERROR, wire.SUSPEND)
+
+    def _hear_ended(self, message: Message) -> None:
+        if self.last_word is None or self.cancel is not None:
+            return  # its exit has to tell
+        self.ended = True
+        self.kill_at = time.monotonic() + _EXIT
+        peak = message.get("peak")
+        if isinstance(peak, int) and 0 <= peak < 1 << 62:  # a figure of its own record, and no more
+            self.peak = peak
 
     def _hear_log(self, message: Message) -> None:
         lines = message.get("lines")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -71,6 +72,9 @@ def main(
     try:
         store.send(last_word)
         ending.end(_say)
+        # process 1 need not wait for the exit to pass the end on: nothing comes after this
+        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        store.send({"type": wire.ENDED, "peak": peak * 1024})
     except BaseException:  # process 1 is gone, or the end itself failed: the last word has been said, or can't be
         os._exit(1)
     os._exit(0)

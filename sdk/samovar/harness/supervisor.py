@@ -1,8 +1,9 @@
 """Process 1 of a task container: holds the connection to the sidecar, and never runs user code.
 
 It opens the connection before any user code exists, forks the zygote, and then serves one attempt after
-another: assign → fork → forward checkpoints and output → end → clean up → finish. It must stay small, because
-an idle container is this and the zygote, and it must survive whatever the run's processes do.
+another: assign → fork → forward checkpoints and output → end → finish → clean up → released. An end that has to
+be judged by what is left (a death, a cancel) is cleaned up before its finish. It must stay small, because an idle
+container is this and the zygote, and it must survive whatever the run's processes do.
 """
 
 from __future__ import annotations
@@ -127,21 +128,25 @@ class Supervisor:
     def _advance(self, attempt: Attempt) -> None:
         if attempt.kill_at is not None and time.monotonic() >= attempt.kill_at:
             attempt.kill_at = None
-            if attempt.cancel is None:
+            if attempt.cancel is None and not attempt.sealed:
                 attempt.book.add(
                     "samovar",
                     "warning",
                     "the run's process did not end by itself, and was ended; its result is kept",
                 )
             self._processes().kill()
+        if attempt.ended and not attempt.sealed and attempt.status in (None, 0) and self.zygote_died is None:
+            self._hand_over(attempt)
         over = (
             attempt.status is not None or self.zygote_died is not None or (attempt.cancel and not attempt.launched)
         )
+        self._finish_if_settled(attempt)
         if over and not attempt.concluded:
+            # when the end is on its way, where it is one that the run has said itself
             self._conclude(attempt)
-        attempt.tick()
-        if attempt.concluded and attempt.settled and not attempt.finish_sent:
-            self._finish(attempt)
+            self._finish_if_settled(attempt)
+            if attempt.finish_answered:
+                self._let_go(attempt)
 
     def _note_deaths(self, ended: dict[int, int]) -> None:
         for pid in ended:
@@ -165,7 +170,7 @@ class Supervisor:
             "protocol": wire.PROTOCOL,
             "sdk": __version__,
             "python": ".".join(str(part) for part in sys.version_info[:3]),
-            "attempt": self.attempt.id if self.attempt is not None else None,
+            "attempt": self.attempt.id if self.attempt is not None and not self.attempt.finish_answered else None,
         }
 
     def _on_message(self, message: Message) -> None:
@@ -184,12 +189,7 @@ class Supervisor:
 
     def _cancel(self, message: Message) -> None:
         attempt = self.attempt
-        if (
-            attempt is None
-            or attempt.id != message.get("attempt")
-            or attempt.cancel is not None
-            or attempt.concluded
-        ):
+        if attempt is None or attempt.id != message.get("attempt") or attempt.cancel is not None or attempt.sealed:
             return
         attempt.cancel = message
         grace = message.get("grace")
@@ -285,7 +285,7 @@ class Supervisor:
             if not data:
                 self._selector.unregister(descriptor)
                 os.close(descriptor)
-            elif self.attempt is not None and self.attempt.launched and not self.attempt.concluded:
+            elif self.attempt is not None and self.attempt.launched and not self.attempt.sealed:
                 self._splitters[stream].feed(data, self.attempt.book)
             elif self._import_bytes < _IMPORT_OUTPUT:
                 self._import_output.append((stream, data))
@@ -294,6 +294,18 @@ class Supervisor:
         return read
 
     # ------------------------------------------------------------ the end of an attempt
+
+    def _hand_over(self, attempt: Attempt) -> None:
+        """The run has said its end and that nothing comes any more: that can go before anything is cleaned up.
+
+        Not where the kernel has killed something for want of memory: what became of that is to be seen first.
+        """
+        if kernel.count_oom_kills() != self._oom_before:
+            attempt.ended = False
+            return
+        self.egress.end()
+        attempt.take_what_is_there()
+        attempt.peak = max(attempt.peak, kernel.unreclaimable_memory() if self.settings.is_first else 0)
 
     def _conclude(self, attempt: Attempt) -> None:
         """Nothing of the run stays: its last words are read, its processes killed, its scratch wiped."""
@@ -306,7 +318,8 @@ class Supervisor:
         killed, gone = processes.kill()
         self._note_deaths(processes.ended)
         self.egress.settle()
-        attempt.drain()
+        if not attempt.sealed:
+            attempt.drain()
         attempt.kill_at = None
         attempt.concluded = True
         stuck = cleanup.wipe(self.settings.scratch, self._kept)
@@ -322,6 +335,11 @@ class Supervisor:
             "memory": kernel.resident_memory(os.getpid(), self.zygote),
         }
 
+    def _finish_if_settled(self, attempt: Attempt) -> None:
+        attempt.tick()
+        if attempt.sealed and attempt.settled and not attempt.finish_sent:
+            self._finish(attempt)
+
     def _finish(self, attempt: Attempt) -> None:
         cancel = attempt.cancel or {}
         verdict = judge(
@@ -331,17 +349,22 @@ class Supervisor:
                 cancel=cancel.get("reason"),
                 cancel_message=cancel.get("message"),
                 word_before_cancel=attempt.word_before_cancel,
-                oom_kills=self._container["oom_kills"],
+                oom_kills=self._container["oom_kills"] if attempt.concluded else 0,
                 memory_limit=kernel.memory_limit(),
                 peak=attempt.peak,
                 zygote_died=self.zygote_died,
             )
         )
-        message = {
+        message: Message = {
             "type": wire.FINISH,
             "attempt": attempt.id,
-            "usage": {"peak_memory_bytes": attempt.peak or None, "exit_code": exit_code(attempt.status)},
-            "container": self._container,
+            "usage": {"peak_memory_bytes": attempt.peak or None, "exit_code": 0},
+        }
+        if attempt.concluded:
+            message["usage"]["exit_code"] = exit_code(attempt.status)
+            message["container"] = self._container
+        attempt.owes_release = not attempt.concluded
+        message |= {
             "dropped": attempt.book.dropped,
             "lines": attempt.book.take(),
             # what may be long comes last: a sidecar does not look into it
@@ -353,8 +376,21 @@ class Supervisor:
 
     def _finished(self, reply: Message) -> None:
         # refused as well as granted: a refusal says that the attempt is no longer ours
+        if (attempt := self.attempt) is None:
+            return
+        attempt.finish_answered = True
+        if attempt.concluded:  # now: the next assignment may be right behind this answer
+            self._let_go(attempt)
+
+    def _let_go(self, attempt: Attempt) -> None:
+        """Nothing of the attempt is left, and its end is known: another one may come."""
         self.attempt = None
         self.served = True
+        if attempt.owes_release:
+            code = exit_code(attempt.status)
+            self.link.request(
+                {"type": wire.RELEASED, "attempt": attempt.id, "exit_code": code, "container": self._container}
+            )
 
 
 def _within(number: Any, least: int, most: int) -> int:

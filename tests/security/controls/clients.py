@@ -43,8 +43,8 @@ MUTANTS: list[Mutant] = [
         name="bodies_uncounted",
         off="the count of a body's values",
         file="coordinator/api/reading.py",
-        old="if nodes > MAX_BODY_NODES or opened",
-        new="if opened",
+        old='data.count(b"{") > MAX_BODY_NODES:',
+        new='data.count(b"{") < 0:',
         tests=(_BUDGETS,),
     ),
     Mutant(

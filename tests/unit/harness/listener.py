@@ -209,10 +209,16 @@ class Container:
         )
 
     def finish(self, attempt: str = "a1") -> Message:
-        """The attempt's `finish`, once it is there."""
+        """The attempt's `finish`, with the `container` of the `released` that may come after it."""
+        finish = self._said(wire.FINISH, attempt)
+        if "container" in finish:
+            return finish
+        return {**finish, "container": self._said(wire.RELEASED, attempt)["container"]}
+
+    def _said(self, kind: str, attempt: str) -> Message:
         return eventually(
-            lambda: next((m for m in self.sidecar.of(wire.FINISH) if m["attempt"] == attempt), None),
-            f"the finish of {attempt}",
+            lambda: next((m for m in self.sidecar.of(kind) if m["attempt"] == attempt), None),
+            f"the {kind} of {attempt}",
         )
 
     def run(self, task: str, attempt: str = "a1", **fields: Any) -> Message:

@@ -275,3 +275,48 @@ def test_two_hundred_runs_leave_no_descriptor_and_no_process(container: Make) ->
         assert one.run("ok", f"n{number}")["container"]["clean"] is True
     assert held() == before
     assert one.children() == [zygote]
+
+
+def test_a_result_is_told_while_what_the_run_has_left_is_still_there(container: Make) -> None:
+    one = container(
+        """
+        import subprocess, sys
+        from samovar import task
+        @task
+        def leave():
+            code = "import time; time.sleep(3600)"
+            return subprocess.Popen([sys.executable, "-c", code], start_new_session=True).pid
+        """
+    )
+    one.sidecar.silent.add(wire.FINISH)
+    one.assign("leave")
+    finish = eventually(lambda: one.sidecar.of(wire.FINISH), "the finish")[0]
+    assert (finish["outcome"], "container" in finish) == (wire.COMPLETED, False)
+    eventually(lambda: not Path(f"/proc/{finish['result']}").exists(), "what was left to be killed")
+    assert not one.sidecar.of(wire.RELEASED), "not before the finish is answered"
+    one.sidecar.send(wire.reply(finish))
+    released = eventually(lambda: one.sidecar.of(wire.RELEASED), "the release")[0]
+    assert (released["attempt"], released["exit_code"]) == ("a1", 0)
+    assert released["container"] == {**released["container"], "clean": False, "leftovers": 1}
+
+
+def test_a_process_that_says_its_end_and_stays_is_killed_and_its_result_kept(container: Make) -> None:
+    one = container(
+        """
+        import time
+        from samovar import task
+        from samovar.harness import process
+        @task
+        def stay():
+            process._store.send({"type": "ended", "peak": 1})   # before a last word it is nothing
+            process._store.send({"type": "result", "value": 7})
+            process._store.send({"type": "result", "value": 8})
+            process._store.send({"type": "ended", "peak": "much"})
+            time.sleep(3600)
+        """
+    )
+    finish = one.run("stay")
+    assert (finish["outcome"], finish["result"]) == (wire.COMPLETED, 7)
+    assert finish["container"]["clean"] is False
+    assert one.sidecar.of(wire.RELEASED)[0]["exit_code"] == 137
+    assert len(one.children()) == 1

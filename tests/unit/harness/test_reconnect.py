@@ -50,7 +50,8 @@ def test_unanswered_requests_are_sent_again_after_a_reconnect(container: Make) -
 def test_a_finish_that_was_not_answered_is_sent_again(container: Make) -> None:
     one = container(STEPS)
     one.sidecar.silent.add(wire.FINISH)
-    first = one.run("ok")
+    one.assign("ok")
+    first = eventually(lambda: one.sidecar.of(wire.FINISH), "the finish")[0]
     one.sidecar.stop()
     one.sidecar.silent.clear()
     one.sidecar.start()

@@ -38,7 +38,7 @@ def test_a_task_runs_and_returns_its_result(container: Make) -> None:
     assert finish["usage"]["peak_memory_bytes"] > 1024**2
     assert finish["container"]["clean"] is True
     kinds = [request["type"] for request in one.sidecar.requests]
-    assert kinds == [wire.HELLO, wire.READY, wire.STARTED, wire.FINISH]
+    assert kinds == [wire.HELLO, wire.READY, wire.STARTED, wire.FINISH, wire.RELEASED]
     hello, ready = one.sidecar.requests[:2]
     assert (hello["protocol"], hello["attempt"]) == (wire.PROTOCOL, None)
     assert ready["error"] is None

@@ -175,3 +175,45 @@ def test_a_missing_image_is_told_apart_and_is_nobodys_fault(tmp_path: Path) -> N
         await eventually_async(lambda: w.pool.used == 0, "nothing to be held")
 
     with_host(engine, test, tmp_path)
+
+
+def test_a_held_container_comes_back_when_it_says_so_and_its_run_is_over_before(tmp_path: Path) -> None:
+    async def test(w: World, host: Host, told: Told) -> None:
+        attempt = Attempt(host, w.assignment())
+        running = asyncio.create_task(attempt.run())
+        container = await container_of(w, attempt.id)
+        container.tell(event(container, "ready", memory=20 * MIB))
+        container.tell(event(container, "started", attempt.id))
+        container.tell(event(container, "ending", attempt.id, clean=True))
+        container.tell(event(container, "finished", attempt.id, outcome="completed", held=True))
+        await asyncio.wait_for(running, 30)
+        assert (container.state, container.assignment, told.lost_ones) == ("busy", None, [])
+        assert w.pool.used == container.key.memory
+        # triggered on the news of the end: it finds the container, not a start
+        second = asyncio.create_task(w.pool.acquire(w.assignment(), container.key))
+        container.tell(event(container, "released", "another", clean=True, memory=20 * MIB))
+        container.tell(event(container, "released", attempt.id, clean=True, memory=20 * MIB))
+        assert ((await second).name, (await second).start) == (container.name, "warm")
+
+    with_host(FakeEngine(), test, tmp_path)
+
+
+@pytest.mark.parametrize("account", [True, False], ids=["not clean", "never"])
+def test_a_held_container_that_is_not_clean_is_removed_and_nothing_is_blamed_on_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: bool
+) -> None:
+    async def test(w: World, host: Host, told: Told) -> None:
+        attempt = Attempt(host, w.assignment())
+        running = asyncio.create_task(attempt.run())
+        container = await container_of(w, attempt.id)
+        container.tell(event(container, "ready", memory=20 * MIB))
+        container.tell(event(container, "started", attempt.id))
+        container.tell(event(container, "finished", attempt.id, outcome="completed", held=True))
+        if account:
+            container.tell(event(container, "released", attempt.id, clean=False, memory=20 * MIB))
+        await asyncio.wait_for(running, 30)
+        await eventually_async(lambda: w.pool.used == 0, "the container to be removed")
+        assert told.lost_ones == []
+
+    monkeypatch.setattr("runner.pool._RELEASE", 0.05)
+    with_host(FakeEngine(), test, tmp_path)

@@ -155,7 +155,37 @@ def test_a_container_is_replaced_after_its_runs_and_its_age() -> None:
         w.clock.now = 1000
         assert (await w.acquire()).name not in names
 
-    run(FakeEngine(), test, max_runs=2, keep_alive=10_000)
+    run(FakeEngine(), test, max_runs=2, max_age=600, memory=150 * MIB)  # without room for a successor
+
+
+def test_a_container_leaves_when_its_successor_stands_ready() -> None:
+    async def test(w: World) -> None:
+        names = []
+        for _ in range(4):  # the successor is still starting: the old one serves on
+            old = await w.acquire()
+            names.append(old.name)
+            await w.pool.release(old, clean=True, memory=20 * MIB)
+        assert set(names) == {old.name}
+        (fresh,) = [c for c in w.pool if c is not old]
+        assert (fresh.state, fresh.runs, w.pool.used) == ("starting", 0, 200 * MIB)
+        fresh.tell(SidecarEvent(seq=1, container=fresh.name, kind="ready", memory=20 * MIB))
+        await eventually_async(lambda: fresh.state == "idle", "the successor")
+        await w.settled()
+        taken = await w.acquire()
+        assert (taken, taken.start, len(list(w.pool))) == (fresh, "warm", 1)
+
+    run(FakeEngine(), test, max_runs=2)
+
+
+def test_a_successor_is_given_up_first_when_memory_is_wanted() -> None:
+    async def test(w: World) -> None:
+        old = await w.acquire(memory=400 * MIB)
+        await w.pool.release(old, clean=True, memory=20 * MIB)
+        (fresh,) = [c for c in w.pool if c is not old]
+        other = await w.acquire("other", memory=300 * MIB)
+        assert (fresh.state, other.start) == ("leaving", "cold")
+
+    run(FakeEngine(), test, max_runs=1)
 
 
 def test_idle_containers_leave_after_their_keep_alive() -> None:

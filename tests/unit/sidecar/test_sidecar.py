@@ -487,6 +487,26 @@ def test_finish_comes_after_the_lines_before_it_and_tells_the_runner() -> None:
     run(test)
 
 
+def test_a_release_comes_once_and_after_the_finish_that_has_left_it_open() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        account = {"clean": True, "memory": 9, "oom_kills": 0}
+        release = {"attempt": ATTEMPT, "exit_code": 0, "container": account}
+        assert (await harness.ask("released", **release))["error"]["code"] == "stale_attempt", "not finished"
+        assert (await harness.ask("finish", attempt=ATTEMPT, outcome="completed", result=1))["ok"]
+        finished = await w.event("finished")
+        assert (finished["held"], finished["clean"]) == (True, False)
+        assert (await harness.ask("released", **{**release, "attempt": "a0"}))["error"]["code"] == "stale_attempt"
+        assert (await harness.ask("released", **release))["ok"]
+        event = await w.event("released")
+        assert (event["attempt"], event["clean"], event["memory"]) == (ATTEMPT, True, 9)
+        assert (await harness.ask("released", **release))["error"]["code"] == "stale_attempt", "said before"
+
+    run(test)
+
+
 def test_a_run_shorter_than_the_answer_to_its_start_ends_after_it_began() -> None:
     async def test(w: World) -> None:
         await w.register()
