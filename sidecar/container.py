@@ -338,7 +338,7 @@ class Container:
     async def _on_finish(self, request: Request, a: fleet.Assignment) -> bytes:
         account = self._account(request)
         # one that is still to clean up says so afterwards, and mostly that all is well
-        held = request.raw("container") == [b"null"]
+        held = request.says_null("container")
         logs = self._logs
         assert logs is not None
         await self._reaching.end(a)

@@ -125,6 +125,10 @@ class Request:
         """The member as it came, in parts: `null` where it is not there."""
         return self._members.get(name) or [b"null"]
 
+    def says_null(self, name: str) -> bool:
+        """Whether the member is there, and null."""
+        return b"".join(self._members.get(name, [])).strip() == b"null"
+
     def put(self, name: str, value: bytes) -> None:
         """Another value of a member, as JSON."""
         self._members[name] = [value]

@@ -495,7 +495,7 @@ def test_a_release_comes_once_and_after_the_finish_that_has_left_it_open() -> No
         account = {"clean": True, "memory": 9, "oom_kills": 0}
         release = {"attempt": ATTEMPT, "exit_code": 0, "container": account}
         assert (await harness.ask("released", **release))["error"]["code"] == "stale_attempt", "not finished"
-        assert (await harness.ask("finish", attempt=ATTEMPT, outcome="completed", result=1))["ok"]
+        assert (await harness.ask("finish", attempt=ATTEMPT, outcome="completed", result=1, container=None))["ok"]
         finished = await w.event("finished")
         assert (finished["held"], finished["clean"]) == (True, False)
         assert (await harness.ask("released", **{**release, "attempt": "a0"}))["error"]["code"] == "stale_attempt"
@@ -503,6 +503,18 @@ def test_a_release_comes_once_and_after_the_finish_that_has_left_it_open() -> No
         event = await w.event("released")
         assert (event["attempt"], event["clean"], event["memory"]) == (ATTEMPT, True, 9)
         assert (await harness.ask("released", **release))["error"]["code"] == "stale_attempt", "said before"
+
+    run(test)
+
+
+def test_a_container_that_gives_no_account_is_not_waited_for() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        assert (await harness.ask("finish", attempt=ATTEMPT, outcome="completed", result=1))["ok"]
+        finished = await w.event("finished")
+        assert (finished["held"], finished["clean"]) == (False, False)
 
     run(test)
 
