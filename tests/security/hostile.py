@@ -42,8 +42,11 @@ class Coordinator:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 *_, attempt, action = self.path.split("/")
                 told.received += len(body)
-                told.calls.append((action, attempt, self.headers["authorization"], body[: 1024 * 1024]))
-                answer = told.answers.get(action, b"{}")
+                if action == "batch":
+                    lines = body.split(b"\n")
+                    answer = b"".join(map(told.one_of, lines[:-1:2], lines[1::2]))
+                else:
+                    answer = told.take(action, attempt, self.headers["authorization"], body)
                 self.send_response(200)
                 self.send_header("content-length", str(len(answer)))
                 self.end_headers()
@@ -60,6 +63,16 @@ class Coordinator:
         finally:
             server.shutdown()
             server.server_close()
+
+    def take(self, action: str, attempt: str, bearer: str, body: bytes) -> bytes:
+        self.calls.append((action, attempt, bearer, body[: 1024 * 1024]))
+        return self.answers.get(action, b"{}")
+
+    def one_of(self, head: bytes, body: bytes) -> bytes:
+        """The two lines of an answer to an item of a batch."""
+        item = json.loads(head)
+        answer = self.take(item["action"], item["attempt"], f"Bearer {item['secret']}", body)
+        return b'{"status":200,"alone":false}\n%b\n' % answer
 
     def seen(self, attempt: str, action: str | None = None) -> list[dict[str, Any]]:
         return [json.loads(b) for name, of, _, b in self.calls if of == attempt and action in (None, name)]

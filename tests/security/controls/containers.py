@@ -113,7 +113,7 @@ MUTANTS: list[Mutant] = [
         name="slot_until_imported",
         off="that a start slot comes back when process 1 connects",
         file="runner/pool.py",
-        old="            await self._connected(container)",
+        old="            await self._wait_for(container.connected, self._settings.connect_timeout)",
         new="            await self._wait_for(container.settled, self._settings.start_timeout)",
         tests=("tests/unit/runner/test_starts.py",),
     ),
