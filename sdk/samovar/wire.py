@@ -22,8 +22,8 @@ Requests, container → sidecar (every one but `hello` and `ready` names its `at
     extend          seconds                  so much more than the timeout, in all, for this attempt
     wait            key, kind, name, spec    → state, and what became of it
     wait.result     key, index               → run, status, result, error: how a child ended
-    finish          outcome, result | error, retry, waits, lines, dropped, usage, container (not there where the
-                    run handed over its end: what becomes of the container is said afterwards, by `released`)
+    finish          outcome, result | error, retry, waits, lines, dropped, usage, container (null where the run
+                    handed over its end: what becomes of the container is said afterwards, by `released`)
     released        container, exit_code: nothing of the run that was finished before is left
 
 `checkpoint.put` and `wait` are answered when they are durable at the coordinator, not before. After a lost

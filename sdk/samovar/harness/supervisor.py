@@ -359,6 +359,7 @@ class Supervisor:
             "type": wire.FINISH,
             "attempt": attempt.id,
             "usage": {"peak_memory_bytes": attempt.peak or None, "exit_code": 0},
+            "container": None,
         }
         if attempt.concluded:
             message["usage"]["exit_code"] = exit_code(attempt.status)

@@ -211,7 +211,7 @@ class Container:
     def finish(self, attempt: str = "a1") -> Message:
         """The attempt's `finish`, with the `container` of the `released` that may come after it."""
         finish = self._said(wire.FINISH, attempt)
-        if "container" in finish:
+        if finish["container"] is not None:
             return finish
         return {**finish, "container": self._said(wire.RELEASED, attempt)["container"]}
 
