@@ -120,11 +120,23 @@ class Upstream:
         base = f"{self._addresses.current}{FLEET}/attempts/{first.attempt}"
         headers = {"Authorization": f"Bearer {first.secret}", "Content-Type": "application/octet-stream"}
         try:
+            if len(batch) == 1 and first.action != "start":
+                # alone it needs no envelope. (A start says how long it has waited.)
+                await self._carry_one(first, base)
+                return
             async with await self._send("POST", f"{base}/batch", [_written(batch)], headers) as answer:
                 if answer.status == 200:
                     await _answer_each(batch, answer)
         except (aiohttp.ClientError, msgspec.MsgspecError, TimeoutError, OSError) as error:
             log.debug("a batch was not answered", items=len(batch), problem=repr(error))
+
+    async def _carry_one(self, item: Item, base: str) -> None:
+        headers = {"Authorization": f"Bearer {item.secret}", "Content-Type": "application/json"}
+        async with await self._send("POST", f"{base}/{item.action}", [item.body], headers) as answer:
+            if answer.status < 300 and (answer.content_length or 0) <= WHOLE:
+                item.answer(Answer(answer.status, await answer.read()))
+            elif 300 <= answer.status < 500:
+                item.answer(Answer(answer.status, await _start_of(answer)))
 
     async def send(self, owner: str, attempt: str, method: str, path: str, secret: str, data: bytes) -> bytes:
         """The answer to a part of a file, or to a word about one. Raises Stale, Refused."""
