@@ -125,9 +125,7 @@ class Pool:
                 if waiter is not None:
                     self._starts.leave(waiter)
                     self._changed.notify_all()
-            container = Container(f"samovar-{uuid.uuid4().hex[:16]}", key, self._clock())
-            self._containers[container.name] = container
-            self._starts.begin(key.project)
+            container = self._begin(key)
         self._bind(container, assignment, "cold")
         starting = asyncio.ensure_future(self._start(container, assignment))
         self._spawn(self._started(container, starting))
@@ -272,8 +270,7 @@ class Pool:
 
     def _patience(self, key: str) -> float:
         """Seconds that a run had better wait for a container of `key` to come free before one is started for it."""
-        now = self._clock()
-        busy = [(c.task, now - c.serving) for c in self._returning(key) if not c.returning]
+        _, busy = self._expected(key)
         patience = self._forecast.worth_waiting(key, busy, self._promised[key])
         # about to come free: the run triggered on the news that another has ended is often claimed before that
         return max(_RETURN, patience or 0.0)
@@ -289,13 +286,18 @@ class Pool:
             and (not self._has_served(c) or (c.successor is not None and c.successor.state == "starting"))
         ]
 
+    def _expected(self, key: str) -> tuple[int, list[tuple[str, float]]]:
+        """How many of them are about to come free; of the others the task, and for how many seconds it has run."""
+        now, returning = self._clock(), self._returning(key)
+        return sum(c.returning for c in returning), [
+            (c.task, now - c.serving) for c in returning if not c.returning
+        ]
+
     async def _one_returns(self, key: str, patience: float) -> bool:
         """Waits, while the lock is held, for a container of `key` that comes free soon; False: there is none."""
         if patience <= 0:
             return False
-        now = self._clock()
-        about = sum(c.returning for c in self._returning(key))
-        busy = [(c.task, now - c.serving) for c in self._returning(key) if not c.returning]
+        about, busy = self._expected(key)
         before = self._promised[key]
         if before >= about and self._forecast.worth_waiting(key, busy, before - about) is None:
             return False
@@ -333,6 +335,13 @@ class Pool:
         container.start = start
         container.serving = self._clock()
         container.runs += 1
+        return container
+
+    def _begin(self, key: ContainerKey) -> Container:
+        """A new container in the ledger, with a start slot."""
+        container = Container(f"samovar-{uuid.uuid4().hex[:16]}", key, self._clock())
+        self._containers[container.name] = container
+        self._starts.begin(key.project)
         return container
 
     async def _start(self, container: Container, assignment: Assignment | None) -> None:
@@ -426,11 +435,8 @@ class Pool:
         self._starts.leave(waiter)
         if not possible:
             return False
-        fresh = Container(
-            f"samovar-{uuid.uuid4().hex[:16]}", key, self._clock(), task=container.task, succeeds=True
-        )
-        container.successor = self._containers[fresh.name] = fresh
-        self._starts.begin(key.project)
+        fresh = container.successor = self._begin(key)
+        fresh.task, fresh.succeeds = container.task, True
         self._spawn(self._started(fresh, asyncio.ensure_future(self._start(fresh, None))))
         self._spawn(self._succeed(fresh, container))
         return True

@@ -220,8 +220,7 @@ class _Connection(Stream):
 
     async def ask(self, number: int, line: bytes) -> Reply | Refusal:
         """The answer. Raises ConnectionError where the connection ends before."""
-        while not self.has_room:
-            await self.room()
+        await self.room()
         if not self.open:
             raise ConnectionError(self._problem)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()

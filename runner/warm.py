@@ -75,9 +75,6 @@ class _GreedyDual(Cache[str, Idle]):
             self._clock = self._worth[name][0]
         return name, self.pop(name)
 
-    def worth(self, name: str) -> float:
-        return self._worth[name][0]
-
 
 class WarmSet:
     """Idle containers, and who of them leaves first.
@@ -106,10 +103,6 @@ class WarmSet:
     def __iter__(self) -> Iterator[Idle]:
         """Those longest idle first."""
         return iter(sorted(self._idle.values(), key=lambda idle: idle.since))
-
-    def worth(self, name: str) -> float | None:
-        """The H of an idle container: the lowest leaves first; None where it is not idle here."""
-        return self._idle.worth(name) if name in self._idle else None
 
     def put(self, name: str, key: str, task: str, now: float, memory: int = 1, cost: float = 1.0) -> list[str]:
         """Keeps a container; the names that have to leave for it, which may be its own.
