@@ -181,7 +181,8 @@ def create_app(coordinator: Coordinator) -> FastAPI:
     for kind, refuse in refusals.items():
         app.add_exception_handler(kind, refuse)
     app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(Direct, coordinator=coordinator, ways=[fleet_attempts.WAY, runs.WAY], refusals=refusals)
+    ways = [fleet_attempts.WAY, fleet_runners.WAY, runs.TRIGGERS, runs.WAITS]
+    app.add_middleware(Direct, coordinator=coordinator, ways=ways, refusals=refusals)
     # added last, so that they are passed first
     app.add_middleware(Gate, coordinator=coordinator)
     app.add_middleware(Head)

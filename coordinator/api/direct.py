@@ -1,4 +1,4 @@
-"""A short way for what is asked most: every checkpoint and log line comes along it, and every small trigger.
+"""A short way for what is asked most: every checkpoint and log line, every claim, small trigger and wait for a run.
 
 It does what FastAPI does for a route with a model as its body, and answers refusals as the application does, but
 looks up the route in a dictionary and asks for nothing else. Below it, the gate has let the request in already.
@@ -6,7 +6,9 @@ looks up the route in a dictionary and asks for nothing else. Below it, the gate
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +27,8 @@ M = TypeVar("M", bound=BaseModel)
 #: The answer: whole, or its body as JSON.
 Answer = Response | bytes | BaseModel
 Handle = Callable[[Coordinator, str, Any], Awaitable[Answer]]
+#: It is given the request, to see whether its caller has gone.
+HandleHeld = Callable[[Coordinator, str, Any, Request], Awaitable[Answer]]
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
 #: The refusal that a call of this path would have been answered with.
 RefusePart = Callable[[str, Exception], Awaitable[Response]]
@@ -40,6 +44,23 @@ class Route(NamedTuple):
     handle: Handle
 
 
+class Held(NamedTuple):
+    """The same for what is answered when there is something, as long as the caller is there."""
+
+    model: type[BaseModel]
+    handle: HandleHeld
+
+
+class Read(NamedTuple):
+    """What `GET {prefix}{name}/{action}` gives: the handler has the match of the query string with `query`.
+
+    With another query string it goes the usual way, where it is refused as FastAPI does.
+    """
+
+    query: re.Pattern[bytes]
+    handle: HandleHeld
+
+
 class Raw(NamedTuple):
     """The same for a body that is no JSON, of `most` bytes; it is given how to refuse a part of it, by its path."""
 
@@ -51,9 +72,10 @@ class Way(NamedTuple):
     """Where requests go this way: the prefix of their paths, and what is done by its action."""
 
     prefix: str
-    writes: Mapping[str, Route | Raw]
+    writes: Mapping[str, Route | Held | Raw]
     #: Bytes of the largest body that goes this way; a larger one goes the usual way, and does the same there.
     most: int | None = None
+    reads: Mapping[str, Read] = MappingProxyType({})
 
 
 class Direct:
@@ -72,20 +94,42 @@ class Direct:
         self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name, route = self._find(scope)
-        if route is None:
+        answer = self._answer(scope, receive) if scope["type"] == "http" else None
+        if answer is None:
             await self._app(scope, receive, send)
             return
         try:
-            if isinstance(route, Raw):
-                response = await route.handle(self._core, name, await _read(receive, route.most), self._refuse_part)
-            else:
-                data = await _read(receive)
-                body = validated(route.model, data, await parse_in_turn(data) if data else None)
-                response = _response(await route.handle(self._core, name, body))
+            response = _response(await answer)
         except (CoordinatorError, RequestValidationError, HTTPException) as error:
             response = await self._refuse(scope, error)
         await response(scope, receive, send)
+
+    def _answer(self, scope: Scope, receive: Receive) -> Awaitable[Answer] | None:
+        """None for what goes the usual way."""
+        path: str = scope["path"]
+        way = next((way for way in self._ways if path.startswith(way.prefix)), None)
+        if way is None:
+            return None
+        name, _, action = path[len(way.prefix) :].rpartition("/")
+        if scope["method"] == "GET":
+            read = way.reads.get(action)
+            if read is None or not name or "/" in name:
+                return None
+            match = read.query.fullmatch(scope["query_string"])
+            return None if match is None else read.handle(self._core, name, match, Request(scope, receive))
+        route = way.writes.get(action) if scope["method"] == "POST" else None
+        if route is None or not name or (way.most is not None and not _is_json(scope, way.most)):
+            return None
+        return self._write(route, name, scope, receive)
+
+    async def _write(self, route: Route | Held | Raw, name: str, scope: Scope, receive: Receive) -> Answer:
+        if isinstance(route, Raw):
+            return await route.handle(self._core, name, await _read(receive, route.most), self._refuse_part)
+        data = await _read(receive)
+        body = validated(route.model, data, await parse_in_turn(data) if data else None)
+        if isinstance(route, Held):
+            return await route.handle(self._core, name, body, Request(scope, receive))
+        return await route.handle(self._core, name, body)
 
     async def _refuse(self, scope: Scope, error: Exception) -> Response:
         refuse = next(self._refusals[kind] for kind in type(error).__mro__ if kind in self._refusals)
@@ -101,15 +145,6 @@ class Direct:
             "scheme": "http",
         }
         return await self._refuse(scope, error)
-
-    def _find(self, scope: Scope) -> tuple[str, Route | Raw | None]:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            for way in self._ways:
-                if scope["path"].startswith(way.prefix):
-                    name, _, action = scope["path"][len(way.prefix) :].rpartition("/")
-                    fits = name and (way.most is None or _is_json(scope, way.most))
-                    return name, way.writes.get(action) if fits else None
-        return "", None
 
 
 def _is_json(scope: Scope, most: int) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection, Row
 
+from coordinator.api.direct import Read, Way
 from coordinator.api.direct import Route as DirectRoute
-from coordinator.api.direct import Way
 from coordinator.api.docs import refusals
 from coordinator.api.polling import poll
 from coordinator.api.reading import Route
@@ -128,7 +129,10 @@ async def wait(
     run: str, request: Request, core: Core, timeout: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 30.0
 ) -> Run:
     """Answers as soon as the run has ended, and after `timeout` seconds (60 at most) in any case."""
+    return await _when_ended(core, run, timeout, request)
 
+
+async def _when_ended(core: Coordinator, run: str, timeout: float, request: Request) -> Run:
     async def look() -> Row[Any] | None:
         row = await core.database.read(runs.get, run)
         return row if row.status in FINAL else None
@@ -201,8 +205,14 @@ async def create(core: Coordinator, planned: Plan) -> Made:
     return made
 
 
-#: Small triggers go the short way.
-WAY = Way(f"{API}/tasks/", {"runs": DirectRoute(TriggerRequest, trigger_small)}, most=_SMALL)
+async def _wait_directly(core: Coordinator, run: str, query: re.Match[bytes], request: Request) -> Run:
+    return await _when_ended(core, run, float(query[1] or 30), request)
+
+
+#: Small triggers go the short way, and what waits for a run.
+TRIGGERS = Way(f"{API}/tasks/", {"runs": DirectRoute(TriggerRequest, trigger_small)}, most=_SMALL)
+_TIMEOUT = re.compile(rb"(?:timeout=(\d{1,5}(?:\.\d{1,9})?))?")
+WAITS = Way(f"{API}/runs/", {}, reads={"wait": Read(_TIMEOUT, _wait_directly)})
 
 
 def _statuses(given: list[str]) -> tuple[str, ...]:

@@ -6,10 +6,13 @@ Locks are taken run first, then attempt, everywhere: two transactions never wait
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Select, Update, bindparam, func, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.access import leases
 from coordinator.foundation.errors import NotFound, TooMuch, invalid_field
@@ -63,6 +66,11 @@ _NO_WAIT = ErrorBody(
 )
 
 
+def _given(names: Iterable[str]) -> dict[str, Any]:
+    """Values of an UPDATE that are said when it is executed: `to_{name}` of each column."""
+    return {name: bindparam(f"to_{name}") for name in sorted(names)}
+
+
 # Statements of the hot path are built once.
 
 _BEGIN = (
@@ -79,6 +87,26 @@ _RUN_BEGINS = (
         start_ms=bindparam("took"),
     )
 )
+_CLOSE = (
+    update(attempts)
+    .where(
+        attempts.c.id == bindparam("attempt"),
+        attempts.c.token == bindparam("held_token"),
+        attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
+    )
+    .values(_given(["status", "finished_at", "exit_code", "peak_memory", "error", "finish_digest"]))
+)
+_METADATA = select(runs.c.metadata).where(runs.c.id == bindparam("run"))
+#: What an attempt that ends leaves in checkpoints and logs.
+_LEFT = select(
+    func.coalesce(
+        select(func.sum(checkpoints.c.size))
+        .where(checkpoints.c.run_id == attempts.c.run_id, checkpoints.c.attempt_id == attempts.c.id)
+        .scalar_subquery(),
+        0,
+    )
+    + attempts.c.log_bytes
+).where(attempts.c.id == bindparam("attempt"))
 
 
 @dataclass(frozen=True)
@@ -146,11 +174,17 @@ def report(conn: Connection, now: float, attempt_id: str, body: Report) -> str:
     if body.progress is not None:
         values["progress"] = encode(body.progress, "progress", MAX_METADATA).text
     if body.metadata is not None:
-        kept = decode(conn.scalar(select(runs.c.metadata).where(runs.c.id == held.run_id))) or {}
+        kept = decode(conn.scalar(_METADATA, {"run": held.run_id})) or {}
         values["metadata"] = encode({**kept, **body.metadata}, "metadata", MAX_METADATA).text
     if values:
-        conn.execute(update(runs).where(runs.c.id == held.run_id).values(**values))
+        given = {f"to_{name}": text for name, text in values.items()}
+        conn.execute(_reporting(frozenset(values)), {"run": held.run_id, **given})
     return str(held.run_id)
+
+
+@cache
+def _reporting(names: frozenset[str]) -> Update:
+    return update(runs).where(runs.c.id == bindparam("run")).values(_given(names))
 
 
 def extend(conn: Connection, now: float, attempt_id: str, token: int, seconds: float) -> None:
@@ -163,18 +197,6 @@ def extend(conn: Connection, now: float, attempt_id: str, token: int, seconds: f
         raise invalid_field("seconds", f"{seconds:g} is too long: at most 366 days")
     longer = (attempts.c.id == attempt_id) & (attempts.c.extended < seconds)
     conn.execute(update(attempts).where(longer).values(extended=seconds))
-
-
-#: What an attempt that ends leaves in checkpoints and logs.
-_LEFT = select(
-    func.coalesce(
-        select(func.sum(checkpoints.c.size))
-        .where(checkpoints.c.run_id == attempts.c.run_id, checkpoints.c.attempt_id == attempts.c.id)
-        .scalar_subquery(),
-        0,
-    )
-    + attempts.c.log_bytes
-).where(attempts.c.id == bindparam("attempt"))
 
 
 def finish(
@@ -320,23 +342,17 @@ def _close(
     status = statuses.get(ending.end, ending.end)
     if status == "canceled" and verdict.status != "canceled":
         status = "lost"
-    closed = conn.execute(
-        update(attempts)
-        .where(
-            attempts.c.id == attempt_id,
-            attempts.c.token == token,
-            attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
-        )
-        .values(
-            status=status,
-            finished_at=now,
-            exit_code=ending.exit_code,
-            peak_memory=ending.peak_memory,
-            error=None if error is None else encode_small(error.model_dump()),
-            finish_digest=ending.digest,
-        )
-    ).rowcount
-    if closed != 1:
+    values = {
+        "attempt": attempt_id,
+        "held_token": token,
+        "to_status": status,
+        "to_finished_at": now,
+        "to_exit_code": ending.exit_code,
+        "to_peak_memory": ending.peak_memory,
+        "to_error": None if error is None else encode_small(error.model_dump()),
+        "to_finish_digest": ending.digest,
+    }
+    if conn.execute(_CLOSE, values).rowcount != 1:
         raise leases.stale(attempt_id)
 
 
@@ -356,7 +372,6 @@ def _move(
         "failures": verdict.failures,
         "ooms": verdict.ooms,
         "losses": verdict.losses,
-        "bytes": runs.c.bytes + ending.result.size + _LEFT.params(attempt=attempt_id).scalar_subquery(),
         "peak_memory": ending.peak_memory,
     }
     if found.attempt_started_at is not None:
@@ -376,19 +391,29 @@ def _move(
     else:
         # its place in line is the old one: it has waited its turn already
         values |= {"queued_at": now}
-    moved = conn.execute(
+    given = {"run": found.run_id, "attempt": attempt_id, "size": ending.result.size}
+    given |= {f"to_{name}": value for name, value in values.items()}
+    moved = conn.execute(_moving(frozenset(values)), given).one_or_none()
+    if moved is None:
+        raise leases.stale(attempt_id)
+    return moved
+
+
+@cache
+def _moving(names: frozenset[str]) -> ReturningUpdate[Any]:
+    """The UPDATE that sets these columns: there are no more kinds of end than a few."""
+    values = _given(names)
+    values["bytes"] = runs.c.bytes + bindparam("size") + _LEFT.scalar_subquery()
+    return (
         update(runs)
         .where(
-            runs.c.id == found.run_id,
-            runs.c.current_attempt == attempt_id,
+            runs.c.id == bindparam("run"),
+            runs.c.current_attempt == bindparam("attempt"),
             runs.c.status.in_(sources(RUN, by="attempts.end")),
         )
         .values(**values)
         .returning(*runs.c)
-    ).one_or_none()
-    if moved is None:
-        raise leases.stale(attempt_id)
-    return moved
+    )
 
 
 def _end_of(body: Finish) -> End:

@@ -10,7 +10,7 @@ from coordinator.access import leases
 from coordinator.foundation.errors import TooLarge
 from coordinator.foundation.limits import CHECKPOINT_PAGE, MAX_CHECKPOINT_BYTES, MAX_CHECKPOINTS, PRELOAD
 from coordinator.storage import quota
-from coordinator.storage.tables import checkpoints, waits
+from coordinator.storage.tables import checkpoints, runs, waits
 from coordinator.storage.values import Stored
 from coordinator.waits import waits as waiting
 
@@ -29,6 +29,7 @@ _SO_FAR = select(
     select(waits.c.kind)
     .where(waits.c.run_id == bindparam("run"), waits.c.key == bindparam("wanted"))
     .scalar_subquery(),
+    select(runs.c.project).where(runs.c.id == bindparam("run")).scalar_subquery(),
 ).where(checkpoints.c.run_id == bindparam("run"))
 _ADD = insert(checkpoints)
 _ONE = select(checkpoints).where(checkpoints.c.run_id == bindparam("run"), checkpoints.c.key == bindparam("wanted"))
@@ -47,7 +48,7 @@ def put(conn: Connection, now: float, attempt_id: str, token: int, key: str, val
         kept = Stored(row.value, row.value_blob, row.size)
         # the same put sent again after a lost answer is the one that was stored
         return Kept(row.attempt_id == attempt_id and kept == value, kept)
-    last, taken, last_wait, kind = conn.execute(_SO_FAR, {"run": held.run_id, "wanted": key}).one()
+    last, taken, last_wait, kind, project = conn.execute(_SO_FAR, {"run": held.run_id, "wanted": key}).one()
     if kind is not None:
         raise waiting.mixed(key, waiting.describe(kind, None), "a checkpoint")
     if (last or 0) >= MAX_CHECKPOINTS:
@@ -59,7 +60,7 @@ def put(conn: Connection, now: float, attempt_id: str, token: int, key: str, val
             f"checkpoint {key!r}: with its {value.size} bytes the run's checkpoints would take more than "
             f"{MAX_CHECKPOINT_BYTES}; keep the data in a file or a store of your own and its name in the checkpoint"
         )
-    quota.check_bytes_of_run(conn, held.run_id, value.size)
+    quota.check_bytes(conn, now, project, value.size)
     conn.execute(
         _ADD,
         {

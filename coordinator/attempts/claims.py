@@ -149,7 +149,9 @@ def _take(conn: Connection, now: float, runner: str, run: Row[Any], *, rated: bo
     values = {"run": run.id, "number": number, "attempt": attempt, "waited": waited, "rated": rated_at}
     if conn.execute(_TAKE, values).rowcount != 1:
         raise RuntimeError(f"the run {run.id} was taken while it was locked")
-    return _claimed(conn, now, attempt, number, number, run.memory, 0.0, run)
+    # a first attempt has nothing to go on from, unless its run is a replay that begins with what another had
+    new = number == 1 and run.origin != "replay"
+    return _claimed(conn, now, attempt, number, number, run.memory, 0.0, run, new=new)
 
 
 def _claimed(
@@ -161,11 +163,13 @@ def _claimed(
     memory: int,
     extended: float,
     run: Row[Any],
+    *,
+    new: bool = False,
 ) -> Claimed:
+    """`new`: there can be no checkpoints and no waits yet."""
     task = conn.execute(_TASK, {"deployment": run.deployment_id, "task": run.task}).one()
-    # a first attempt of a new run has none, unless it is a replay from one
-    earlier, complete = checkpoints.preload(conn, run.id)
-    over, sent = waits.stored(conn, run.id)
+    earlier, complete = ([], True) if new else checkpoints.preload(conn, run.id)
+    over, sent = ([], set()) if new else waits.stored(conn, run.id)
     return Claimed(
         attempt=attempt,
         token=token,

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, or_, s
 
 from coordinator.foundation.states import RUN, sources
 from coordinator.signals import waking
+from coordinator.storage import dialect
 from coordinator.storage.tables import IS_PENDING, IS_RUNNING, attempts, runs, waits
 from coordinator.storage.values import encode_small
 from coordinator.waits import waits as waiting
@@ -34,11 +35,13 @@ _LOCK_OF_ATTEMPT = select(runs.c.id).where(runs.c.id == _PARENT_OF_ATTEMPT).with
 
 def lock_parent(conn: Connection, run_id: str) -> None:
     """Before the lock of a run that may end now."""
-    conn.execute(_LOCK_OF, {"run": run_id})
+    if dialect.locks_rows(conn):
+        conn.execute(_LOCK_OF, {"run": run_id})
 
 
 def lock_parent_of_attempt(conn: Connection, attempt_id: str) -> None:
-    conn.execute(_LOCK_OF_ATTEMPT, {"attempt": attempt_id})
+    if dialect.locks_rows(conn):
+        conn.execute(_LOCK_OF_ATTEMPT, {"attempt": attempt_id})
 
 
 def settle(conn: Connection, now: float, run: Row[Any], queued: list[Row[Any]]) -> set[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from json.encoder import encode_basestring
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Insert, Row, and_, bindparam, delete, func, or_, select, update
 
 from coordinator.access import leases
 from coordinator.foundation.errors import TooMuch, invalid_field
@@ -24,6 +25,33 @@ MOST_OF_ATTEMPT = 12 * 1024 * 1024
 MOST_OF_RUN = 4 * MOST_OF_ATTEMPT
 #: What a line has besides its texts.
 _FRAME = 80
+
+# Statements of the hot path are built once.
+
+_ROOM = select(
+    func.sum(attempts.c.log_bytes),
+    func.sum(attempts.c.log_bytes).filter(attempts.c.number == bindparam("own")),
+).where(attempts.c.run_id == bindparam("run"))
+_REPLACE = (
+    delete(log_lines)
+    .where(
+        log_lines.c.run_id == bindparam("run"),
+        log_lines.c.attempt == bindparam("own"),
+        log_lines.c.seq.in_(bindparam("replaced", expanding=True)),
+        log_lines.c.partial,
+    )
+    .returning(log_lines.c.level, log_lines.c.logger, log_lines.c.message)
+)
+_GROW = (
+    update(attempts)
+    .where(attempts.c.run_id == bindparam("run"), attempts.c.number == bindparam("own"))
+    .values(log_bytes=attempts.c.log_bytes + bindparam("grown"))
+)
+
+
+@cache
+def _add(dialect_name: str) -> Insert:
+    return dialect.insert(dialect_name, log_lines).on_conflict_do_nothing()
 
 
 def append(conn: Connection, now: float, attempt_id: str, token: int, lines: list[AttemptLogLine]) -> str:
@@ -64,35 +92,19 @@ def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine
             taken += cost
             rows.append(row)
     for start in range(0, len(rows), _CHUNK):
-        conn.execute(
-            dialect.insert(conn.dialect.name, log_lines).on_conflict_do_nothing(), rows[start : start + _CHUNK]
-        )
+        conn.execute(_add(conn.dialect.name), rows[start : start + _CHUNK])
     # after all of them: a batch that comes twice brings the replaced ones again
     replaced = [row["replaces"] for row in rows if row["replaces"] is not None]
     for start in range(0, len(replaced), _CHUNK):
-        gone = conn.execute(
-            delete(log_lines)
-            .where(
-                log_lines.c.run_id == run_id,
-                log_lines.c.attempt == number,
-                log_lines.c.seq.in_(replaced[start : start + _CHUNK]),
-                log_lines.c.partial,
-            )
-            .returning(log_lines.c.level, log_lines.c.logger, log_lines.c.message)
-        )
+        some = replaced[start : start + _CHUNK]
+        gone = conn.execute(_REPLACE, {"run": run_id, "own": number, "replaced": some})
         taken -= sum(_cost(*row) for row in gone)
-    conn.execute(
-        update(attempts)
-        .where(attempts.c.run_id == run_id, attempts.c.number == number)
-        .values(log_bytes=attempts.c.log_bytes + taken)
-    )
+    conn.execute(_GROW, {"run": run_id, "own": number, "grown": taken})
 
 
 def _room(conn: Connection, run_id: str, number: int) -> int:
     """The bytes that the attempt may still write."""
-    own = func.sum(attempts.c.log_bytes).filter(attempts.c.number == number)
-    query = select(func.sum(attempts.c.log_bytes), own).where(attempts.c.run_id == run_id)
-    of_run, of_attempt = conn.execute(query).one()
+    of_run, of_attempt = conn.execute(_ROOM, {"run": run_id, "own": number}).one()
     return min(MOST_OF_RUN - int(of_run or 0), MOST_OF_ATTEMPT - int(of_attempt or 0))
 
 

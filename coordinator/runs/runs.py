@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from coordinator.foundation.errors import NotFound
 from coordinator.storage.tables import attempts, run_tags, runs
+
+_ONE = select(runs).where(runs.c.id == bindparam("run"))
 
 
 class Filter(NamedTuple):
@@ -26,7 +28,7 @@ class Filter(NamedTuple):
 
 
 def get(conn: Connection, now: float, run_id: str) -> Row[Any]:
-    row = conn.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+    row = conn.execute(_ONE, {"run": run_id}).one_or_none()
     if row is None:
         raise NotFound(f"there is no run {run_id!r}")
     return row

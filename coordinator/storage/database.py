@@ -82,7 +82,7 @@ class Database:
         #: Where what a transaction must not be held for is done.
         self._jobs = Turns(8, "job", share=1)
 
-    def limit(self, quota: Quota) -> None:
+    def limit(self, quota: Quota | None) -> None:
         """What every transaction from now on is held to."""
         self.quota = quota
         for engine in {self._reader, self._writer}:

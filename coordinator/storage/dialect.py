@@ -250,6 +250,11 @@ def check_references(conn: Connection) -> None:
         raise RuntimeError(f"the migration would leave a row of {lost[0]} that refers to no row of {lost[2]}")
 
 
+def locks_rows(conn: Connection) -> bool:
+    """Whether another transaction may write at the same time: SQLite has one writer, and nothing to lock."""
+    return not is_sqlite(conn)
+
+
 def lock_claims(conn: Connection) -> None:
     """Makes claims go one after the other (SQLite has one writer in any case)."""
     if not is_sqlite(conn):

@@ -14,7 +14,7 @@ from threading import Lock
 from time import monotonic
 
 import structlog
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from coordinator.foundation.errors import StorageUnavailable, TooMuch
 from coordinator.storage.tables import IS_LIVE, attempts, checkpoints, deployments, files, runs
@@ -29,6 +29,7 @@ _SPACE_AGE = 1.0
 #: A result of this size ends its run in any case.
 SMALL = 1024
 
+_PROJECT = select(runs.c.project).where(runs.c.id == bindparam("run"))
 _BYTES = select(func.sum(runs.c.bytes))
 _LIVE_LOGS = select(func.sum(attempts.c.log_bytes)).join_from(attempts, runs, attempts.c.run_id == runs.c.id)
 _LIVE_CHECKPOINTS = select(func.sum(checkpoints.c.size)).select_from(
@@ -189,7 +190,7 @@ def check_space(conn: Connection) -> None:
 
 def check_bytes_of_run(conn: Connection, run: str, size: int) -> None:
     if (limits := of(conn)) is not None:
-        project = conn.scalar(select(runs.c.project).where(runs.c.id == run))
+        project = conn.scalar(_PROJECT, {"run": run})
         limits.check_bytes(conn, str(project), size)
 
 

@@ -55,6 +55,12 @@ _STORED = (
 _OPTIONS = select(tasks.c.options).where(
     tasks.c.deployment_id == bindparam("deployment"), tasks.c.task == bindparam("task")
 )
+_CLOSE = (
+    update(waits)
+    .where(waits.c.run_id.in_(bindparam("of", expanding=True)), IS_PENDING)
+    .values(status="closed", resolved_at=bindparam("at"))
+    .returning(*waits.c)
+)
 #: What makes runs of others, or an address that others may write to.
 _REACHES_OUT = frozenset({"token", "trigger", "run", "batch_trigger", "batch"})
 
@@ -228,14 +234,7 @@ def wake(conn: Connection, now: float, run_ids: Iterable[str], queued: list[Row[
 
 def close(conn: Connection, now: float, run_ids: list[str]) -> list[Row[Any]]:
     """Ends what is still waited for by runs that have ended; the rows."""
-    return list(
-        conn.execute(
-            update(waits)
-            .where(waits.c.run_id.in_(run_ids), IS_PENDING)
-            .values(status="closed", resolved_at=now)
-            .returning(*waits.c)
-        )
-    )
+    return list(conn.execute(_CLOSE, {"of": run_ids, "at": now}))
 
 
 def resolve(

@@ -6,17 +6,19 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection
 
 from coordinator.access import hosts
+from coordinator.api.direct import Held, Way
 from coordinator.api.fleet.assignments import assignment
 from coordinator.api.polling import poll
 from coordinator.api.reading import Route
 from coordinator.attempts import claims, runners
 from coordinator.attempts.claims import Claimed
-from coordinator.context import Core
+from coordinator.context import Coordinator, Core
 from coordinator.deployments import builds, images
 from coordinator.foundation.limits import LEASE
 from coordinator.maintenance import sweep
 from coordinator.signals import waking
 from coordinator.wire import (
+    FLEET,
     AdoptReply,
     Build,
     Cancel,
@@ -45,8 +47,7 @@ async def enrol(runner: str, body: Enrol, request: Request, core: Core) -> Enrol
     return Enrolled(key=name)
 
 
-@router.post("/runners/{runner}/claim")
-async def claim(runner: str, body: ClaimRequest, request: Request, core: Core) -> ClaimResponse:
+async def claim(core: Coordinator, runner: str, body: ClaimRequest, request: Request) -> ClaimResponse:
     """Held until there is something for the runner; empty lists when the time is up."""
 
     def take(conn: Connection, now: float) -> tuple[list[Claimed], list[Build]]:
@@ -100,3 +101,6 @@ async def removable_images(runner: str, body: HeldImages, core: Core) -> Removab
     """Which of its images the runner may remove."""
     found = await core.database.write(images.removable, body.images, core.settings.keep_versions)
     return RemovableImages(remove=found)
+
+
+WAY = Way(f"{FLEET}/runners/", {"claim": Held(ClaimRequest, claim)})
