@@ -1,6 +1,6 @@
 # What to type: `make help`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long claim-race isolation-mutants fuzz fuzz-api check format bench clean
+.PHONY: help setup demo test test-long claim-race isolation-mutants fuzz fuzz-api soak check format bench clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -44,6 +44,9 @@ fuzz: setup ## made-up input for what hostile code and builds hand in (SAMOVAR_F
 
 fuzz-api: setup ## requests made of the OpenAPI document, none of which may answer 5xx (ten minutes)
 	SAMOVAR_FUZZ_SECONDS=$${SAMOVAR_FUZZ_SECONDS:-600} $(BIN)/python -m pytest --timeout 86400 tests/security/test_clients_fuzz.py
+
+soak: setup ## runs of all kinds for half an hour, while containers are killed: nothing may grow
+	$(BIN)/python -m tests.soak
 
 check: $(INSTALLED) ## types, lint and format
 	$(BIN)/ruff check .
