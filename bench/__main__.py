@@ -21,6 +21,7 @@ from bench import (
     files,
     freeze,
     idle,
+    isolated,
     load,
     machine,
     neighbours,
@@ -71,6 +72,7 @@ BENCHMARKS = {
     "trigger": Apart(triggers.trigger, 2000, 40),
     "claims": Apart(claims.claims, 200, 10),
     "peers": Benchmark(rivals.peers, 200, 40, usual=False),
+    "isolated": Benchmark(isolated.isolated, 200, 40, usual=False),
 }
 
 
