@@ -15,7 +15,7 @@ from coordinator.access.vault import BadMasterKey, Sealed, Vault
 from coordinator.foundation import sight
 from coordinator.foundation.errors import NotFound, TooLarge, invalid_field
 from coordinator.foundation.limits import MAX_SECRET
-from coordinator.storage import dialect
+from coordinator.storage import dialect, quota
 from coordinator.storage.tables import secrets
 
 log = structlog.get_logger()
@@ -58,7 +58,10 @@ def none_sealed(conn: Connection, now: float) -> bool:
 
 
 def put(conn: Connection, now: float, project: str, name: str, sealed: Sealed) -> tuple[Row[Any], bool]:
-    """Stores a secret in the place of an earlier one; what may be shown of it, and whether it is new."""
+    """Stores a secret in the place of an earlier one; what may be shown of it, and whether it is new.
+
+    Raises TooMuch for a new one; one that is there can be changed in any case.
+    """
     values = {"key": sealed.key, "nonce": sealed.nonce, "data": sealed.data, "updated_at": now}
     added = conn.execute(
         dialect.insert(conn.dialect.name, secrets)
@@ -66,6 +69,8 @@ def put(conn: Connection, now: float, project: str, name: str, sealed: Sealed) -
         .on_conflict_do_nothing()
         .returning(secrets.c.name)
     ).one_or_none()
+    if added is not None and project != EVERYWHERE:
+        quota.check_bytes(conn, now, project, len(sealed.data))
     if added is None:
         conn.execute(update(secrets).where(_is(project, name)).values(**values))
     return conn.execute(select(*_SHOWN).where(_is(project, name))).one(), added is not None

@@ -21,7 +21,7 @@ from coordinator.runs.plans import Origin, Plan, plan
 from coordinator.runs.triggers import create
 from coordinator.sources import bodies
 from coordinator.sources.webhooks import Webhook, find
-from coordinator.storage import dialect
+from coordinator.storage import dialect, quota
 from coordinator.storage.tables import deliveries, runs
 from coordinator.storage.values import Stored, decode, encode_small
 from coordinator.tasks import arguments
@@ -98,7 +98,7 @@ def prepare(conn: Connection, now: float, received: Received, payloads: Payloads
 def accept(
     conn: Connection, now: float, received: Received, planned: Planned, payload: Stored, body: Body
 ) -> Accepted:
-    """Keeps a delivery, and makes its run. Raises RateLimited, with nothing kept: its sender may come again."""
+    """Keeps a delivery, and makes its run. Raises RateLimited (TooMuch), and keeps nothing: it may be sent again."""
     webhook, verified = received.webhook, received.verified
     row = conn.execute(
         dialect.insert(conn.dialect.name, deliveries)
@@ -124,7 +124,9 @@ def accept(
     ).one_or_none()
     topics: set[str] = set()
     values: dict[str, Any] = {}
-    if row is None:
+    if row is not None:
+        quota.check_bytes(conn, now, webhook.project, len(received.body) + len(encode_small(received.headers)))
+    else:
         known = _known(conn, received, lock=True)
         assert known is not None  # it was committed by whoever was faster
         if not _owed(conn, known):

@@ -18,7 +18,7 @@ from coordinator.line import lanes
 from coordinator.runs import idempotency, targets
 from coordinator.runs.plans import Origin, Plan, plan
 from coordinator.runs.triggers import Made, create_all
-from coordinator.storage import dialect
+from coordinator.storage import dialect, quota
 from coordinator.storage.tables import event_runs, events, listeners, projects, runs
 from coordinator.storage.values import Stored, decode, digest, encode, encode_small
 from coordinator.tasks import arguments, where
@@ -63,7 +63,7 @@ def listen(conn: Connection, deployment: str, index: TaskIndex) -> None:
 def emit(conn: Connection, now: float, body: EventRequest, payloads: Payloads) -> Emitted:
     """Stores an event and does what it causes; of an event that was sent before, what it caused then.
 
-    Raises Invalid and TooLarge (payload), NotFound (`unknown_project`), Conflict (`event_conflict`).
+    Raises Invalid and TooLarge (payload), NotFound (`unknown_project`), Conflict (`event_conflict`), TooMuch.
     """
     payload = encode(body.payload, "payload", MAX_EVENT)
     project = body.project or EVERYWHERE
@@ -83,6 +83,8 @@ def emit(conn: Connection, now: float, body: EventRequest, payloads: Payloads) -
     event = conn.execute(added).one_or_none()
     if event is None:
         return _sent_before(conn, now, project, values, body.payload, payloads)
+    if project:
+        quota.check_bytes(conn, now, project, payload.size)
     topics = _fan_out(conn, now, event, body.payload, payloads)
     woken: list[Row[Any]] = []
     topics |= event_waits.deliver(conn, now, event, body.payload, woken)

@@ -17,7 +17,17 @@ import structlog
 from sqlalchemy import Connection, bindparam, func, select
 
 from coordinator.foundation.errors import StorageUnavailable, TooMuch
-from coordinator.storage.tables import IS_LIVE, attempts, checkpoints, deployments, files, runs
+from coordinator.storage.tables import (
+    IS_LIVE,
+    attempts,
+    checkpoints,
+    deliveries,
+    deployments,
+    events,
+    files,
+    runs,
+    secrets,
+)
 
 log = structlog.get_logger()
 
@@ -31,6 +41,12 @@ SMALL = 1024
 
 _PROJECT = select(runs.c.project).where(runs.c.id == bindparam("run"))
 _BYTES = select(func.sum(runs.c.bytes))
+#: What stands in rows of its own, and what of it counts.
+_KEPT = (
+    (events, func.length(events.c.payload)),
+    (deliveries, deliveries.c.size + func.length(deliveries.c.headers)),
+    (secrets, func.length(secrets.c.data)),
+)
 _LIVE_LOGS = select(func.sum(attempts.c.log_bytes)).join_from(attempts, runs, attempts.c.run_id == runs.c.id)
 _LIVE_CHECKPOINTS = select(func.sum(checkpoints.c.size)).select_from(
     attempts.join(runs, attempts.c.run_id == runs.c.id).join(
@@ -158,6 +174,8 @@ class Quota:
             total += int(conn.scalar(query.where(IS_LIVE, runs.c.project == project)) or 0)
         uploaded = select(func.sum(files.c.size)).where(files.c.project == project, files.c.run_id.is_(None))
         total += int(conn.scalar(uploaded) or 0)
+        for table, size in _KEPT:
+            total += int(conn.scalar(select(func.sum(size)).where(table.c.project == project)) or 0)
         named = select(deployments.c.source_blob).where(deployments.c.project == project).distinct()
         for name in conn.scalars(named):
             path = self._blobs / name[:2] / name

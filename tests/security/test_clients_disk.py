@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +114,47 @@ def test_bytes_of_a_project(here: Seat) -> None:
     here.core.database.quota._counted.clear()  # type: ignore[union-attr]
     error(trigger(here, payload={"name": "x" * 90_000}), 429, "project_full")
     ok(trigger(here, f"{THEIRS}/ztaskname", payload={"name": "x" * 90_000}))
+
+
+@attempt("neighbour", "events, deliveries and secrets without end", "bytes of a project", "429")
+def test_what_is_sent_to_a_project_counts(here: Seat) -> None:
+    def send(name: str, size: int, **given: Any) -> Any:
+        body = {"name": name, "payload": {"text": "x" * size}, "project": THEIRS, **given}
+        return here.api.admin.post("/api/v1/events", json=body)
+
+    def deliver(size: int) -> Any:
+        body = json.dumps({"text": "x" * size}).encode()
+        signature = hmac.new(b"a long secret of theirs", body, hashlib.sha256).hexdigest()
+        headers = {"x-hub-signature-256": f"sha256={signature}", "x-github-delivery": uuid.uuid4().hex}
+        with here.api.client(None) as client:
+            return client.post(f"/hooks/{THEIRS}/zhookpath", content=body, headers=headers)
+
+    def keep(name: str, size: int) -> Any:
+        return here.api.admin.put(f"/api/v1/secrets/{name}?project={THEIRS}", json={"value": "x" * size})
+
+    limits = here.core.database.quota
+    assert limits is not None
+    # nobody listens to this one, and it is kept all the same
+    sends = {"event": lambda size: send("unheard", size), "delivery": deliver}
+    sends["secret"] = lambda size: keep(f"S{uuid.uuid4().hex}", size)
+    ok(send("unheard", 10, id="known"))
+    ok(keep("kept", 10))
+    for name, more in sends.items():
+        limits._counted.clear()
+        before = here.core.database.read_now(lambda conn, now: limits._bytes_of(conn, THEIRS))
+        ok(more(40_000))
+        after = here.core.database.read_now(lambda conn, now: limits._bytes_of(conn, THEIRS))
+        # of a delivery its run has the payload as well
+        assert after - before >= (80_000 if name == "delivery" else 40_000), name
+        limit(here, project_bytes=after + 30_000)
+        refused = error(more(40_000), 429, "project_full")
+        assert "PROJECT_BYTES" in refused["message"], name
+        limits._counted.clear()
+        assert here.core.database.read_now(lambda conn, now: limits._bytes_of(conn, THEIRS)) == after, name
+        # what was taken before is answered as it was, and a secret that is there can be changed
+        ok(send("unheard", 10, id="known"))
+        ok(keep("kept", 40_000 if name == "secret" else 10))
+        limit(here, project_bytes=0)
 
 
 @attempt("neighbour", "fills the disk that the database is on", "a mark below which nothing new is taken", "503")
