@@ -88,7 +88,8 @@ class Settings(BaseSettings):
     )
     project_bytes: Memory = Field(
         20 * 1024**3,
-        description="Bytes that a project may store: payloads, results, checkpoints, logs, sources; 0: no limit",
+        description="Bytes that a project may store: payloads, results, checkpoints, logs, files, events, "
+        "deliveries, secrets, sources; 0: no limit",
     )
     project_runs: int = Field(
         100_000,

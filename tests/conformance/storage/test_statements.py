@@ -98,3 +98,16 @@ def test_a_run_takes_few_statements_which_are_built_once(limited: Store, ended: 
         anew = [str(statement) for statement in sent if id(statement) not in known]
         assert not anew, f"{name}: built for this call"
         assert 0 < len(sent) <= MOST[name], f"{name}: {[str(statement) for statement in sent]}"
+
+
+def test_the_pages_that_connections_keep_do_not_grow_with_the_database(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
+
+    def kept(conn: Connection, now: float) -> int:
+        return -int(conn.exec_driver_sql("PRAGMA cache_size").scalar_one())  # KiB
+
+    try:
+        together = store.write(kept) + store.database._reader.pool.size() * store.read(kept)  # type: ignore[attr-defined]
+    finally:
+        store.database.close()
+    assert 0 < together <= 12 * 1024
