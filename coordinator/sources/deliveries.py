@@ -98,7 +98,7 @@ def prepare(conn: Connection, now: float, received: Received, payloads: Payloads
 def accept(
     conn: Connection, now: float, received: Received, planned: Planned, payload: Stored, body: Body
 ) -> Accepted:
-    """Keeps a delivery and makes its run. Raises RateLimited, TooMuch: then nothing is kept, and it may come again."""
+    """Keeps a delivery and makes its run. Raises RateLimited, TooMuch: then nothing is kept."""
     webhook, verified = received.webhook, received.verified
     row = conn.execute(
         dialect.insert(conn.dialect.name, deliveries)
