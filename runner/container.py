@@ -42,9 +42,10 @@ class Container:
     start: Start = "cold"
     #: Resident bytes when the modules had just been imported; None: not known, so not kept warm.
     baseline: int | None = None
-    #: What is started to take its place when it has served long enough, and whether it is such a one itself.
+    #: What is started to take its place when it has served long enough.
     successor: Container | None = None
-    succeeds: bool = False
+    #: Whether it was started for nobody: to take another's place, or ahead of demand.
+    prepared: bool = False
     #: Its run has ended well, and the coordinator is being told or it is being cleaned up: it comes free soon.
     returning: bool = False
     #: The attempt whose run has ended in it while it was still to be cleaned up, and what it said after that.

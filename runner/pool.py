@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-import zlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -29,6 +28,7 @@ from runner.settings import Settings
 from runner.sidecar_client import SidecarClient
 from runner.spec import ContainerKey, ContainerSpec
 from runner.starts import Starts, Waiter
+from runner.successors import Successors
 from runner.users import OneUser, Users
 from runner.warm import WarmSet
 
@@ -70,6 +70,15 @@ class Pool:
         )
         self._forecast = Forecast()
         self._starts = Starts(settings.starts, clock)
+        self._successors = Successors(
+            settings,
+            clock,
+            possible=self._may_prepare,
+            begin=self._prepare,
+            stand_ready=self._stand_ready,
+            destroy=self.destroy,
+            spawn=self._spawn,
+        )
         #: Runs that wait for a container to come free, or for room to start one.
         self._waiting = 0
         #: Of them, by key, those that wait for a container about to come free.
@@ -214,7 +223,7 @@ class Pool:
         for name in self._warm.expired(self._clock()):
             self.destroy(self._containers[name])
         for container in [self._containers[idle.name] for idle in self._warm]:
-            if self._has_served(container) and not self._replace(container):
+            if self._successors.served(container) and not self._successors.replace(container):
                 self.destroy(container)
 
     async def give_back(self, memory: int) -> None:
@@ -257,7 +266,7 @@ class Pool:
         if self._fits(memory):
             return True
         for container in self:
-            if container.succeeds and container.state == "starting":
+            if container.prepared and container.state == "starting":
                 self.destroy(container)  # nobody waits for it
         leaving = sum(c.key.memory for c in self._containers.values() if c.state == "leaving")
         while self.used - leaving + memory > self._settings.memory:
@@ -283,7 +292,7 @@ class Pool:
             if (c.state == "busy" or c.returning)
             and c.key.digest == key
             and (c.held or (c.assignment is not None and c.assignment.limits.warm))
-            and (not self._has_served(c) or (c.successor is not None and c.successor.state == "starting"))
+            and (not self._successors.served(c) or self._successors.on_its_way(c))
         ]
 
     def _expected(self, key: str) -> tuple[int, list[tuple[str, float]]]:
@@ -412,43 +421,31 @@ class Pool:
             return False
         if memory > max(container.baseline * _GROWTH, container.baseline + _GROWTH_BYTES):
             return False
-        return not self._has_served(container) or self._replace(container)
+        return not self._successors.served(container) or self._successors.replace(container)
 
-    def _has_served(self, container: Container) -> bool:
-        """Whether it has had its runs or its time, which is up to a fifth less: not all leave at once."""
-        less = 0.2 * zlib.crc32(container.name.encode()) / 2**32
-        old = self._clock() - container.since >= self._settings.max_age * (1 - less)
-        return old or container.runs >= self._settings.max_runs
-
-    def _replace(self, container: Container) -> bool:
-        """Whether another one is on its way into this one's place: until it stands ready, this one serves on.
-
-        It is started only where there is room for both, and a start slot that nobody waits for.
-        """
-        key = container.key
-        if container.successor is not None:
-            return container.successor.state == "starting"
+    def _may_prepare(self, key: ContainerKey) -> bool:
+        """Whether a container may be started that nobody waits for: there is room, and a slot that nobody wants."""
         if self._waiting:
             return False
         waiter = self._starts.wait(key.project, key.memory)
         possible = self._starts.is_next(waiter, self._fits) and self._fits(key.memory)
         self._starts.leave(waiter)
-        if not possible:
-            return False
-        fresh = container.successor = self._begin(key)
-        fresh.task, fresh.succeeds = container.task, True
-        self._spawn(self._started(fresh, asyncio.ensure_future(self._start(fresh, None))))
-        self._spawn(self._succeed(fresh, container))
-        return True
+        return possible
 
-    async def _succeed(self, fresh: Container, old: Container) -> None:
-        await self._wait_for(fresh.settled, self._settings.start_timeout)
-        if fresh.state == "starting" and fresh.baseline is not None:
-            await self._come_back(fresh, clean=True, memory=fresh.baseline)
+    def _prepare(self, key: ContainerKey, task: str) -> Container:
+        """Starts a container that nobody waits for."""
+        container = self._begin(key)
+        container.task, container.prepared = task, True
+        self._spawn(self._started(container, asyncio.ensure_future(self._start(container, None))))
+        return container
+
+    async def _stand_ready(self, container: Container) -> None:
+        """Until a container that was started for nobody is idle, or gone."""
+        await self._wait_for(container.settled, self._settings.start_timeout)
+        if container.state == "starting" and container.baseline is not None:
+            await self._come_back(container, clean=True, memory=container.baseline)
         else:
-            self.destroy(fresh)
-        if old.state == "idle":
-            self.destroy(old)  # one that is busy leaves when it comes back
+            self.destroy(container)
 
     async def _remove(self, container: Container) -> None:
         container.connected.set()
