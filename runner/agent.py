@@ -31,6 +31,7 @@ from runner.reconcile import Adopted, reconcile, register_again
 from runner.records import Record, Records
 from runner.settings import Settings, host_memory
 from runner.sidecar_client import SidecarClient
+from runner.telling import Telling
 from runner.users import Users
 from runner.weights import Weights
 
@@ -60,6 +61,7 @@ class Agent:
         users = Users(engine, settings.state, settings.uid_range)
         self.pool = Pool(self.id, settings, engine, sidecar, users=users, network=policy.network)
         self._host = Host(settings, policy, engine, sidecar, coordinator, self.pool, records)
+        self._telling = Telling(self.pool, self.pool.now)
         self._attempts: dict[str, Attempt] = {}
         self._builds: dict[str, BuildJob] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -169,7 +171,7 @@ class Agent:
         beat = Heartbeat(
             attempts=[Held(id=a.id, token=a.assignment.token) for a in self._attempts.values()],
             builds=[Held(id=b.id, token=b.build.token) for b in self._builds.values()],
-            pool=self.pool.snapshot(),
+            pool=self._telling.say().entries,
             memory=self._settings.memory,
             slots=self._settings.slots,
             task_memory=self._host.policy.task_memory(min(self._settings.memory, host_memory())),
@@ -289,7 +291,7 @@ class Agent:
         if container is None or event.kind == "gap":
             return
         if event.kind == "disconnected" and container.assignment is None:
-            self.pool.destroy(container)
+            self.pool.destroy(container, "died")
         else:
             container.tell(event)
 
@@ -298,7 +300,7 @@ class Agent:
         if container is None or container.state == "leaving":
             return
         if container.assignment is None:
-            self.pool.destroy(container)
+            self.pool.destroy(container, "died")
         else:
             container.tell(Died())
 

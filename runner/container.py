@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from coordinator.wire import Assignment, SidecarEvent, Start
+from coordinator.wire import Assignment, Placing, SidecarEvent, Start
+from coordinator.wire.pool import MAX_SAMPLES
 from runner.spec import ContainerKey
 
 State = Literal["starting", "idle", "busy", "leaving"]
@@ -40,12 +42,21 @@ class Container:
     task: str = ""
     assignment: Assignment | None = None
     start: Start = "cold"
+    #: How its run came to it; None: that of a former life of the runner.
+    placing: Placing | None = None
     #: Resident bytes when the modules had just been imported; None: not known, so not kept warm.
     baseline: int | None = None
     #: What is started to take its place when it has served long enough.
     successor: Container | None = None
     #: Whether it was started for nobody: to take another's place, or ahead of demand.
     prepared: bool = False
+    #: Of its last runs, the most memory that each took and what was held after it, in bytes.
+    samples: deque[tuple[int | None, int | None]] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
+    peak: int | None = None
+    #: Resident bytes, as it said last.
+    used: int | None = None
+    #: Its H while it is idle.
+    worth: float | None = None
     #: Its run has ended well, and the coordinator is being told or it is being cleaned up: it comes free soon.
     returning: bool = False
     #: The attempt whose run has ended in it while it was still to be cleaned up, and what it said after that.
@@ -75,7 +86,7 @@ class Container:
             self.connected.set()  # whatever it says, it says over its connection
         if isinstance(what, SidecarEvent) and what.kind == "ready":
             self.ready = True
-            self.baseline = what.memory if what.error is None else None
+            self.baseline = self.used = what.memory if what.error is None else None
             self.settled.set()
         elif isinstance(what, SidecarEvent) and what.kind == "released":
             self.account = what
@@ -89,4 +100,6 @@ class Container:
             self.died = not self.ready and not self.asked
             self.connected.set()
             self.settled.set()
+        elif isinstance(what, SidecarEvent) and what.kind == "finished":
+            self.peak = what.peak
         self.inbox.put_nowait(what)

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
+from coordinator.wire import Leaving
 from runner.container import Container
 from runner.settings import Settings
 from runner.spec import ContainerKey
@@ -31,7 +32,7 @@ class Successors:
         possible: Callable[[ContainerKey], bool],
         begin: Callable[[ContainerKey, str], Container],
         stand_ready: Callable[[Container], Coroutine[Any, Any, None]],
-        destroy: Callable[[Container], None],
+        destroy: Callable[[Container, Leaving], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._settings = settings
@@ -70,4 +71,4 @@ class Successors:
     async def _take_over(self, fresh: Container, old: Container) -> None:
         await self._stand_ready(fresh)
         if old.state == "idle":
-            self._destroy(old)  # one that is busy leaves when it comes back
+            self._destroy(old, self.served(old) or "age")  # one that is busy leaves when it comes back

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from coordinator.foundation.errors import NotFound
 from coordinator.storage.tables import attempts, run_tags, runs
@@ -25,8 +25,33 @@ class Filter(NamedTuple):
     names: tuple[str, ...] = ()
 
 
+#: A run with what its latest attempt knows of its start and its phases.
+_ONE = (
+    select(
+        runs,
+        *(
+            attempts.c[name].label(f"attempt_{name}")
+            for name in (
+                "cause",
+                "evicted_by_project",
+                "evicted_by_task",
+                "queued_ms",
+                "placed_ms",
+                "starting_ms",
+                "importing_ms",
+                "handed_ms",
+                "ran_ms",
+                "reported_ms",
+            )
+        ),
+    )
+    .select_from(runs.outerjoin(attempts, attempts.c.id == runs.c.current_attempt))
+    .where(runs.c.id == bindparam("run"))
+)
+
+
 def get(conn: Connection, now: float, run_id: str) -> Row[Any]:
-    row = conn.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+    row = conn.execute(_ONE, {"run": run_id}).one_or_none()
     if row is None:
         raise NotFound(f"there is no run {run_id!r}")
     return row

@@ -18,8 +18,8 @@ from coordinator.wire.basics import (
     Text,
     Texts,
     Whole,
-    Word,
 )
+from coordinator.wire.pool import PoolEntry
 from coordinator.wire.problems import Problem
 from coordinator.wire.runs import ErrorBody, WaitKind, WaitState
 
@@ -176,34 +176,6 @@ class Held(BaseModel):
 
     id: Name
     token: Whole
-
-
-class PoolEntry(BaseModel):
-    container: Name
-    project: Name
-    image: Name
-    state: Literal["starting", "idle", "busy", "leaving"]
-    memory: Bytes
-    runs: Whole
-    age: Number
-    attempt: Name | None = None
-    task: Name | None = None
-
-
-class RunnerState(BaseModel):
-    """A live runner as `GET /pool` lists it."""
-
-    runner: Name
-    memory: Bytes
-    slots: Whole
-    task_memory: Bytes | None
-    seen_at: Word
-    containers: Annotated[list[PoolEntry], Field(max_length=MAX_ITEMS)]
-
-
-class PoolPage(BaseModel):
-    items: Annotated[list[RunnerState], Field(max_length=MAX_ITEMS)]
-    next: Name | None = None
 
 
 class Heartbeat(BaseModel):
