@@ -46,6 +46,7 @@ _TICK = 0.5
 _GUARD = 0.1
 _AUDIT = 10.0
 _TIDY, _TIDY_AGAIN = 60.0, 5.0
+_FAREWELL = 2.0
 
 
 class Agent:
@@ -110,6 +111,10 @@ class Agent:
         else:
             adopting.cancel()
         await self.pool.close()
+        if failed is None and adopting.done():
+            # what the last containers have left for; nobody is kept waiting for it
+            with contextlib.suppress(CoordinatorAway, TimeoutError):
+                await asyncio.wait_for(self._tell(time.monotonic()), _FAREWELL)
         events.cancel()
         self._watching.set()
         await self._host.sidecar.close()
@@ -168,16 +173,29 @@ class Agent:
 
     async def _beat(self) -> None:
         began = time.monotonic()
+        await self._tell(began)
+        await asyncio.sleep(max(0.0, began + self._settings.heartbeat - time.monotonic()))
+
+    async def _tell(self, began: float) -> None:
+        told, left, starts = self._telling.say(), self.pool.lives.untold(), self.pool.tally.untold()
         beat = Heartbeat(
             attempts=[Held(id=a.id, token=a.assignment.token) for a in self._attempts.values()],
             builds=[Held(id=b.id, token=b.build.token) for b in self._builds.values()],
-            pool=self._telling.say().entries,
+            pool=told.entries,
+            gone=told.gone,
+            base=told.base,
+            state=told.state,
+            left=left,
+            starts=starts,
             memory=self._settings.memory,
             slots=self._settings.slots,
             task_memory=self._host.policy.task_memory(min(self._settings.memory, host_memory())),
             shares=self._host.policy.shares_of(self._settings.memory, self._settings.slots),
         )
         reply = await self._host.coordinator.heartbeat(beat)
+        self._telling.heard(reply.pool)
+        self.pool.lives.told(left)
+        self.pool.tally.told(starts)
         lost = set(reply.lost)
         for held in beat.attempts:
             attempt = self._attempts.get(held.id)
@@ -188,7 +206,6 @@ class Agent:
         for held in beat.builds:
             if (job := self._builds.get(held.id)) is not None and held.id not in lost:
                 job.lease = began + reply.lease
-        await asyncio.sleep(max(0.0, began + self._settings.heartbeat - time.monotonic()))
 
     async def _obey(self) -> None:
         self._canceled &= self._attempts.keys()

@@ -19,7 +19,7 @@ from coordinator.wire.basics import (
     Texts,
     Whole,
 )
-from coordinator.wire.pool import PoolEntry
+from coordinator.wire.pool import Life, PoolEntry, StartSlot
 from coordinator.wire.problems import Problem
 from coordinator.wire.runs import ErrorBody, WaitKind, WaitState
 
@@ -181,7 +181,15 @@ class Held(BaseModel):
 class Heartbeat(BaseModel):
     attempts: Annotated[list[Held], Field(max_length=10_000)] = Field(default_factory=list)
     builds: Annotated[list[Held], Field(max_length=10_000)] = Field(default_factory=list)
+    #: Its containers: all of them, or with a `base` those that differ from what was told as that state, and the
+    #: names of those that are `gone`. `state` is what it is called with that.
     pool: Annotated[list[PoolEntry], Field(max_length=10_000)] = Field(default_factory=list)
+    gone: Annotated[list[Name], Field(max_length=10_000)] = Field(default_factory=list)
+    base: Name | None = None
+    state: Name = ""
+    #: Containers that have left, and how runs have begun: what was not answered yet. It may be said again.
+    left: Annotated[list[Life], Field(max_length=1000)] = Field(default_factory=list)
+    starts: Annotated[list[StartSlot], Field(max_length=1000)] = Field(default_factory=list)
     memory: Bytes
     slots: Whole
     #: The largest memory one task may ask for on this host.
@@ -203,10 +211,14 @@ class RemovableImages(BaseModel):
 
 
 class HeartbeatReply(BaseModel):
-    """`lost`: ids whose lease is gone; whatever still runs for them must be ended."""
+    """`lost`: ids whose lease is gone; whatever still runs for them must be ended.
+
+    `pool`: the state of its containers that is known now; where that is not what it has told, it tells all of them.
+    """
 
     lease: Number
     lost: Names = Field(default_factory=list)
+    pool: Name | None = None
 
 
 class Enrol(BaseModel):

@@ -70,11 +70,11 @@ async def claim(runner: str, body: ClaimRequest, request: Request, core: Core) -
 @router.post("/runners/{runner}/heartbeat")
 async def heartbeat(runner: str, body: Heartbeat, core: Core) -> HeartbeatReply:
     """Renews the leases of what the runner names; what it should have and does not name is lost at once."""
-    lost = await core.database.write(runners.heartbeat, runner, body)
+    beaten = await core.database.write(runners.heartbeat, runner, body)
     named = {held.id for held in [*body.attempts, *body.builds]}
     if await core.database.read(sweep.unnamed, runner, named):
         core.waking.notify(*await core.database.write(sweep.end_unnamed, runner, named))
-    return HeartbeatReply(lease=LEASE, lost=lost)
+    return HeartbeatReply(lease=LEASE, lost=beaten.lost, pool=beaten.pool)
 
 
 @router.post("/runners/{runner}/commands")
