@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 import images.build as images
-from coordinator.wire import ClaimRequest, CommandsRequest, Heartbeat, Held, SidecarEvent
+from coordinator.wire import ClaimRequest, CommandsRequest, Heartbeat, Held, SidecarEvent, Wanted
 from images.errors import BuildError
 from images.removal import remove_version
 from runner.attempt import Attempt, Host
@@ -24,13 +24,14 @@ from runner.container import Container, Died
 from runner.coordinator_client import CoordinatorClient
 from runner.engine import Engine
 from runner.enrolment import enrol
-from runner.errors import CoordinatorAway, EngineError, SidecarAway
+from runner.errors import CoordinatorAway, EngineError, Rejected, SidecarAway
 from runner.policy import Policy
 from runner.pool import Pool
 from runner.reconcile import Adopted, reconcile, register_again
 from runner.records import Record, Records
-from runner.settings import Settings, host_memory
+from runner.settings import Settings, host_cpus, host_memory
 from runner.sidecar_client import SidecarClient
+from runner.spec import ContainerKey
 from runner.telling import Telling
 from runner.users import Users
 from runner.weights import Weights
@@ -196,6 +197,8 @@ class Agent:
         self._telling.heard(reply.pool)
         self.pool.lives.told(left)
         self.pool.tally.told(starts)
+        for wanted in reply.wanted:
+            self._wish(wanted)
         lost = set(reply.lost)
         for held in beat.attempts:
             attempt = self._attempts.get(held.id)
@@ -206,6 +209,17 @@ class Agent:
         for held in beat.builds:
             if (job := self._builds.get(held.id)) is not None and held.id not in lost:
                 job.lease = began + reply.lease
+
+    def _wish(self, wanted: Wanted) -> None:
+        """Takes note of what had better stand ready, where the task runs on this host."""
+        stems = self.pool.stems
+        if not wanted.here and not stems.lately(wanted.project, wanted.task):
+            return
+        try:
+            key = ContainerKey.of(wanted, self._host.policy, host_memory(), host_cpus())
+        except Rejected:
+            return  # its runs hear of that
+        stems.wish(wanted.id, key, wanted.task, wanted.within, supersedes=wanted.why == "deploy")
 
     async def _obey(self) -> None:
         self._canceled &= self._attempts.keys()

@@ -12,6 +12,7 @@ from coordinator.wire.pool import MAX_SAMPLES
 from runner.spec import ContainerKey
 
 State = Literal["starting", "idle", "busy", "leaving"]
+Prepared = Literal["successor", "stem"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Container:
     baseline: int | None = None
     #: What is started to take its place when it has served long enough.
     successor: Container | None = None
-    #: Whether it was started for nobody: to take another's place, or ahead of demand.
-    prepared: bool = False
+    #: What it was started for where that is nobody's run: to take another's place, or ahead of demand.
+    prepared: Prepared | None = None
     #: Of its last runs, the most memory that each took and what was held after it, in bytes.
     samples: deque[tuple[int | None, int | None]] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
     peak: int | None = None
@@ -80,6 +81,11 @@ class Container:
     overdrawn: bool = False
     #: Whether somebody has asked for the end of what it was started for.
     asked: bool = False
+
+    @property
+    def unused(self) -> bool:
+        """Whether it was prepared, and nothing has run in it."""
+        return self.prepared is not None and self.runs == 0
 
     def tell(self, what: Happening) -> None:
         if isinstance(what, SidecarEvent):

@@ -34,14 +34,19 @@ class Expected:
     def patience(self, key: str) -> float:
         """Seconds that a run had better wait for a container of `key` to come free before one is started for it."""
         _, busy = self._of(key)
-        patience = self._forecast.worth_waiting(key, busy, self._promised[key])
+        patience = self._forecast.worth_waiting(key, busy, self._promised[key]) or 0.0
+        if (starting := self._being_prepared(key)) and self._promised[key] < len(starting):
+            # another start would end later: this one is under way
+            began = sorted(c.since for c in starting)[self._promised[key]]
+            patience = max(patience, self._forecast.start(key) - (self._clock() - began))
         # about to come free: the run triggered on the news that another has ended is often claimed before that
-        return max(_RETURN, patience or 0.0)
+        return max(_RETURN, patience)
 
     def one_more(self, key: str) -> bool:
         """Whether one is expected soon that is promised to nobody."""
         about, busy = self._of(key)
         before = self._promised[key]
+        about += len(self._being_prepared(key))
         return before < about or self._forecast.worth_waiting(key, busy, before - about) is not None
 
     @contextlib.contextmanager
@@ -58,6 +63,10 @@ class Expected:
     def waiting(self, key: str) -> int:
         """How many wait for one of the key."""
         return self._promised[key]
+
+    def _being_prepared(self, key: str) -> list[Container]:
+        """Those of `key` that are being started for nobody."""
+        return [c for c in self._containers.values() if c.unused and c.state == "starting" and c.key.digest == key]
 
     def _of(self, key: str) -> tuple[int, list[tuple[str, float]]]:
         """How many are about to come free; of the others the task, and for how many seconds its run has gone on."""

@@ -19,7 +19,7 @@ import structlog
 
 from coordinator.wire import Assignment, Cause, Egress, Leaving, Placing, Start, Whose
 from runner.causes import Causes
-from runner.container import Container
+from runner.container import Container, Prepared
 from runner.engine import Engine
 from runner.expected import Expected
 from runner.forecast import Forecast
@@ -30,6 +30,7 @@ from runner.settings import Settings
 from runner.sidecar_client import SidecarClient
 from runner.spec import ContainerKey
 from runner.starts import Starts, Waiter
+from runner.stems import Stems, Wish
 from runner.successors import Successors
 from runner.users import OneUser, Users
 from runner.warm import WarmSet
@@ -73,7 +74,7 @@ class Pool:
             settings,
             clock,
             possible=self._may_prepare,
-            begin=self._prepare,
+            begin=self._succeed,
             stand_ready=self._stand_ready,
             destroy=self.destroy,
             spawn=self._spawn,
@@ -83,6 +84,8 @@ class Pool:
         self._expected = Expected(self._containers, self._forecast, self._successors, clock)
         self._changed = asyncio.Condition()
         self._causes = Causes()
+        #: What had better stand ready.
+        self.stems = Stems(clock)
         #: What the coordinator is to be told: who has left, and how runs have begun.
         self.lives = Lives(clock)
         self.tally = Tally(clock)
@@ -154,6 +157,8 @@ class Pool:
             cause, by = self._causes.of(key, assignment.task, others=others)
             container = self._begin(key)
         self._bind(container, assignment, "cold", claimed, fresh or cause, None if fresh else by)
+        if fresh is None and cause == "parallel":
+            self.stems.after_start(key, assignment.task)
         starting = asyncio.ensure_future(self._maker.make(container, assignment))
         self._spawn(self._started(container, starting))
         try:
@@ -255,13 +260,14 @@ class Pool:
         self._spawn(self._remove(container))
 
     async def expire(self) -> None:
-        """Ends the containers that have been idle long enough, or have become too old."""
+        """Ends the containers that have been idle long enough, or have become too old; and starts stems."""
         for name in self._warm.expired(self._clock()):
             self.destroy(self._containers[name], "expired")
         for container in [self._containers[idle.name] for idle in self._warm]:
             served = self._successors.served(container)
             if served and not self._successors.replace(container):
                 self.destroy(container, served)
+        self._prepare_stems()
 
     async def give_back(self, memory: int) -> None:
         """Ends a reservation made by raising `reserved`."""
@@ -286,11 +292,13 @@ class Pool:
         if self._fits(memory):
             return True
         for container in self:
-            if container.prepared and container.state == "starting":
+            if container.unused and container.state == "starting":
                 self.destroy(container, "evicted", by)  # nobody waits for it
         leaving = sum(c.key.memory for c in self._containers.values() if c.state == "leaving")
+        stems = [c.name for c in self if c.prepared == "stem" and c.unused and c.state == "idle"]
         while self.used - leaving + memory > self._settings.memory:
-            name = self._warm.evict()
+            # what has never been used is given up first
+            name = stems.pop() if stems else self._warm.evict()
             if name is None:
                 break
             leaving += self._containers[name].key.memory
@@ -348,6 +356,7 @@ class Pool:
         container.start = start
         container.worth = None
         container.serving = now = self._clock()
+        self.stems.ran(container.key.project, assignment.task)
         container.runs += 1
         container.placing = Placing(
             container=container.name,
@@ -360,9 +369,13 @@ class Pool:
 
     def _begin(self, key: ContainerKey) -> Container:
         """A new container in the ledger, with a start slot."""
+        container = self._add(key)
+        self._starts.begin(key.project)
+        return container
+
+    def _add(self, key: ContainerKey) -> Container:
         container = Container(f"samovar-{uuid.uuid4().hex[:16]}", key, self._clock())
         self._containers[container.name] = container
-        self._starts.begin(key.project)
         return container
 
     async def _started(self, container: Container, starting: asyncio.Future[None]) -> None:
@@ -375,7 +388,8 @@ class Pool:
         else:
             await self._wait_for(container.connected, self._settings.connect_timeout)
         async with self._changed:
-            self._starts.end(project)
+            if container.prepared != "stem":
+                self._starts.end(project)
             self._changed.notify_all()
         if failed:
             return
@@ -417,12 +431,45 @@ class Pool:
         self._starts.leave(waiter)
         return possible
 
-    def _prepare(self, key: ContainerKey, task: str) -> Container:
-        """Starts a container that nobody waits for."""
+    def _succeed(self, key: ContainerKey, task: str) -> Container:
+        """Starts a container to take the place of another one."""
         container = self._begin(key)
-        container.task, container.prepared = task, True
-        self._spawn(self._started(container, asyncio.ensure_future(self._maker.make(container, None))))
+        self._prepare(container, task, "successor")
         return container
+
+    def _prepare_stems(self) -> None:
+        """Starts what is wished for, one after the other, where nobody could want what it takes.
+
+        It takes no start slot: no run's start ever waits for it.
+        """
+        for wish in self.stems.due():
+            there = [c for c in self._containers.values() if c.key.digest == wish.key.digest]
+            if any(c.state == "idle" or (c.unused and c.state == "starting") for c in there):
+                self.stems.met(wish)
+            elif self._may_stem(wish.key, wish.task):
+                self.stems.met(wish)
+                container = self._add(wish.key)
+                self._prepare(container, wish.task, "stem")
+                self._spawn(self._stand_by(container, wish))
+
+    def _may_stem(self, key: ContainerKey, task: str) -> bool:
+        unused = [c for c in self._containers.values() if c.prepared == "stem" and c.unused]
+        if len(unused) >= self._settings.stems or any(c.state == "starting" for c in unused):
+            return False
+        free = self._starts.quiet and not self._waiting and not self._starts.pause(key.project)
+        return free and self._fits(key.memory) and self._warm.has_room(task)
+
+    async def _stand_by(self, container: Container, wish: Wish) -> None:
+        await self._stand_ready(container)
+        if container.state == "leaving" or not wish.supersedes:
+            return
+        for other in [self._containers[idle.name] for idle in self._warm if idle.task == wish.task]:
+            if other.key.project == wish.key.project and other.key.image != wish.key.image:
+                self.destroy(other, "superseded")
+
+    def _prepare(self, container: Container, task: str, what: Prepared) -> None:
+        container.task, container.prepared = task, what
+        self._spawn(self._started(container, asyncio.ensure_future(self._maker.make(container, None))))
 
     async def _stand_ready(self, container: Container) -> None:
         """Until a container that was started for nobody is idle, or gone."""

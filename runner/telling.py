@@ -76,5 +76,5 @@ def entry(container: Container) -> PoolEntry:
         task=c.task or None,
         used=c.used,
         worth=c.worth if c.state == "idle" else None,
-        prepared=c.prepared and not c.runs,
+        prepared=c.unused,
     )

@@ -136,6 +136,10 @@ class WarmSet:
         self.remove(name)
         return name
 
+    def has_room(self, task: str) -> bool:
+        """Whether one more of `task` could be kept without another one leaving for it."""
+        return len(self._idle) < self._most and self._tasks[task] < self._most_per_task
+
     def worth(self, name: str) -> float | None:
         """H of an idle container; None where it is not idle here."""
         return self._idle.worth(name)

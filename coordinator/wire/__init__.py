@@ -105,6 +105,7 @@ from coordinator.wire.fleet import (
     StoredWait,
     TaskLimits,
     WaitAnswer,
+    Wanted,
 )
 from coordinator.wire.host import (
     Addresses,
@@ -336,6 +337,7 @@ __all__ = [
     "WaitKind",
     "WaitResultGet",
     "WaitState",
+    "Wanted",
     "Webhook",
     "WebhookPage",
     "Whose",

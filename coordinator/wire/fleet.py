@@ -15,6 +15,7 @@ from coordinator.wire.basics import (
     Number,
     Object,
     RunStatus,
+    Seconds,
     Text,
     Texts,
     Whole,
@@ -210,6 +211,23 @@ class RemovableImages(BaseModel):
     remove: Names
 
 
+class Wanted(BaseModel):
+    """A container that had better stand ready for a task: after a deploy, or before a schedule's tick.
+
+    `id`: of the wish, which is met once. `within`: seconds for which it is one. `here`: also where the task has not
+    run lately.
+    """
+
+    id: Name
+    why: Literal["deploy", "tick"]
+    project: Name
+    task: Name
+    image: Name
+    limits: TaskLimits
+    within: Seconds
+    here: bool = False
+
+
 class HeartbeatReply(BaseModel):
     """`lost`: ids whose lease is gone; whatever still runs for them must be ended.
 
@@ -219,6 +237,7 @@ class HeartbeatReply(BaseModel):
     lease: Number
     lost: Names = Field(default_factory=list)
     pool: Name | None = None
+    wanted: Annotated[list[Wanted], Field(max_length=100)] = Field(default_factory=list)
 
 
 class Enrol(BaseModel):

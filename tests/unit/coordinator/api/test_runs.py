@@ -346,6 +346,7 @@ def test_the_pool_is_what_runners_say(api: Api) -> None:
         "lease": 30,
         "lost": [],
         "pool": "",
+        "wanted": [],
     }
     (runner,) = ok(api.admin.get("/api/v1/pool"))["items"]
     assert (runner["runner"], runner["slots"], runner["containers"][0]["state"]) == ("r1", 2, "idle")

@@ -1,0 +1,161 @@
+"""How runs begin, why some begin cold, and what became of containers: seen over the public API and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack import Stack, stack, written
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.docker
+
+CODE = """
+import time
+from samovar import task
+
+@task(memory="128m")
+def quick(): ...
+
+@task(memory="128m")
+def slow(seconds: float):
+    time.sleep(seconds)
+
+@task(memory="900m")
+def big(): ...
+
+@task(memory="128m", warm=False)
+def once(): ...
+"""
+
+
+@pytest.fixture(scope="module")
+def samovar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with stack(SAMOVAR_RUNNER_MEMORY="1g", SAMOVAR_RUNNER_HEARTBEAT="500ms") as made:
+        made.deploy_path(written(tmp_path_factory.mktemp("pool"), "poolsight", CODE))
+        yield made
+
+
+def shown(samovar: Stack, run: dict[str, Any]) -> dict[str, Any]:
+    return dict(samovar.cli("runs", "show", run["id"])["timings"])
+
+
+def states(samovar: Stack) -> list[str]:
+    return sorted("ready" if e["prepared"] else e["state"] for e in samovar.pool())
+
+
+def at_rest(samovar: Stack) -> None:
+    eventually(lambda: set(states(samovar)) <= {"idle", "ready"}, "the pool to be at rest")
+
+
+def test_from_the_first_start_to_what_has_left(samovar: Stack) -> None:
+    first = shown(samovar, samovar.finished("quick"))
+    assert (first["start"], first["cause"], first["evicted_by"]) == ("cold", "first", None)
+    phases = first["phases"]
+    assert all(value is not None for value in phases.values()), phases
+    assert phases["started_ms"] > 0
+    assert phases["imported_ms"] > 0
+    parts = ("placed_ms", "started_ms", "imported_ms", "handed_over_ms")
+    assert sum(phases[part] for part in parts) == pytest.approx(first["start_ms"], abs=1.0)
+
+    at_rest(samovar)
+    warm = shown(samovar, samovar.finished("quick"))
+    assert (warm["start"], warm["cause"]) == ("warm", None)
+    assert (warm["phases"]["started_ms"], warm["phases"]["imported_ms"]) == (0, 0)
+
+    # what runs of the task take is known now, and that it is less than a start
+    for _ in range(3):
+        samovar.finished("slow", seconds=0.3)
+
+    def waited() -> bool:
+        with samovar.client() as client:
+            two = [client.trigger("slow", {"seconds": 0.3}) for _ in range(2)]
+            return "waited" in {run.wait(60).data["timings"]["start"] for run in two}
+
+    eventually(waited, "a run that waits for the other's container")
+
+    # both are busy for long: another is started, and then one ahead of the next
+    with samovar.client() as client:
+        two = [client.trigger("slow", {"seconds": 20.0}) for _ in range(2)]
+        eventually(lambda: "ready" in states(samovar), "a stem to stand ready")
+        taken = shown(samovar, samovar.finished("quick"))
+        assert (taken["start"], taken["cause"], taken["phases"]["started_ms"]) == ("stem", None, 0)
+        begun = [shown(samovar, run.wait(60).data) for run in two]
+    assert "parallel" in {timings["cause"] for timings in begun}
+
+    # the big one needs all the room there is, and then gives it back
+    at_rest(samovar)
+    big = shown(samovar, samovar.finished("big"))
+    assert (big["start"], big["cause"]) == ("cold", "first")
+    at_rest(samovar)
+    run = samovar.finished("quick")
+    again = shown(samovar, run)
+    whose = {"project": "poolsight", "task": "big"}
+    assert (again["start"], again["cause"], again["evicted_by"]) == ("cold", "evicted", whose)
+    (attempt,) = samovar.cli("runs", "attempts", run["id"])["items"]
+    assert (attempt["cause"], attempt["evicted_by"], attempt["container_run"]) == ("evicted", whose, 1)
+
+    assert shown(samovar, samovar.finished("once"))["cause"] == "not_kept"
+
+    def left() -> list[dict[str, Any]]:
+        found = samovar.cli("pool")["left"]
+        return [life for life in found if life["why"] == "not_kept"] and found
+
+    lives = eventually(left, "the last one to be told of")
+    for_big = [life for life in lives if life["why"] == "evicted" and life["by"] == whose]
+    served = max(for_big, key=lambda life: int(life["runs"]))
+    assert served["runs"] >= 5
+    assert served["task"] in ("quick", "slow")
+    assert served["memory"] == 128 * 1024**2
+    assert served["worth"] > 0
+    assert 5 <= len(served["memory_runs"]) <= 32
+    assert all(0 < sample["after"] < served["memory"] for sample in served["memory_runs"])
+    assert served["began_at"] < served["left_at"]
+    (gave_way,) = [life for life in lives if life["task"] == "big"]
+    assert (gave_way["why"], gave_way["by"]) == ("evicted", {"project": "poolsight", "task": "quick"})
+
+    figures = samovar.cli("pool")["hour"]
+    total = len(samovar.cli("runs", "list", "--limit", "200")["items"])
+    assert figures["runs"] == total == sum(figures[start] for start in ("warm", "stem", "waited", "cold"))
+    assert figures["cold"] == sum(figures["causes"].values())
+    assert figures["causes"] | {"first": 2, "evicted": 1, "not_kept": 1} == figures["causes"]
+    assert figures["hits"] == pytest.approx(1 - figures["cold"] / total)
+
+
+def test_people_read_the_same(samovar: Stack, capfd: pytest.CaptureFixture[str]) -> None:
+    run = samovar.finished("once")
+    text = plain(samovar, "runs", "show", run["id"])
+    assert "cold (not_kept)" in text
+    assert "handed over" in text
+    eventually(lambda: "not_kept" in plain(samovar, "pool"), "the container's end to be told of")
+    text = plain(samovar, "pool")
+    assert "last hour:" in text
+    assert "without a start" in text
+    assert "poolsight" in text
+
+
+def plain(samovar: Stack, *arguments: str) -> str:
+    """What a person sees of a command."""
+    import subprocess
+
+    from tests.stack import SAMOVAR
+
+    command = [SAMOVAR, "--data", str(samovar.data), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def test_a_new_version_has_one_ready_where_its_task_ran_before(samovar: Stack, tmp_path: Path) -> None:
+    samovar.finished("quick")
+    at_rest(samovar)
+    old = {entry["container"] for entry in samovar.pool()}
+    samovar.deploy_path(written(tmp_path, "poolsight", CODE + "\n# another version\n"))
+
+    def fresh() -> list[dict[str, Any]]:
+        return [e for e in samovar.pool() if e["prepared"] and e["state"] == "idle" and e["container"] not in old]
+
+    eventually(fresh, "one of the new version to stand ready")
+    run = samovar.finished("quick")
+    assert run["timings"]["start"] == "stem"
