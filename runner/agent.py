@@ -212,14 +212,14 @@ class Agent:
 
     def _wish(self, wanted: Wanted) -> None:
         """Takes note of what had better stand ready, where the task runs on this host."""
-        stems = self.pool.stems
-        if not wanted.here and not stems.lately(wanted.project, wanted.task):
-            return
+        stems, deployed = self.pool.stems, wanted.why == "deploy"
         try:
             key = ContainerKey.of(wanted, self._host.policy, host_memory(), host_cpus())
         except Rejected:
             return  # its runs hear of that
-        stems.wish(wanted.id, key, wanted.task, wanted.within, supersedes=wanted.why == "deploy")
+        # of a new version: where runs of the one before would have found a container
+        if wanted.here or stems.lately(key, wanted.task, other=deployed):
+            stems.wish(wanted.id, key, wanted.task, wanted.within, supersedes=deployed)
 
     async def _obey(self) -> None:
         self._canceled &= self._attempts.keys()
@@ -354,7 +354,7 @@ class Agent:
     async def _build_to_its_end(self, job: BuildJob) -> None:
         # all builds together take at most half of what runs have
         memory = min(job.memory, self._settings.memory // (2 * self._settings.builds))
-        self.pool.reserved += memory
+        self.pool.set_aside(memory)
         async with self._build_slots:
             pass  # images are not being removed now, and no more while it is there
         try:

@@ -25,12 +25,14 @@ from runner.expected import Expected
 from runner.forecast import Forecast
 from runner.lives import Lives, Tally
 from runner.making import Maker
+from runner.preparing import Preparer
 from runner.reach import Network
+from runner.room import Room
 from runner.settings import Settings
 from runner.sidecar_client import SidecarClient
 from runner.spec import ContainerKey
 from runner.starts import Starts, Waiter
-from runner.stems import Stems, Wish
+from runner.stems import Stems
 from runner.successors import Successors
 from runner.users import OneUser, Users
 from runner.warm import WarmSet
@@ -68,30 +70,42 @@ class Pool:
             most_per_task=settings.max_warm_per_task,
             rule=settings.pool_rule,
         )
+        self._room = Room(settings.memory, self._containers, self._warm, self.destroy)
         self._forecast = Forecast()
         self._starts = Starts(settings.starts, clock)
-        self._successors = Successors(
-            settings,
-            clock,
-            possible=self._may_prepare,
-            begin=self._succeed,
-            stand_ready=self._stand_ready,
-            destroy=self.destroy,
-            spawn=self._spawn,
-        )
         #: Runs that wait for a container to come free, or for room to start one.
         self._waiting = 0
-        self._expected = Expected(self._containers, self._forecast, self._successors, clock)
         self._changed = asyncio.Condition()
         self._causes = Causes()
         #: What had better stand ready.
         self.stems = Stems(clock)
+        self._preparer = Preparer(
+            settings,
+            self._containers,
+            self._starts,
+            self._warm,
+            self.stems,
+            waited_for=lambda: self._waiting > 0,
+            fits=self._room.fits,
+            begin=self._prepare,
+            stand_ready=self._stand_ready,
+            destroy=self.destroy,
+            spawn=self._spawn,
+        )
         #: What the coordinator is to be told: who has left, and how runs have begun.
         self.lives = Lives(clock)
         self.tally = Tally(clock)
+        self._successors = Successors(
+            settings,
+            clock,
+            possible=self._preparer.possible,
+            begin=lambda key, task: self._prepare(key, task, "successor"),
+            stand_ready=self._stand_ready,
+            destroy=self.destroy,
+            spawn=self._spawn,
+        )
+        self._expected = Expected(self._containers, self._forecast, self._successors, clock)
         self._background: set[asyncio.Task[None]] = set()
-        #: Bytes set aside for builds. New starts keep clear of them; what runs already is left alone.
-        self.reserved = 0
 
     def __iter__(self) -> Iterator[Container]:
         return iter(list(self._containers.values()))
@@ -102,7 +116,12 @@ class Pool:
     @property
     def used(self) -> int:
         """Bytes that all containers together may take, and builds."""
-        return self.reserved + sum(c.key.memory for c in self._containers.values())
+        return self._room.used
+
+    @property
+    def reserved(self) -> int:
+        """Bytes set aside for builds."""
+        return self._room.reserved
 
     def now(self) -> float:
         """The time by the clock that everything here goes by, in seconds."""
@@ -146,7 +165,7 @@ class Pool:
                         if await self._one_returns(key.digest, until - time.monotonic()):
                             continue
                     waiter = waiter or self._starts.wait(key.project, key.memory)
-                    if self._starts.is_next(waiter, self._fits) and self._make_room(key.memory, task):
+                    if self._starts.is_next(waiter, self._room.fits) and self._room.make(key.memory, task):
                         break
                     await self._change(self._starts.pause(key.project) or None)
             finally:
@@ -267,12 +286,16 @@ class Pool:
             served = self._successors.served(container)
             if served and not self._successors.replace(container):
                 self.destroy(container, served)
-        self._prepare_stems()
+        self._preparer.step()
+
+    def set_aside(self, memory: int) -> None:
+        """Keeps so many bytes for a build, until they are given back."""
+        self._room.reserved += memory
 
     async def give_back(self, memory: int) -> None:
-        """Ends a reservation made by raising `reserved`."""
+        """Ends what was set aside."""
         async with self._changed:
-            self.reserved -= memory
+            self._room.reserved -= memory
             self._changed.notify_all()
 
     async def close(self) -> None:
@@ -283,27 +306,6 @@ class Pool:
             await asyncio.wait(self._background)
 
     # ------------------------------------------------------------
-
-    def _fits(self, memory: int) -> bool:
-        return self.used + memory <= self._settings.memory
-
-    def _make_room(self, memory: int, by: Whose) -> bool:
-        """Whether `memory` fits now; where it does not, sends idle containers away so that it will."""
-        if self._fits(memory):
-            return True
-        for container in self:
-            if container.unused and container.state == "starting":
-                self.destroy(container, "evicted", by)  # nobody waits for it
-        leaving = sum(c.key.memory for c in self._containers.values() if c.state == "leaving")
-        stems = [c.name for c in self if c.prepared == "stem" and c.unused and c.state == "idle"]
-        while self.used - leaving + memory > self._settings.memory:
-            # what has never been used is given up first
-            name = stems.pop() if stems else self._warm.evict()
-            if name is None:
-                break
-            leaving += self._containers[name].key.memory
-            self.destroy(self._containers[name], "evicted", by)
-        return False
 
     async def _one_returns(self, key: str, patience: float) -> bool:
         """Waits, while the lock is held, for a container of `key` that comes free soon; False: there is none."""
@@ -356,7 +358,7 @@ class Pool:
         container.start = start
         container.worth = None
         container.serving = now = self._clock()
-        self.stems.ran(container.key.project, assignment.task)
+        self.stems.ran(container.key, assignment.task)
         container.runs += 1
         container.placing = Placing(
             container=container.name,
@@ -422,54 +424,12 @@ class Pool:
         served = self._successors.served(container)
         return None if served is None or self._successors.replace(container) else served
 
-    def _may_prepare(self, key: ContainerKey) -> bool:
-        """Whether a container may be started that nobody waits for: there is room, and a slot that nobody wants."""
-        if self._waiting:
-            return False
-        waiter = self._starts.wait(key.project, key.memory)
-        possible = self._starts.is_next(waiter, self._fits) and self._fits(key.memory)
-        self._starts.leave(waiter)
-        return possible
-
-    def _succeed(self, key: ContainerKey, task: str) -> Container:
-        """Starts a container to take the place of another one."""
-        container = self._begin(key)
-        self._prepare(container, task, "successor")
-        return container
-
-    def _prepare_stems(self) -> None:
-        """Starts what is wished for, one after the other, where nobody could want what it takes.
-
-        It takes no start slot: no run's start ever waits for it.
-        """
-        for wish in self.stems.due():
-            there = [c for c in self._containers.values() if c.key.digest == wish.key.digest]
-            if any(c.state == "idle" or (c.unused and c.state == "starting") for c in there):
-                self.stems.met(wish)
-            elif self._may_stem(wish.key, wish.task):
-                self.stems.met(wish)
-                container = self._add(wish.key)
-                self._prepare(container, wish.task, "stem")
-                self._spawn(self._stand_by(container, wish))
-
-    def _may_stem(self, key: ContainerKey, task: str) -> bool:
-        unused = [c for c in self._containers.values() if c.prepared == "stem" and c.unused]
-        if len(unused) >= self._settings.stems or any(c.state == "starting" for c in unused):
-            return False
-        free = self._starts.quiet and not self._waiting and not self._starts.pause(key.project)
-        return free and self._fits(key.memory) and self._warm.has_room(task)
-
-    async def _stand_by(self, container: Container, wish: Wish) -> None:
-        await self._stand_ready(container)
-        if container.state == "leaving" or not wish.supersedes:
-            return
-        for other in [self._containers[idle.name] for idle in self._warm if idle.task == wish.task]:
-            if other.key.project == wish.key.project and other.key.image != wish.key.image:
-                self.destroy(other, "superseded")
-
-    def _prepare(self, container: Container, task: str, what: Prepared) -> None:
+    def _prepare(self, key: ContainerKey, task: str, what: Prepared) -> Container:
+        """Starts a container that nobody waits for."""
+        container = self._add(key) if what == "stem" else self._begin(key)
         container.task, container.prepared = task, what
         self._spawn(self._started(container, asyncio.ensure_future(self._maker.make(container, None))))
+        return container
 
     async def _stand_ready(self, container: Container) -> None:
         """Until a container that was started for nobody is idle, or gone."""

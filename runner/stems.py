@@ -3,7 +3,7 @@
 Who wishes for one: a deploy, for tasks that ran here lately; a schedule that is about to tick; and a start that had
 to be made because all containers of its key were busy, since the next one is likely to be.
 
-Pure, as the warm set: wishes come in, those that are due come out. Each is met once at the most, whatever becomes of
+Pure, as the warm set: wishes come in, those that are due come out. Each is met once at most, whatever becomes of
 the container, so that nothing is started over and over.
 """
 
@@ -21,7 +21,7 @@ from runner.spec import ContainerKey
 _MOST_OPEN, _MOST_MET = 200, 1000
 #: Tasks of which it is known when they ran here, and for how long that is lately, in seconds.
 _MOST_TASKS, _LATELY = 10_000, 86400.0
-#: Seconds within which wishes are spread, so that not all are met at once; and for how long one after a start holds.
+#: Seconds within which wishes are spread, so that not all are met at once; and how long one after a start holds.
 _SPREAD, _AFTER_START = 1.0, 30.0
 
 
@@ -48,16 +48,17 @@ class Stems:
         self._rng = rng
         self._open: dict[str, Wish] = {}
         self._met: LRUCache[str, None] = LRUCache(maxsize=_MOST_MET)
-        self._ran: LRUCache[tuple[str, str], float] = LRUCache(maxsize=_MOST_TASKS)
+        #: When each task ran here, and in a container of which key.
+        self._ran: LRUCache[tuple[str, str], tuple[float, str]] = LRUCache(maxsize=_MOST_TASKS)
         self._number = 0
 
-    def ran(self, project: str, task: str) -> None:
-        self._ran[project, task] = self._clock()
+    def ran(self, key: ContainerKey, task: str) -> None:
+        self._ran[key.project, task] = self._clock(), key.digest
 
-    def lately(self, project: str, task: str) -> bool:
-        """Whether the task has run here lately."""
-        at = self._ran.get((project, task))
-        return at is not None and self._clock() - at <= _LATELY
+    def lately(self, key: ContainerKey, task: str, *, other: bool = False) -> bool:
+        """Whether the task has run here lately. `other`: and its last run was in a container of another key."""
+        at, digest = self._ran.get((key.project, task), (-_LATELY, ""))
+        return bool(digest) and self._clock() - at <= _LATELY and not (other and digest == key.digest)
 
     def wish(self, id: str, key: ContainerKey, task: str, within: float, *, supersedes: bool = False) -> None:
         """A container of `key` is wished for, for so many seconds. Said again by its id it is the same wish."""

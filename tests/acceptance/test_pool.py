@@ -1,4 +1,4 @@
-"""How runs begin, why some begin cold, and what became of containers: seen over the public API and the command line."""
+"""How runs begin, why some begin cold, and what became of containers: over the public API and the command line."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_starts_beside_busy_ones_make_one_wish_at_a_time() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     stems = Stems(Clock(), rng=lambda: 0.0)
     for number in range(12_000):
-        stems.ran("p", f"t{number}")
+        stems.ran(KEY, f"t{number}")
         stems.wish(f"w{number}", KEY, "t", 10.0)
         if number % 2:
             for wish in stems.due():
@@ -63,12 +63,14 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_a_task_ran_lately_for_a_day() -> None:
     clock = Clock()
     stems = Stems(clock)
-    assert not stems.lately("p", "t")
-    stems.ran("p", "t")
+    assert not stems.lately(KEY, "t")
+    stems.ran(KEY, "t")
     clock.now = 86400.0
-    assert stems.lately("p", "t")
+    assert stems.lately(KEY, "t")
+    assert not stems.lately(KEY, "t", other=True), "in this very version: there is nothing to prepare"
+    assert stems.lately(replace(KEY, image="another"), "t", other=True)
     clock.now = 86401.0
-    assert not stems.lately("p", "t")
+    assert not stems.lately(KEY, "t")
 
 
 # ---------------------------------------------------------------- in the pool
