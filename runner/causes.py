@@ -22,7 +22,6 @@ _OF: dict[Leaving, Cause] = {
     "died": "died",
     "ended": "died",
     "failed": "failed",
-    "not_kept": "not_kept",
     "expired": "expired",
     "superseded": "version",
 }
@@ -36,7 +35,7 @@ class Causes:
         self._keys: LRUCache[tuple[str, str], str] = LRUCache(maxsize=_MOST)
 
     def left(self, key: ContainerKey, why: Leaving, by: Whose | None) -> None:
-        """A container of `key` has left. One that nobody waited for, or that all left with, says nothing."""
+        """A container of `key` has left. One that was for one run, or nobody's, or left with all, says nothing."""
         if (cause := _OF.get(why)) is not None:
             self._left[key.digest] = (cause, by)
 

@@ -83,6 +83,11 @@ class Container:
     asked: bool = False
 
     @property
+    def kept(self) -> bool:
+        """Whether it stays after its run, as far as anybody knows."""
+        return self.state != "leaving" and (self.assignment is None or self.assignment.limits.warm)
+
+    @property
     def unused(self) -> bool:
         """Whether it was prepared, and nothing has run in it."""
         return self.prepared is not None and self.runs == 0

@@ -172,7 +172,7 @@ class Pool:
                 if waiter is not None:
                     self._starts.leave(waiter)
                     self._changed.notify_all()
-            others = any(c.key.digest == key.digest and c.state != "leaving" for c in self._containers.values())
+            others = any(c.key.digest == key.digest and c.kept for c in self._containers.values())
             cause, by = self._causes.of(key, assignment.task, others=others)
             container = self._begin(key)
         self._bind(container, assignment, "cold", claimed, fresh or cause, None if fresh else by)
@@ -434,7 +434,9 @@ class Pool:
     async def _stand_ready(self, container: Container) -> None:
         """Until a container that was started for nobody is idle, or gone."""
         await self._wait_for(container.settled, self._settings.start_timeout)
-        if container.state == "starting" and container.baseline is not None:
+        if container.prepared == "stem" and not self._warm.has_room(container.task):
+            self.destroy(container, "unwanted")  # others have come meanwhile, and none of them leaves for it
+        elif container.state == "starting" and container.baseline is not None:
             await self._come_back(container, clean=True, memory=container.baseline)
         else:
             self.destroy(container, "failed")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stack import Stack, stack, written
+from tests.stack import SAMOVAR, Stack, deployed_projects, stack, written
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
@@ -139,10 +141,6 @@ def test_people_read_the_same(samovar: Stack, capfd: pytest.CaptureFixture[str])
 
 def plain(samovar: Stack, *arguments: str) -> str:
     """What a person sees of a command."""
-    import subprocess
-
-    from tests.stack import SAMOVAR
-
     command = [SAMOVAR, "--data", str(samovar.data), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
@@ -159,3 +157,27 @@ def test_a_new_version_has_one_ready_where_its_task_ran_before(samovar: Stack, t
     eventually(fresh, "one of the new version to stand ready")
     run = samovar.finished("quick")
     assert run["timings"]["start"] == "stem"
+
+
+CLOCK = """
+from samovar import Cron, task
+
+@task(memory="96m", schedule=Cron("* * * * *"))
+def every_minute(): ...
+"""
+
+
+def test_a_tick_finds_a_container_ready_though_its_task_never_ran(samovar: Stack, tmp_path: Path) -> None:
+    path = written(tmp_path, "clockwork", CLOCK)
+    made = samovar.cli("deploy", str(path), "--no-promote")
+    deployed_projects.add("clockwork")
+    # not so late in the minute that nothing could be prepared for the tick
+    eventually(lambda: 1 <= time.time() % 60 <= 35, "the right moment")
+    samovar.cli("deployments", "promote", made["version"], "--project", "clockwork")
+
+    def ticked() -> list[dict[str, Any]]:
+        return list(samovar.cli("runs", "list", "--project", "clockwork", "--status", "completed")["items"])
+
+    first = eventually(ticked, "the first tick", 120)[-1]
+    assert first["timings"]["start"] == "stem"
+    samovar.cli("schedules", "pause", samovar.cli("schedules", "list", "--project", "clockwork")["items"][0]["id"])

@@ -49,6 +49,7 @@ def test_a_container_that_nobody_waited_for_leaves_the_cause_as_it_was() -> None
     causes = Causes()
     causes.left(KEY, "grew", None)
     causes.left(KEY, "unwanted", None)
+    causes.left(KEY, "not_kept", None)  # of another task of the project, with the same limits
     assert causes.of(KEY, "t", others=False) == ("leak", None)
 
 

@@ -410,6 +410,11 @@ def test_what_may_not_be_kept_says_so_and_leaves_nothing_for_others_to_guess() -
             container = await w.pool.acquire(w.assignment(), key, fresh="not_kept")
             assert placing(container) == ("cold", "not_kept", None)
             await w.pool.release(container, clean=False, memory=None, why="not_kept")
+        once = w.assignment("once")
+        once.limits.warm = False
+        await w.pool.acquire(once, key, fresh="not_kept")
+        # a task with the same limits whose containers are kept has had none, and that one is none for it
+        assert placing(await w.acquire("kept")) == ("cold", "first", None)
 
     run(FakeEngine(), test)
 

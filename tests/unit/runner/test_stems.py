@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from coordinator.wire import SidecarEvent
+from coordinator.wire import ErrorBody, SidecarEvent
 from runner.container import Container
 from runner.spec import ContainerKey
 from runner.stems import Stems
@@ -253,5 +253,38 @@ def test_the_stem_of_a_new_version_takes_the_place_of_the_old_ones() -> None:
         await eventually_async(lambda: old.state == "leaving", "the old one to leave")
         assert (made.state, other.state) == ("idle", "idle")
         assert [life.why for life in w.pool.lives.untold()] == ["superseded"]
+
+    run(FakeEngine(), test)
+
+
+def test_a_stem_that_others_have_overtaken_leaves_and_none_of_them_for_it() -> None:
+    async def test(w: World) -> None:
+        w.pool.stems.wish("w", KEY, "t", 600.0)
+        w.clock.now += 2.0
+        await w.pool.expire()
+        made = only(w)
+        served = await w.acquire(memory=50 * MIB)  # of the same task with other limits: the one that is kept of it
+        await w.pool.release(served, clean=True, memory=20 * MIB)
+        ready(made)
+        await eventually_async(lambda: made.state == "leaving", "the stem to leave")
+        assert served.state == "idle"
+
+    run(FakeEngine(), test, max_warm_per_task=1)
+
+
+def test_a_stem_whose_modules_cannot_be_imported_is_not_started_again() -> None:
+    async def test(w: World) -> None:
+        w.pool.stems.wish("w", KEY, "t", 600.0)
+        w.clock.now += 2.0
+        await w.pool.expire()
+        made = only(w)
+        error = ErrorBody(type="ImportError", message="no module")
+        made.tell(SidecarEvent(seq=1, container=made.name, kind="ready", error=error))
+        await eventually_async(lambda: not list(w.pool), "it to be gone")
+        w.pool.stems.wish("w", KEY, "t", 600.0)
+        w.clock.now += 2.0
+        await w.pool.expire()
+        assert not list(w.pool)
+        assert [life.why for life in w.pool.lives.untold()] == ["failed"]
 
     run(FakeEngine(), test)
