@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.stack import SAMOVAR, Stack, deployed_projects, stack, written
@@ -41,20 +43,32 @@ def samovar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield made
 
 
-def shown(samovar: Stack, run: dict[str, Any]) -> dict[str, Any]:
-    return dict(samovar.cli("runs", "show", run["id"])["timings"])
+def seen(samovar: Stack) -> dict[str, Any]:
+    """The pool over HTTP."""
+    credentials = json.loads((samovar.data / "credentials.json").read_text())
+    headers = {"Authorization": f"Bearer {credentials['api_key']}"}
+    return dict(httpx.get(f"{samovar.url}/api/v1/pool", headers=headers, timeout=30).raise_for_status().json())
 
 
-def states(samovar: Stack) -> list[str]:
-    return sorted("ready" if e["prepared"] else e["state"] for e in samovar.pool())
+def containers(samovar: Stack) -> list[dict[str, Any]]:
+    return [entry for runner in seen(samovar)["items"] for entry in runner["containers"]]
+
+
+def states(samovar: Stack) -> set[str]:
+    return {"ready" if entry["prepared"] else entry["state"] for entry in containers(samovar)}
 
 
 def at_rest(samovar: Stack) -> None:
-    eventually(lambda: set(states(samovar)) <= {"idle", "ready"}, "the pool to be at rest")
+    eventually(lambda: states(samovar) <= {"idle", "ready"}, "the pool to be at rest")
 
 
-def test_from_the_first_start_to_what_has_left(samovar: Stack) -> None:
-    first = shown(samovar, samovar.finished("quick"))
+def began(samovar: Stack, task: str, **payload: Any) -> dict[str, Any]:
+    """How a run of `task` has begun, and where its time went."""
+    return dict(samovar.finished(task, **payload)["timings"])
+
+
+def test_the_first_is_cold_the_next_is_warm_and_one_may_wait_for_the_other(samovar: Stack) -> None:
+    first = began(samovar, "quick")
     assert (first["start"], first["cause"], first["evicted_by"]) == ("cold", "first", None)
     phases = first["phases"]
     assert all(value is not None for value in phases.values()), phases
@@ -64,13 +78,13 @@ def test_from_the_first_start_to_what_has_left(samovar: Stack) -> None:
     assert sum(phases[part] for part in parts) == pytest.approx(first["start_ms"], abs=1.0)
 
     at_rest(samovar)
-    warm = shown(samovar, samovar.finished("quick"))
+    warm = began(samovar, "quick")
     assert (warm["start"], warm["cause"]) == ("warm", None)
     assert (warm["phases"]["started_ms"], warm["phases"]["imported_ms"]) == (0, 0)
 
     # what runs of the task take is known now, and that it is less than a start
     for _ in range(3):
-        samovar.finished("slow", seconds=0.3)
+        began(samovar, "slow", seconds=0.3)
 
     def waited() -> bool:
         with samovar.client() as client:
@@ -79,35 +93,33 @@ def test_from_the_first_start_to_what_has_left(samovar: Stack) -> None:
 
     eventually(waited, "a run that waits for the other's container")
 
-    # both are busy for long: another is started, and then one ahead of the next
+
+def test_where_all_are_busy_another_is_started_and_then_one_ahead_of_the_next(samovar: Stack) -> None:
     with samovar.client() as client:
         two = [client.trigger("slow", {"seconds": 20.0}) for _ in range(2)]
         eventually(lambda: "ready" in states(samovar), "a stem to stand ready")
-        taken = shown(samovar, samovar.finished("quick"))
+        taken = began(samovar, "quick")
         assert (taken["start"], taken["cause"], taken["phases"]["started_ms"]) == ("stem", None, 0)
-        begun = [shown(samovar, run.wait(60).data) for run in two]
-    assert "parallel" in {timings["cause"] for timings in begun}
+        causes = {run.wait(60).data["timings"]["cause"] for run in two}
+    assert "parallel" in causes
 
-    # the big one needs all the room there is, and then gives it back
+
+def test_who_left_for_whom_is_told_and_counted(samovar: Stack) -> None:
     at_rest(samovar)
-    big = shown(samovar, samovar.finished("big"))
+    big = began(samovar, "big")  # which needs all the room there is, and then gives it back
     assert (big["start"], big["cause"]) == ("cold", "first")
     at_rest(samovar)
-    run = samovar.finished("quick")
-    again = shown(samovar, run)
-    whose = {"project": "poolsight", "task": "big"}
-    assert (again["start"], again["cause"], again["evicted_by"]) == ("cold", "evicted", whose)
-    (attempt,) = samovar.cli("runs", "attempts", run["id"])["items"]
+    again = samovar.finished("quick")
+    timings, whose = again["timings"], {"project": "poolsight", "task": "big"}
+    assert (timings["start"], timings["cause"], timings["evicted_by"]) == ("cold", "evicted", whose)
+    (attempt,) = samovar.cli("runs", "attempts", again["id"])["items"]
     assert (attempt["cause"], attempt["evicted_by"], attempt["container_run"]) == ("evicted", whose, 1)
+    assert samovar.cli("runs", "show", again["id"])["timings"] == timings
 
-    assert shown(samovar, samovar.finished("once"))["cause"] == "not_kept"
-
-    def left() -> list[dict[str, Any]]:
-        found = samovar.cli("pool")["left"]
-        return [life for life in found if life["why"] == "not_kept"] and found
-
-    lives = eventually(left, "the last one to be told of")
-    for_big = [life for life in lives if life["why"] == "evicted" and life["by"] == whose]
+    assert began(samovar, "once")["cause"] == "not_kept"
+    eventually(lambda: "not_kept" in {life["why"] for life in seen(samovar)["left"]}, "the last one to be told of")
+    pool = samovar.cli("pool")
+    for_big = [life for life in pool["left"] if life["why"] == "evicted" and life["by"] == whose]
     served = max(for_big, key=lambda life: int(life["runs"]))
     assert served["runs"] >= 5
     assert served["task"] in ("quick", "slow")
@@ -116,11 +128,12 @@ def test_from_the_first_start_to_what_has_left(samovar: Stack) -> None:
     assert 5 <= len(served["memory_runs"]) <= 32
     assert all(0 < sample["after"] < served["memory"] for sample in served["memory_runs"])
     assert served["began_at"] < served["left_at"]
-    (gave_way,) = [life for life in lives if life["task"] == "big"]
+    (gave_way,) = [life for life in pool["left"] if life["task"] == "big"]
     assert (gave_way["why"], gave_way["by"]) == ("evicted", {"project": "poolsight", "task": "quick"})
 
-    figures = samovar.cli("pool")["hour"]
-    total = len(samovar.cli("runs", "list", "--limit", "200")["items"])
+    with samovar.client() as client:
+        total = len(list(client.runs()))
+    figures = pool["hour"]
     assert figures["runs"] == total == sum(figures[start] for start in ("warm", "stem", "waited", "cold"))
     assert figures["cold"] == sum(figures["causes"].values())
     assert figures["causes"] | {"first": 2, "evicted": 1, "not_kept": 1} == figures["causes"]
@@ -146,17 +159,18 @@ def plain(samovar: Stack, *arguments: str) -> str:
 
 
 def test_a_new_version_has_one_ready_where_its_task_ran_before(samovar: Stack, tmp_path: Path) -> None:
-    samovar.finished("quick")
+    began(samovar, "quick")
     at_rest(samovar)
-    old = {entry["container"] for entry in samovar.pool()}
+    old = {entry["container"] for entry in containers(samovar)}
     samovar.deploy_path(written(tmp_path, "poolsight", CODE + "\n# another version\n"))
 
-    def fresh() -> list[dict[str, Any]]:
-        return [e for e in samovar.pool() if e["prepared"] and e["state"] == "idle" and e["container"] not in old]
+    def fresh() -> bool:
+        found = [e for e in containers(samovar) if e["container"] not in old]
+        return any(e["prepared"] and e["state"] == "idle" for e in found)
 
     eventually(fresh, "one of the new version to stand ready")
-    run = samovar.finished("quick")
-    assert run["timings"]["start"] == "stem"
+    assert began(samovar, "quick")["start"] == "stem"
+    eventually(lambda: "superseded" in {life["why"] for life in seen(samovar)["left"]}, "the old one to have left")
 
 
 CLOCK = """
