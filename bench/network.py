@@ -112,7 +112,7 @@ def _starting(bed: Bed, count: int) -> Outcome:
         for name, series in (("warm", public), ("warm-none", none)):
             began = time.time()
             run = bed.client.trigger(name, {}).wait(60).data
-            if number >= 3 and run["timings"]["start"] == "warm":
+            if number >= 3 and run["timings"]["start"] != "cold":
                 series.add(1000 * (float(run["result"]) - began))
     return Outcome(
         "network-warm",

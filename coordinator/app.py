@@ -31,6 +31,7 @@ from coordinator.api import (
     health,
     hooks,
     hosts,
+    pool,
     queues,
     run_details,
     runs,
@@ -173,6 +174,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         audit.router,
         deliveries.router,
         deployments.router,
+        pool.router,
     ):
         app.include_router(public, prefix=API, dependencies=[Depends(bearer)])
     for fleet in (fleet_runners.router, fleet_builds.router, fleet_files.router):

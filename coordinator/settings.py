@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     retention_builds: Duration = Field(
         30 * DAY, description="How long build logs, and versions that nothing needs any more, are kept; 0: for ever"
     )
+    retention_pool: Duration = Field(
+        7 * DAY,
+        description="How long it is kept of containers that have left why they did, for 2,000 of a runner at the "
+        "most; 0: for ever",
+    )
     retention_audit: Duration = Field(
         90 * DAY, description="How long the audit is kept: who did what, from where; 0: for ever"
     )

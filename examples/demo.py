@@ -251,7 +251,7 @@ def completed(run: Run) -> str | None:
 
 
 def completed_warm(run: Run) -> str | None:
-    return completed(run) or (None if run["timings"]["start"] == "warm" else "it was not warm")
+    return completed(run) or (None if run["timings"]["start"] != "cold" else "it was not warm")
 
 
 def resumed(run: Run) -> str | None:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 import images.build as images
-from coordinator.wire import ClaimRequest, CommandsRequest, Heartbeat, Held, SidecarEvent
+from coordinator.wire import ClaimRequest, CommandsRequest, Heartbeat, Held, SidecarEvent, Wanted
 from images.errors import BuildError
 from images.removal import remove_version
 from runner.attempt import Attempt, Host
@@ -24,13 +24,15 @@ from runner.container import Container, Died
 from runner.coordinator_client import CoordinatorClient
 from runner.engine import Engine
 from runner.enrolment import enrol
-from runner.errors import CoordinatorAway, EngineError, SidecarAway
+from runner.errors import CoordinatorAway, EngineError, Rejected, SidecarAway
 from runner.policy import Policy
 from runner.pool import Pool
 from runner.reconcile import Adopted, reconcile, register_again
 from runner.records import Record, Records
-from runner.settings import Settings, host_memory
+from runner.settings import Settings, host_cpus, host_memory
 from runner.sidecar_client import SidecarClient
+from runner.spec import ContainerKey
+from runner.telling import Telling
 from runner.users import Users
 from runner.weights import Weights
 
@@ -45,6 +47,7 @@ _TICK = 0.5
 _GUARD = 0.1
 _AUDIT = 10.0
 _TIDY, _TIDY_AGAIN = 60.0, 5.0
+_FAREWELL = 2.0
 
 
 class Agent:
@@ -60,6 +63,7 @@ class Agent:
         users = Users(engine, settings.state, settings.uid_range)
         self.pool = Pool(self.id, settings, engine, sidecar, users=users, network=policy.network)
         self._host = Host(settings, policy, engine, sidecar, coordinator, self.pool, records)
+        self._telling = Telling(self.pool, self.pool.now)
         self._attempts: dict[str, Attempt] = {}
         self._builds: dict[str, BuildJob] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -108,6 +112,10 @@ class Agent:
         else:
             adopting.cancel()
         await self.pool.close()
+        if failed is None and adopting.done():
+            # what the last containers have left for; nobody is kept waiting for it
+            with contextlib.suppress(CoordinatorAway, TimeoutError):
+                await asyncio.wait_for(self._tell(time.monotonic()), _FAREWELL)
         events.cancel()
         self._watching.set()
         await self._host.sidecar.close()
@@ -166,16 +174,31 @@ class Agent:
 
     async def _beat(self) -> None:
         began = time.monotonic()
+        await self._tell(began)
+        await asyncio.sleep(max(0.0, began + self._settings.heartbeat - time.monotonic()))
+
+    async def _tell(self, began: float) -> None:
+        told, left, starts = self._telling.say(), self.pool.lives.untold(), self.pool.tally.untold()
         beat = Heartbeat(
             attempts=[Held(id=a.id, token=a.assignment.token) for a in self._attempts.values()],
             builds=[Held(id=b.id, token=b.build.token) for b in self._builds.values()],
-            pool=self.pool.snapshot(),
+            pool=told.entries,
+            gone=told.gone,
+            base=told.base,
+            state=told.state,
+            left=left,
+            starts=starts,
             memory=self._settings.memory,
             slots=self._settings.slots,
             task_memory=self._host.policy.task_memory(min(self._settings.memory, host_memory())),
             shares=self._host.policy.shares_of(self._settings.memory, self._settings.slots),
         )
         reply = await self._host.coordinator.heartbeat(beat)
+        self._telling.heard(reply.pool)
+        self.pool.lives.told(left)
+        self.pool.tally.told(starts)
+        for wanted in reply.wanted:
+            self._wish(wanted)
         lost = set(reply.lost)
         for held in beat.attempts:
             attempt = self._attempts.get(held.id)
@@ -186,7 +209,17 @@ class Agent:
         for held in beat.builds:
             if (job := self._builds.get(held.id)) is not None and held.id not in lost:
                 job.lease = began + reply.lease
-        await asyncio.sleep(max(0.0, began + self._settings.heartbeat - time.monotonic()))
+
+    def _wish(self, wanted: Wanted) -> None:
+        """Takes note of what had better stand ready, where the task runs on this host."""
+        stems, deployed = self.pool.stems, wanted.why == "deploy"
+        try:
+            key = ContainerKey.of(wanted, self._host.policy, host_memory(), host_cpus())
+        except Rejected:
+            return  # its runs hear of that
+        # of a new version: where runs of the one before would have found a container
+        if wanted.here or stems.lately(key, wanted.task, other=deployed):
+            stems.wish(wanted.id, key, wanted.task, wanted.within, supersedes=deployed)
 
     async def _obey(self) -> None:
         self._canceled &= self._attempts.keys()
@@ -289,7 +322,7 @@ class Agent:
         if container is None or event.kind == "gap":
             return
         if event.kind == "disconnected" and container.assignment is None:
-            self.pool.destroy(container)
+            self.pool.destroy(container, "died")
         else:
             container.tell(event)
 
@@ -298,7 +331,7 @@ class Agent:
         if container is None or container.state == "leaving":
             return
         if container.assignment is None:
-            self.pool.destroy(container)
+            self.pool.destroy(container, "died")
         else:
             container.tell(Died())
 
@@ -321,7 +354,7 @@ class Agent:
     async def _build_to_its_end(self, job: BuildJob) -> None:
         # all builds together take at most half of what runs have
         memory = min(job.memory, self._settings.memory // (2 * self._settings.builds))
-        self.pool.reserved += memory
+        self.pool.set_aside(memory)
         async with self._build_slots:
             pass  # images are not being removed now, and no more while it is there
         try:

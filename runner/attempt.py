@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import structlog
 
-from coordinator.wire import Assignment, CancelAttempt, ErrorBody, Lost, Reason, SidecarEvent
+from coordinator.wire import Assignment, CancelAttempt, Cause, ErrorBody, Leaving, Lost, Reason, SidecarEvent
 from runner.container import Container, Died, EndAsked
 from runner.coordinator_client import CoordinatorClient
 from runner.engine import Engine
@@ -60,6 +60,8 @@ class End:
     memory: int | None = None
     #: The container is still to be cleaned up: what may become of it is said afterwards.
     held: bool = False
+    #: Why the container leaves, where it is not clean.
+    why: Leaving = "unclean"
     #: The container never began the run: it may begin in another one.
     unstarted: bool = False
 
@@ -71,10 +73,14 @@ class Attempt:
         self.assignment = assignment
         self.lease = time.monotonic() + assignment.lease
         self._host = host
+        #: When it came, by the pool's clock.
+        self._claimed = host.pool.now()
         self._container: Container | None = None
         self._ending: EndReason | None = None
         self._asked = asyncio.Event()
         self._stage: Stage = "starting"
+        #: Whether its user code has ever begun.
+        self._begun = False
         self._deadline = float("inf")
         #: Seconds the user code may take, extensions included.
         self._allowed = assignment.limits.timeout + assignment.limits.extended
@@ -113,7 +119,7 @@ class Attempt:
         """Takes over an attempt that a former life of this runner started. Never raises, as `run`."""
         self._container = container
         if record.deadline is not None:
-            self._stage = "running"
+            self._stage, self._begun = "running", True
             # what was granted while nobody was here to hear of it
             more = max(0.0, self._allowed - (record.allowed or self._allowed))
             self._deadline = time.monotonic() + record.deadline + more - time.time()
@@ -142,7 +148,7 @@ class Attempt:
     async def _place_and_watch(self) -> End:
         host, a = self._host, self.assignment
         key = ContainerKey.of(a, host.policy, host_memory(), host_cpus())
-        fresh = not self._warm
+        fresh: Cause | None = None if self._warm else "not_kept"
         if key.untrusted and (problem := await asyncio.to_thread(host.engine.sandbox_problem)) is not None:
             raise Rejected(problem)  # it was there when the policy last heard
         while True:
@@ -153,26 +159,27 @@ class Attempt:
             if self._asked.is_set():
                 container.tell(EndAsked(self.id))
             end = await self._to_its_end(container)
-            if not (end.unstarted and container.start == "warm"):
+            if not end.unstarted or container.start == "cold":
                 return end
             log.warning("a warm container did not take its run; starting a new one", container=container.name)
-            self._stage, fresh = "starting", True
+            self._stage, fresh = "starting", "died"
 
-    async def _place(self, key: ContainerKey, fresh: bool) -> Container | None:
+    async def _place(self, key: ContainerKey, fresh: Cause | None) -> Container | None:
         """A container that has the assignment; None where the attempt is to end before it has one."""
         patience = time.monotonic() + _SIDECAR_PATIENCE
         while True:
             container: Container | None = None
             if not fresh and not self._asked.is_set():
-                container = self._host.pool.take(self.assignment, key)
+                container = self._host.pool.take(self.assignment, key, self._claimed)
             try:
                 if container is None:
                     container = await self._acquire(key, fresh)
                 if container is None:
                     return None
                 self._host.records.save(container.name, Record(self.id))
-                if container.start == "warm":
-                    await self._host.sidecar.assign(container.name, self.assignment, "warm")
+                if container.start != "cold":
+                    assign = self._host.sidecar.assign
+                    await assign(container.name, self.assignment, container.start, container.placing)
                 return container
             except BaseException as error:
                 if container is not None:
@@ -181,8 +188,9 @@ class Attempt:
                     raise
             await asyncio.sleep(_RETRY)
 
-    async def _acquire(self, key: ContainerKey, fresh: bool) -> Container | None:
-        acquiring = asyncio.create_task(self._host.pool.acquire(self.assignment, key, fresh=fresh))
+    async def _acquire(self, key: ContainerKey, fresh: Cause | None) -> Container | None:
+        acquire = self._host.pool.acquire
+        acquiring = asyncio.create_task(acquire(self.assignment, key, fresh=fresh, claimed=self._claimed))
         asked = asyncio.create_task(self._asked.wait())
         await asyncio.wait({acquiring, asked}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
@@ -195,7 +203,7 @@ class Attempt:
 
     def _undo(self, container: Container) -> None:
         """Nothing is left of a container whose attempt came to no end that could be told."""
-        self._host.pool.destroy(container)
+        self._host.pool.destroy(container, "failed")
         with suppress(OSError):
             self._host.records.forget(container.name)
 
@@ -214,7 +222,7 @@ class Attempt:
         """Until the attempt has ended in `container`, one way or another."""
         settings = self._host.settings
         if self._stage == "starting":
-            warm = container.start == "warm"
+            warm = container.start != "cold"
             self._deadline = time.monotonic() + (settings.handover_timeout if warm else settings.start_timeout)
         while True:
             left = max(0.0, self._deadline - time.monotonic())
@@ -238,10 +246,12 @@ class Attempt:
     def _hear(self, container: Container, event: SidecarEvent) -> End | None:
         """Takes note of what the sidecar says; an End where that is the end."""
         if event.kind == "ready" and event.error is not None:
-            return End(self._account("exception", _of_import(event.error)))
+            return End(self._account("exception", _of_import(event.error)), why="failed")
         if event.kind == "started" and self._stage == "starting":
-            self._stage = "running"
+            self._stage, self._begun = "running", True
             container.state = "busy"
+            if (placing := container.placing) is not None:
+                self._host.pool.tally.began(self.assignment.project, container.start, placing.cause)
             self._start_clock(container, self._allowed)
         elif event.kind == "extended" and self._stage == "running":
             more = max(0.0, (event.seconds or 0.0) - self._extended)
@@ -313,9 +323,10 @@ class Attempt:
         state = await asyncio.to_thread(self._host.engine.inspect, container.name)
         code = state.exit_code if state else None
         if self._ending is not None:
-            return End(self._farewell("its container was killed", code))
+            return End(self._farewell("its container was killed", code), why="ended")
         if self._stage == "killed":
-            return End(self._account("lost", "the container did not start the run in time", code), unstarted=True)
+            account = self._account("lost", "the container did not start the run in time", code)
+            return End(account, why="failed", unstarted=True)
         if container.overdrawn or (state is not None and state.out_of_memory):
             limit = container.key.memory
             who = "the runner" if container.overdrawn else "the kernel"
@@ -324,9 +335,10 @@ class Attempt:
                 f"{who} ended the container at its memory limit of {limit / 1024**2:.0f} MiB "
                 f"({how}); ask for more with @task(memory=...)"
             )
-            return End(self._account("out_of_memory", message, code, peak=limit))
+            return End(self._account("out_of_memory", message, code, peak=limit), why="died")
         unstarted = self._stage == "starting"
-        return End(self._account("lost", f"the container died with exit code {code}", code), unstarted=unstarted)
+        account = self._account("lost", f"the container died with exit code {code}", code)
+        return End(account, why="died", unstarted=unstarted)
 
     def _farewell(self, how: str, code: int | None = None) -> Lost | None:
         """The account of an attempt that somebody asked to end."""
@@ -344,8 +356,15 @@ class Attempt:
         return "the run was canceled"
 
     def _account(self, reason: Reason, message: str, code: int | None = None, peak: int | None = None) -> Lost:
+        placed = None if self._begun else self._container
         return Lost(
-            token=self.assignment.token, reason=reason, message=message, exit_code=code, peak_memory_bytes=peak
+            token=self.assignment.token,
+            reason=reason,
+            message=message,
+            exit_code=code,
+            peak_memory_bytes=peak,
+            start=None if placed is None else placed.start,
+            placing=None if placed is None else placed.placing,
         )
 
     async def _release(self, container: Container, end: End, *, reuse: bool) -> None:
@@ -355,7 +374,8 @@ class Attempt:
         if clean and end.held:
             self._host.pool.hold(container)  # the attempt is over: nothing of what comes is this one's
         else:
-            await self._host.pool.release(container, clean=clean, memory=end.memory)
+            why: Leaving = "not_kept" if not self._warm else "ended" if self._ending is not None else end.why
+            await self._host.pool.release(container, clean=clean, memory=end.memory, why=why)
 
     async def _tell(self, lost: Lost) -> None:
         """Tells the coordinator for as long as the lease lasts; after it the sweep knows by itself."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from coordinator.wire import Assignment, SidecarEvent, Start
+from coordinator.wire import Assignment, Placing, SidecarEvent, Start
+from coordinator.wire.pool import MAX_SAMPLES
 from runner.spec import ContainerKey
 
 State = Literal["starting", "idle", "busy", "leaving"]
+Prepared = Literal["successor", "stem"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,21 @@ class Container:
     task: str = ""
     assignment: Assignment | None = None
     start: Start = "cold"
+    #: How its run came to it; None: that of a former life of the runner.
+    placing: Placing | None = None
     #: Resident bytes when the modules had just been imported; None: not known, so not kept warm.
     baseline: int | None = None
-    #: What is started to take its place when it has served long enough, and whether it is such a one itself.
+    #: What is started to take its place when it has served long enough.
     successor: Container | None = None
-    succeeds: bool = False
+    #: What it was started for where that is nobody's run: to take another's place, or ahead of demand.
+    prepared: Prepared | None = None
+    #: Of its last runs, the most memory that each took and what was held after it, in bytes.
+    samples: deque[tuple[int | None, int | None]] = field(default_factory=lambda: deque(maxlen=MAX_SAMPLES))
+    peak: int | None = None
+    #: Resident bytes, as it said last.
+    used: int | None = None
+    #: Its H while it is idle.
+    worth: float | None = None
     #: Its run has ended well, and the coordinator is being told or it is being cleaned up: it comes free soon.
     returning: bool = False
     #: The attempt whose run has ended in it while it was still to be cleaned up, and what it said after that.
@@ -69,12 +82,22 @@ class Container:
     #: Whether somebody has asked for the end of what it was started for.
     asked: bool = False
 
+    @property
+    def kept(self) -> bool:
+        """Whether it stays after its run, as far as anybody knows."""
+        return self.state != "leaving" and (self.assignment is None or self.assignment.limits.warm)
+
+    @property
+    def unused(self) -> bool:
+        """Whether it was prepared, and nothing has run in it."""
+        return self.prepared is not None and self.runs == 0
+
     def tell(self, what: Happening) -> None:
         if isinstance(what, SidecarEvent):
             self.connected.set()  # whatever it says, it says over its connection
         if isinstance(what, SidecarEvent) and what.kind == "ready":
             self.ready = True
-            self.baseline = what.memory if what.error is None else None
+            self.baseline = self.used = what.memory if what.error is None else None
             self.settled.set()
         elif isinstance(what, SidecarEvent) and what.kind == "released":
             self.account = what
@@ -88,4 +111,6 @@ class Container:
             self.died = not self.ready and not self.asked
             self.connected.set()
             self.settled.set()
+        elif isinstance(what, SidecarEvent) and what.kind == "finished":
+            self.peak = what.peak
         self.inbox.put_nowait(what)

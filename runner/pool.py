@@ -12,23 +12,28 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-import zlib
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import structlog
 
-from coordinator.wire import Assignment, Egress, PoolEntry, Register, Start
-from runner.container import Container
+from coordinator.wire import Assignment, Cause, Egress, Leaving, Placing, Start, Whose
+from runner.causes import Causes
+from runner.container import Container, Prepared
 from runner.engine import Engine
-from runner.errors import EngineError, SidecarAway
+from runner.expected import Expected
 from runner.forecast import Forecast
-from runner.reach import Network, egress
+from runner.lives import Lives, Tally
+from runner.making import Maker
+from runner.preparing import Preparer
+from runner.reach import Network
+from runner.room import Room
 from runner.settings import Settings
 from runner.sidecar_client import SidecarClient
-from runner.spec import ContainerKey, ContainerSpec
+from runner.spec import ContainerKey
 from runner.starts import Starts, Waiter
+from runner.stems import Stems
+from runner.successors import Successors
 from runner.users import OneUser, Users
 from runner.warm import WarmSet
 
@@ -37,11 +42,8 @@ log = structlog.get_logger()
 #: A warm container may grow by this much before it is replaced: a fifth, but not for less than 8 MiB.
 _GROWTH = 1.2
 _GROWTH_BYTES = 8 * 1024**2
-#: How long a run waits for a container that is about to come free, in seconds: less than a cold start takes.
-_RETURN = 0.5
 #: How long a container may take to clean up after a run, in seconds: it gives up by itself after five.
 _RELEASE = 8.0
-_REMOVAL_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Pool:
@@ -56,11 +58,11 @@ class Pool:
         network: Network | None = None,
     ) -> None:
         """`users`: without, all containers are the same user. `network`: the policy's, by default that of none."""
-        self._runner = runner
         self._settings = settings
-        self._engine = engine
         self._sidecar = sidecar
         self._clock = clock
+        self.users = users or OneUser()
+        self._maker = Maker(runner, settings, engine, sidecar, self.users, network or Network(), clock)
         self._containers: dict[str, Container] = {}
         self._warm = WarmSet(
             keep_alive=settings.keep_alive,
@@ -68,18 +70,42 @@ class Pool:
             most_per_task=settings.max_warm_per_task,
             rule=settings.pool_rule,
         )
+        self._room = Room(settings.memory, self._containers, self._warm, self.destroy)
         self._forecast = Forecast()
         self._starts = Starts(settings.starts, clock)
         #: Runs that wait for a container to come free, or for room to start one.
         self._waiting = 0
-        #: Of them, by key, those that wait for a container about to come free.
-        self._promised: Counter[str] = Counter()
         self._changed = asyncio.Condition()
-        self.users = users or OneUser()
-        self._network = network or Network()
+        self._causes = Causes()
+        #: What had better stand ready.
+        self.stems = Stems(clock)
+        self._preparer = Preparer(
+            settings,
+            self._containers,
+            self._starts,
+            self._warm,
+            self.stems,
+            waited_for=lambda: self._waiting > 0,
+            fits=self._room.fits,
+            begin=self._prepare,
+            stand_ready=self._stand_ready,
+            destroy=self.destroy,
+            spawn=self._spawn,
+        )
+        #: What the coordinator is to be told: who has left, and how runs have begun.
+        self.lives = Lives(clock)
+        self.tally = Tally(clock)
+        self._successors = Successors(
+            settings,
+            clock,
+            possible=self._preparer.possible,
+            begin=lambda key, task: self._prepare(key, task, "successor"),
+            stand_ready=self._stand_ready,
+            destroy=self.destroy,
+            spawn=self._spawn,
+        )
+        self._expected = Expected(self._containers, self._forecast, self._successors, clock)
         self._background: set[asyncio.Task[None]] = set()
-        #: Bytes set aside for builds. New starts keep clear of them; what runs already is left alone.
-        self.reserved = 0
 
     def __iter__(self) -> Iterator[Container]:
         return iter(list(self._containers.values()))
@@ -90,50 +116,75 @@ class Pool:
     @property
     def used(self) -> int:
         """Bytes that all containers together may take, and builds."""
-        return self.reserved + sum(c.key.memory for c in self._containers.values())
+        return self._room.used
 
-    def take(self, assignment: Assignment, key: ContainerKey) -> Container | None:
+    @property
+    def reserved(self) -> int:
+        """Bytes set aside for builds."""
+        return self._room.reserved
+
+    def now(self) -> float:
+        """The time by the clock that everything here goes by, in seconds."""
+        return self._clock()
+
+    def take(self, assignment: Assignment, key: ContainerKey, claimed: float | None = None) -> Container | None:
         """An idle container of `key`, bound to `assignment`; None where `acquire` has to see to it.
 
-        At once, and so the short way of a warm start; but never past a run that waits in `acquire`.
+        At once, and so the short way of a warm start; but never past a run that waits in `acquire`. `claimed`: when
+        the assignment came.
         """
-        return None if self._waiting else self._idle(assignment, key)
+        return None if self._waiting else self._idle(assignment, key, self._clock() if claimed is None else claimed)
 
-    async def acquire(self, assignment: Assignment, key: ContainerKey, *, fresh: bool = False) -> Container:
-        """A container of `key` to run `assignment` in, bound to it. `fresh`: never a warm one.
+    async def acquire(
+        self,
+        assignment: Assignment,
+        key: ContainerKey,
+        *,
+        fresh: Cause | None = None,
+        claimed: float | None = None,
+    ) -> Container:
+        """A container of `key` to run `assignment` in, bound to it. `fresh`: why it can't be one that stands ready.
 
         A cold one is started with the assignment waiting for it at the sidecar. Raises EngineError (and
         ImageMissing) or SidecarAway; then nothing is left behind.
         """
         until: float | None = None
         waiter: Waiter | None = None
+        waited = False
+        claimed = self._clock() if claimed is None else claimed
+        task = Whose(project=key.project, task=assignment.task)
         async with self._changed:
             try:
                 while True:
-                    container = None if fresh else self._idle(assignment, key)
+                    container = None if fresh else self._idle(assignment, key, claimed, waited=waited)
                     if container is not None:
                         return container
+                    waited = True
                     if not fresh:
-                        until = until or time.monotonic() + self._patience(key.digest)
+                        until = until or time.monotonic() + self._expected.patience(key.digest)
                         if await self._one_returns(key.digest, until - time.monotonic()):
                             continue
                     waiter = waiter or self._starts.wait(key.project, key.memory)
-                    if self._starts.is_next(waiter, self._fits) and self._make_room(key.memory):
+                    if self._starts.is_next(waiter, self._room.fits) and self._room.make(key.memory, task):
                         break
                     await self._change(self._starts.pause(key.project) or None)
             finally:
                 if waiter is not None:
                     self._starts.leave(waiter)
                     self._changed.notify_all()
+            others = any(c.key.digest == key.digest and c.kept for c in self._containers.values())
+            cause, by = self._causes.of(key, assignment.task, others=others)
             container = self._begin(key)
-        self._bind(container, assignment, "cold")
-        starting = asyncio.ensure_future(self._start(container, assignment))
+        self._bind(container, assignment, "cold", claimed, fresh or cause, None if fresh else by)
+        if fresh is None and cause == "parallel":
+            self.stems.after_start(key, assignment.task)
+        starting = asyncio.ensure_future(self._maker.make(container, assignment))
         self._spawn(self._started(container, starting))
         try:
             # whoever waits may be cancelled; the engine's call can't be, and what it makes is removed after it
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            self.destroy(container)
+            self.destroy(container, "unwanted")
             raise
         return container
 
@@ -142,7 +193,9 @@ class Pool:
         container = Container(name, key, self._clock())
         container.begun.set()
         self._containers[name] = container
-        return self._bind(container, assignment, "cold")
+        self._bind(container, assignment, "cold", self._clock())
+        container.placing = None
+        return container
 
     def hold(self, container: Container) -> None:
         """The run in `container` has ended well, and what it has left is being cleaned up.
@@ -167,21 +220,33 @@ class Pool:
             await self._wait_for(container.released, left)
         if container.state != "leaving":
             log.warning("a container did not clean up after its run", container=container.name)
-            self.destroy(container)
+            self.destroy(container, "unclean")
 
-    async def release(self, container: Container, *, clean: bool, memory: int | None) -> None:
-        """The run in `container` has ended: keeps it warm where the rules allow it, else destroys it."""
+    async def release(
+        self, container: Container, *, clean: bool, memory: int | None, why: Leaving = "unclean"
+    ) -> None:
+        """The run in `container` has ended: keeps it warm where the rules allow it, else destroys it.
+
+        `why`: of one that is not clean.
+        """
         if clean:
             self._forecast.ran(container.task, self._clock() - container.serving)
-        await self._come_back(container, clean=clean, memory=memory)
+        await self._come_back(container, clean=clean, memory=memory, why=why)
 
-    async def _come_back(self, container: Container, *, clean: bool, memory: int | None) -> None:
+    async def _come_back(
+        self, container: Container, *, clean: bool, memory: int | None, why: Leaving = "unclean"
+    ) -> None:
         task = container.task
+        if container.runs:
+            container.samples.append((container.peak, memory))
+            container.peak = None
+        container.used = memory
         container.assignment = None
         container.returning = False
         container.held, container.account = "", None
-        if not (clean and self._reusable(container, memory)):
-            self.destroy(container)
+        leaves = self._leaves(container, memory) if clean else why
+        if leaves is not None:
+            self.destroy(container, leaves)
             return
         async with self._changed:
             if container.state == "leaving":
@@ -190,18 +255,22 @@ class Pool:
             digest = container.key.digest
             cost = self._forecast.start(digest)
             size = container.key.memory
-            for name in self._warm.put(container.name, digest, task, self._clock(), memory=size, cost=cost):
-                self.destroy(self._containers[name])
+            leaving = self._warm.put(container.name, digest, task, self._clock(), memory=size, cost=cost)
+            container.worth = self._warm.worth(container.name)
+            for name in leaving:
+                self.destroy(self._containers[name], "evicted", Whose(project=container.key.project, task=task))
             self._changed.notify_all()
 
     def egress(self, container: Container) -> Egress | None:
         """What the sidecar lets a container reach."""
-        return egress(container.key.network, self._network)
+        return self._maker.egress(container)
 
-    def destroy(self, container: Container) -> None:
-        """Ends a container whatever it does; its memory is free when the engine has removed it."""
+    def destroy(self, container: Container, why: Leaving, by: Whose | None = None) -> None:
+        """Ends a container whatever it does; its memory is free when the engine has removed it. `by`: for whom."""
         if container.state == "leaving":
             return
+        self.lives.left(container, why, by)
+        self._causes.left(container.key, why, by)
         self._warm.remove(container.name)
         container.state = "leaving"
         container.returning = False
@@ -210,102 +279,42 @@ class Pool:
         self._spawn(self._remove(container))
 
     async def expire(self) -> None:
-        """Ends the containers that have been idle long enough, or have become too old."""
+        """Ends the containers that have been idle long enough, or have become too old; and starts stems."""
         for name in self._warm.expired(self._clock()):
-            self.destroy(self._containers[name])
+            self.destroy(self._containers[name], "expired")
         for container in [self._containers[idle.name] for idle in self._warm]:
-            if self._has_served(container) and not self._replace(container):
-                self.destroy(container)
+            served = self._successors.served(container)
+            if served and not self._successors.replace(container):
+                self.destroy(container, served)
+        self._preparer.step()
+
+    def set_aside(self, memory: int) -> None:
+        """Keeps so many bytes for a build, until they are given back."""
+        self._room.reserved += memory
 
     async def give_back(self, memory: int) -> None:
-        """Ends a reservation made by raising `reserved`."""
+        """Ends what was set aside."""
         async with self._changed:
-            self.reserved -= memory
+            self._room.reserved -= memory
             self._changed.notify_all()
 
     async def close(self) -> None:
         """Destroys every container and waits until the engine has removed them."""
         for container in self:
-            self.destroy(container)
+            self.destroy(container, "drained")
         while self._background:
             await asyncio.wait(self._background)
 
-    def snapshot(self) -> list[PoolEntry]:
-        now = self._clock()
-        return [
-            PoolEntry(
-                container=c.name,
-                project=c.key.project,
-                image=c.key.image,
-                state=c.state,
-                memory=c.key.memory,
-                runs=c.runs,
-                age=now - c.since,
-                attempt=c.assignment.attempt if c.assignment else None,
-                task=c.task or None,
-            )
-            for c in self._containers.values()
-        ]
-
     # ------------------------------------------------------------
-
-    def _fits(self, memory: int) -> bool:
-        return self.used + memory <= self._settings.memory
-
-    def _make_room(self, memory: int) -> bool:
-        """Whether `memory` fits now; where it does not, sends idle containers away so that it will."""
-        if self._fits(memory):
-            return True
-        for container in self:
-            if container.succeeds and container.state == "starting":
-                self.destroy(container)  # nobody waits for it
-        leaving = sum(c.key.memory for c in self._containers.values() if c.state == "leaving")
-        while self.used - leaving + memory > self._settings.memory:
-            name = self._warm.evict()
-            if name is None:
-                break
-            leaving += self._containers[name].key.memory
-            self.destroy(self._containers[name])
-        return False
-
-    def _patience(self, key: str) -> float:
-        """Seconds that a run had better wait for a container of `key` to come free before one is started for it."""
-        _, busy = self._expected(key)
-        patience = self._forecast.worth_waiting(key, busy, self._promised[key])
-        # about to come free: the run triggered on the news that another has ended is often claimed before that
-        return max(_RETURN, patience or 0.0)
-
-    def _returning(self, key: str) -> list[Container]:
-        """The containers of `key` that have a run, and come free after it as far as anybody knows."""
-        return [
-            c
-            for c in self._containers.values()
-            if (c.state == "busy" or c.returning)
-            and c.key.digest == key
-            and (c.held or (c.assignment is not None and c.assignment.limits.warm))
-            and (not self._has_served(c) or (c.successor is not None and c.successor.state == "starting"))
-        ]
-
-    def _expected(self, key: str) -> tuple[int, list[tuple[str, float]]]:
-        """How many of them are about to come free; of the others the task, and for how many seconds it has run."""
-        now, returning = self._clock(), self._returning(key)
-        return sum(c.returning for c in returning), [
-            (c.task, now - c.serving) for c in returning if not c.returning
-        ]
 
     async def _one_returns(self, key: str, patience: float) -> bool:
         """Waits, while the lock is held, for a container of `key` that comes free soon; False: there is none."""
         if patience <= 0:
             return False
-        about, busy = self._expected(key)
-        before = self._promised[key]
-        if before >= about and self._forecast.worth_waiting(key, busy, before - about) is None:
+        if not self._expected.one_more(key):
             return False
-        self._promised[key] += 1
-        try:
+        with self._expected.promised(key):
             return await self._change(patience)
-        finally:
-            self._promised[key] -= 1
 
     async def _change(self, patience: float | None = None) -> bool:
         """Waits, while the lock is held, until anything has changed: a run that does so is never passed by.
@@ -322,56 +331,54 @@ class Pool:
             self._waiting -= 1
         return True
 
-    def _idle(self, assignment: Assignment, key: ContainerKey) -> Container | None:
+    def _idle(
+        self, assignment: Assignment, key: ContainerKey, claimed: float, *, waited: bool = False
+    ) -> Container | None:
         name = self._warm.take(key.digest)
-        return None if name is None else self._bind(self._containers[name], assignment, "warm")
+        if name is None:
+            return None
+        container = self._containers[name]
+        start: Start = "stem" if not container.runs else "waited" if waited else "warm"
+        return self._bind(container, assignment, start, claimed)
 
-    def _bind(self, container: Container, assignment: Assignment, start: Start) -> Container:
+    def _bind(
+        self,
+        container: Container,
+        assignment: Assignment,
+        start: Start,
+        claimed: float,
+        cause: Cause | None = None,
+        by: Whose | None = None,
+    ) -> Container:
         container.returning = False
         container.held, container.account = "", None
         container.state = "starting" if start == "cold" and container.runs == 0 else "busy"
         container.assignment = assignment
         container.task = assignment.task
         container.start = start
-        container.serving = self._clock()
+        container.worth = None
+        container.serving = now = self._clock()
+        self.stems.ran(container.key, assignment.task)
         container.runs += 1
+        container.placing = Placing(
+            container=container.name,
+            seconds=max(0.0, now - claimed),
+            number=container.runs,
+            cause=cause,
+            evicted_by=by,
+        )
         return container
 
     def _begin(self, key: ContainerKey) -> Container:
         """A new container in the ledger, with a start slot."""
-        container = Container(f"samovar-{uuid.uuid4().hex[:16]}", key, self._clock())
-        self._containers[container.name] = container
+        container = self._add(key)
         self._starts.begin(key.project)
         return container
 
-    async def _start(self, container: Container, assignment: Assignment | None) -> None:
-        uid = await self.users.take(container.name, container.key)
-        passwd = await self.users.passwd(container.name, container.key.image, uid)
-        await self._sidecar.register(container.name, self._unassigned(container))
-        if assignment is not None:
-            await self._sidecar.assign(container.name, assignment, "cold")
-        sockets = self._sockets(container.name)
-        spec = ContainerSpec(
-            container.name, self._runner, container.key, sockets, uid, str(passwd) if passwd else None
-        )
-        await asyncio.to_thread(self._engine.create, spec)
-        await asyncio.to_thread(self._engine.start, container.name)
-
-    def _unassigned(self, container: Container) -> Register:
-        return Register(uid=self.users.of(container.name), egress=self.egress(container))
-
-    def _sockets(self, name: str) -> str:
-        """The directory that a container finds its sidecar in; no other part has a say in it.
-
-        Raises EngineError where it is a link: what the engine mounts would be what it points at.
-        """
-        path = self._settings.containers_directory / name
-        for part in (path, path.parent):
-            if part.is_symlink():
-                raise EngineError(
-                    f"{part} is a link, where the sidecar's directory of sockets has to be: remove it"
-                )
-        return str(path)
+    def _add(self, key: ContainerKey) -> Container:
+        container = Container(f"samovar-{uuid.uuid4().hex[:16]}", key, self._clock())
+        self._containers[container.name] = container
+        return container
 
     async def _started(self, container: Container, starting: asyncio.Future[None]) -> None:
         """Gives the start slot back when process 1 has connected, and takes note of how the imports went."""
@@ -379,11 +386,12 @@ class Pool:
         await asyncio.wait({starting})
         container.begun.set()
         if failed := starting.exception() is not None:
-            self.destroy(container)
+            self.destroy(container, "failed")
         else:
             await self._wait_for(container.connected, self._settings.connect_timeout)
         async with self._changed:
-            self._starts.end(project)
+            if container.prepared != "stem":
+                self._starts.end(project)
             self._changed.notify_all()
         if failed:
             return
@@ -407,67 +415,36 @@ class Pool:
             return False
         return True
 
-    def _reusable(self, container: Container, memory: int | None) -> bool:
+    def _leaves(self, container: Container, memory: int | None) -> Leaving | None:
+        """Why a container is not used again after a run that has left it clean; None: it is."""
         if container.state == "leaving" or container.baseline is None or memory is None:
-            return False
+            return "unclean"
         if memory > max(container.baseline * _GROWTH, container.baseline + _GROWTH_BYTES):
-            return False
-        return not self._has_served(container) or self._replace(container)
+            return "grew"
+        served = self._successors.served(container)
+        return None if served is None or self._successors.replace(container) else served
 
-    def _has_served(self, container: Container) -> bool:
-        """Whether it has had its runs or its time, which is up to a fifth less: not all leave at once."""
-        less = 0.2 * zlib.crc32(container.name.encode()) / 2**32
-        old = self._clock() - container.since >= self._settings.max_age * (1 - less)
-        return old or container.runs >= self._settings.max_runs
+    def _prepare(self, key: ContainerKey, task: str, what: Prepared) -> Container:
+        """Starts a container that nobody waits for."""
+        container = self._add(key) if what == "stem" else self._begin(key)
+        container.task, container.prepared = task, what
+        self._spawn(self._started(container, asyncio.ensure_future(self._maker.make(container, None))))
+        return container
 
-    def _replace(self, container: Container) -> bool:
-        """Whether another one is on its way into this one's place: until it stands ready, this one serves on.
-
-        It is started only where there is room for both, and a start slot that nobody waits for.
-        """
-        key = container.key
-        if container.successor is not None:
-            return container.successor.state == "starting"
-        if self._waiting:
-            return False
-        waiter = self._starts.wait(key.project, key.memory)
-        possible = self._starts.is_next(waiter, self._fits) and self._fits(key.memory)
-        self._starts.leave(waiter)
-        if not possible:
-            return False
-        fresh = container.successor = self._begin(key)
-        fresh.task, fresh.succeeds = container.task, True
-        self._spawn(self._started(fresh, asyncio.ensure_future(self._start(fresh, None))))
-        self._spawn(self._succeed(fresh, container))
-        return True
-
-    async def _succeed(self, fresh: Container, old: Container) -> None:
-        await self._wait_for(fresh.settled, self._settings.start_timeout)
-        if fresh.state == "starting" and fresh.baseline is not None:
-            await self._come_back(fresh, clean=True, memory=fresh.baseline)
+    async def _stand_ready(self, container: Container) -> None:
+        """Until a container that was started for nobody is idle, or gone."""
+        await self._wait_for(container.settled, self._settings.start_timeout)
+        if container.prepared == "stem" and not self._warm.has_room(container.task):
+            self.destroy(container, "unwanted")  # others have come meanwhile, and none of them leaves for it
+        elif container.state == "starting" and container.baseline is not None:
+            await self._come_back(container, clean=True, memory=container.baseline)
         else:
-            self.destroy(fresh)
-        if old.state == "idle":
-            self.destroy(old)  # one that is busy leaves when it comes back
+            self.destroy(container, "failed")
 
     async def _remove(self, container: Container) -> None:
         container.connected.set()
         container.settled.set()
-        await container.begun.wait()
-        for pause in (*_REMOVAL_PAUSES, None):
-            try:
-                await asyncio.to_thread(self._engine.remove, container.name)
-                break
-            except EngineError as error:
-                log.warning("could not remove a container", container=container.name, problem=str(error))
-                if pause is not None:
-                    await asyncio.sleep(pause)
-        try:
-            await self._sidecar.forget(container.name)
-        except SidecarAway:
-            # a sidecar that starts anew knows only what it is told
-            log.debug("the sidecar is away; it will not be told of this container again", container=container.name)
-        self.users.give_back(container.name)
+        await self._maker.unmake(container)
         async with self._changed:
             self._containers.pop(container.name, None)
             self._changed.notify_all()

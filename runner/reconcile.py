@@ -67,6 +67,7 @@ async def register_again(host: Host, names: Collection[str] | None = None) -> No
             assignment=container.assignment,
             undelivered=container.state == "starting",
             start=container.start,
+            placing=container.placing,
             uid=host.pool.users.of(container.name),
             egress=host.pool.egress(container),
         )

@@ -89,6 +89,12 @@ class Settings(BaseSettings):
     keep_alive: Duration = Field(60.0, description="With ttl: how long an idle container is kept warm")
     max_warm: int = Field(50, ge=0, description="Idle containers kept in all")
     max_warm_per_task: int = Field(5, ge=0, description="Idle containers kept for one task")
+    stems: int = Field(
+        3,
+        ge=0,
+        description="Containers that may stand ready unused, started ahead of demand: after a deploy, before a "
+        "schedule's tick, and where all of a task's were busy; 0: none",
+    )
     max_runs: int = Field(1000, gt=0, description="Runs after which a container is replaced")
     max_age: Duration = Field(
         3600.0, description="Age after which a container is replaced, at the latest: some are a fifth younger"

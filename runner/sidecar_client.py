@@ -16,6 +16,7 @@ from coordinator.wire import (
     CancelAttempt,
     ContainerState,
     Egress,
+    Placing,
     Reached,
     Register,
     SidecarEvent,
@@ -91,8 +92,10 @@ class SidecarClient:
     async def forget(self, container: str) -> None:
         await self._ask(ForgetAsk(**self._head(), name=container))
 
-    async def assign(self, container: str, assignment: Assignment, start: Start) -> None:
-        body = Assign(assignment=assignment, start=start)
+    async def assign(
+        self, container: str, assignment: Assignment, start: Start, placing: Placing | None = None
+    ) -> None:
+        body = Assign(assignment=assignment, start=start, placing=placing)
         await self._ask(AssignAsk(**self._head(), name=container, body=body))
 
     async def cancel(self, container: str, body: CancelAttempt) -> bool:

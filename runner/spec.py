@@ -10,7 +10,7 @@ from functools import cached_property
 
 from samovar import wire
 
-from coordinator.wire import Assignment, TaskLimits
+from coordinator.wire import Assignment, TaskLimits, Wanted
 from runner import reach
 from runner.policy import Policy
 from runner.reach import Reach
@@ -45,7 +45,7 @@ class ContainerKey:
     scratch: int
 
     @classmethod
-    def of(cls, assignment: Assignment, policy: Policy, memory: int, cpus: int) -> ContainerKey:
+    def of(cls, assignment: Assignment | Wanted, policy: Policy, memory: int, cpus: int) -> ContainerKey:
         """The key of an assignment. Raises Rejected where the policy of this host refuses it."""
         limits: TaskLimits = assignment.limits
         mounts = policy.resolve(assignment.project, limits, memory, cpus)

@@ -62,6 +62,11 @@ class Starts:
         first = next((w for w in able if fits(w.memory)), able[0] if able else None)
         return first is waiter
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is being started, and nobody waits for it."""
+        return not self._waiters and not self._held.total()
+
     def begin(self, project: str) -> None:
         """Takes a slot."""
         self._number += 1

@@ -69,6 +69,10 @@ class _GreedyDual(Cache[str, Idle]):
         if not self._ready[key]:
             del self._ready[key]
 
+    def worth(self, name: str) -> float | None:
+        found = self._worth.get(name)
+        return None if found is None else found[0]
+
     def popitem(self) -> tuple[str, Idle]:
         name = min(self._worth, key=lambda name: self._worth[name])
         if self._ages:
@@ -131,6 +135,14 @@ class WarmSet:
         name = next(reversed(names))
         self.remove(name)
         return name
+
+    def has_room(self, task: str) -> bool:
+        """Whether one more of `task` could be kept without another one leaving for it."""
+        return len(self._idle) < self._most and self._tasks[task] < self._most_per_task
+
+    def worth(self, name: str) -> float | None:
+        """H of an idle container; None where it is not idle here."""
+        return self._idle.worth(name)
 
     def evict(self) -> str | None:
         """Lets the one of the least worth go, because somebody needs its memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -69,6 +70,12 @@ class Container:
         self._budget = budget
         self._assignment: fleet.Assignment | None = None
         self._start: fleet.Start = "cold"
+        #: How the bound attempt came here; and by our clock since when its container is being started, when process
+        #: 1 had connected, and when the modules were imported.
+        self._placing: fleet.Placing | None = None
+        self._begins: float | None = None
+        self._connected: float | None = None
+        self._imported: float | None = None
         #: An assignment that has not been put onto a connection yet.
         self._undelivered = False
         #: Whether the container has said that the bound attempt has begun.
@@ -134,13 +141,24 @@ class Container:
         await self._run_socket.open()
         await self.listener.open()
 
-    def assign(self, assignment: fleet.Assignment, start: fleet.Start) -> None:
+    def assign(
+        self, assignment: fleet.Assignment, start: fleet.Start, placing: fleet.Placing | None = None
+    ) -> None:
         """Binds `assignment` and hands it over, now or when the container connects."""
-        self._bind(assignment, start)
+        self._bind(assignment, start, placing)
+        if start == "cold" and placing is not None:
+            self._begins = monotonic() - placing.starting
         self._undelivered = True
         self._deliver()
 
-    def resume(self, assignment: fleet.Assignment, start: fleet.Start, *, undelivered: bool) -> None:
+    def resume(
+        self,
+        assignment: fleet.Assignment,
+        start: fleet.Start,
+        placing: fleet.Placing | None = None,
+        *,
+        undelivered: bool,
+    ) -> None:
         """Binds an assignment from before this sidecar or the runner began anew.
 
         Only the container knows whether it has it: its hello decides what `undelivered` leaves open.
@@ -150,7 +168,7 @@ class Container:
             if self._release is not None:
                 self._events.add(self.name, "released", **self._release)
         elif self._assignment is None or self._assignment.attempt != assignment.attempt:
-            self._bind(assignment, start, resumed=not undelivered)
+            self._bind(assignment, start, placing, resumed=not undelivered)
             self._undelivered = undelivered
         elif self._started:
             # once more, for a runner that was not there to hear it: it would take the run for one that never began
@@ -228,6 +246,7 @@ class Container:
         # kept before anything is said: as soon as process 1 hears from here, user code may exist
         ticket = self.listener.ticket.give()
         self._greeted = True
+        self._connected = self._connected or monotonic()
         bound = self._assignment.attempt if self._assignment else None
         if bound is not None and running is None and not self._undelivered:
             self._unbind()
@@ -254,6 +273,7 @@ class Container:
         if request.problem is not None:
             body = fleet.ErrorBody(type="ImportError", message=accounts.sentence("ready", request.problem))
         self._readied = {"error": body, "memory": accounts.size(request.get("memory", most=64))}
+        self._imported = self._imported or monotonic()
         self.repeat()
         return granted(request.id)
 
@@ -263,7 +283,11 @@ class Container:
             await self._told.turn()
         self._started = True
         self._events.add(self.name, "started", attempt=a.attempt)
-        await self._send(request, a, "start", fleet.Started(token=a.token, start=self._start))
+        starting, importing = self._took()
+        body = fleet.Started(
+            token=a.token, start=self._start, placing=self._placing, starting=starting, importing=importing
+        )
+        await self._send(request, a, "start", body)
         return b"{}"
 
     async def _on_checkpoint_get(self, request: Request, a: fleet.Assignment) -> bytes:
@@ -336,6 +360,7 @@ class Container:
         return granted(request.id)
 
     async def _on_finish(self, request: Request, a: fleet.Assignment) -> bytes:
+        said = monotonic()
         account = self._account(request)
         # one that is still to clean up says so afterwards, and mostly that all is well
         held = request.says_null("container")
@@ -357,6 +382,7 @@ class Container:
                 values["result"] = request.raw("result")
             if body.outcome == wire.WAITING and request.raw("waits") != [b"null"]:
                 values["waits"] = request.raw("waits")
+            body.held = monotonic() - said
             # (after its start, or with it, where the run is shorter than the answer to that)
             await self._post(a, "finish", values, body, self._large(request))
         except (Refused, ValidationError) as refused:
@@ -367,6 +393,7 @@ class Container:
                 outcome="failed",
                 error=fleet.ErrorBody(type="ResultRefused", message=accounts.sentence("finish", refused)),
                 retry=fleet.Retry(allowed=False),
+                held=monotonic() - said,
             )
             await self._post(a, "finish", {}, body, self._large(request))
         self._finished = a.attempt
@@ -377,6 +404,7 @@ class Container:
             "outcome": body.outcome,
             "reason": body.error.reason if body.error else None,
             "held": held,
+            "peak": body.peak_memory_bytes,
             **account,
         }
         self._release = None
@@ -420,10 +448,27 @@ class Container:
 
         return acquire
 
-    def _bind(self, assignment: fleet.Assignment, start: fleet.Start, *, resumed: bool = False) -> None:
+    def _took(self) -> tuple[float | None, float | None]:
+        """Seconds of a start: until process 1 had connected, and from then until the modules were imported."""
+        if self._start != "cold":
+            return 0.0, 0.0
+        begins, connected, imported = self._begins, self._connected, self._imported
+        return (
+            None if begins is None or connected is None else max(0.0, connected - begins),
+            None if begins is None or connected is None or imported is None else max(0.0, imported - connected),
+        )
+
+    def _bind(
+        self,
+        assignment: fleet.Assignment,
+        start: fleet.Start,
+        placing: fleet.Placing | None = None,
+        *,
+        resumed: bool = False,
+    ) -> None:
         self._unbind()
         self._assignment = assignment
-        self._start = start
+        self._start, self._placing, self._begins = start, placing, None
 
         async def send(lines: list[bytes]) -> None:
             body = fleet.AttemptLogs(token=assignment.token, lines=[])

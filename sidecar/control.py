@@ -81,7 +81,7 @@ class Sidecar:
                     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
                     await self._egress.listen(name, directory / EGRESS_NAME, limits)
                 if body.assignment is not None:
-                    container.resume(body.assignment, body.start, undelivered=body.undelivered)
+                    container.resume(body.assignment, body.start, body.placing, undelivered=body.undelivered)
                 await container.open()
             except OSError as error:
                 # registered, it would be believed to listen
@@ -97,7 +97,7 @@ class Sidecar:
                     raise Refused("not_listening", f"{name}: {error}") from None
             container.repeat()
             if body.assignment is not None:
-                container.resume(body.assignment, body.start, undelivered=body.undelivered)
+                container.resume(body.assignment, body.start, body.placing, undelivered=body.undelivered)
         return container.state()
 
     async def open_builder(self, name: str, egress: Egress) -> None:

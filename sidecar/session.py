@@ -269,7 +269,7 @@ class Session(Stream):
             if isinstance(ask, ForgetAsk):
                 self._sidecar.forget(ask.name)
             elif isinstance(ask, AssignAsk):
-                self._sidecar.get(ask.name).assign(ask.body.assignment, ask.body.start)
+                self._sidecar.get(ask.name).assign(ask.body.assignment, ask.body.start, ask.body.placing)
             else:
                 reply.told = self._sidecar.cancel(ask.name, ask.body)
             self._reply(reply)

@@ -1,11 +1,10 @@
-"""Deployments: upload, list, promote, roll back, and the log of a build; and the pool."""
+"""Deployments: upload, list, promote, roll back, and the log of a build."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import TypeAdapter
 from sqlalchemy import Row
 
 from coordinator.api import acts
@@ -13,7 +12,6 @@ from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, poll
 from coordinator.api.reading import Route
 from coordinator.api.scopes import Who
-from coordinator.attempts import runners
 from coordinator.context import Coordinator, Core
 from coordinator.deployments import deployments, rebuilds
 from coordinator.foundation.errors import Forbidden
@@ -26,14 +24,9 @@ from coordinator.wire import (
     BuildLogPage,
     Deployment,
     DeploymentPage,
-    PoolEntry,
-    PoolPage,
-    RunnerState,
 )
 
 router = APIRouter(tags=["deployments"], route_class=Route)
-
-_ENTRIES = TypeAdapter(list[PoolEntry])
 
 
 @router.post(
@@ -163,24 +156,6 @@ async def rollback(project: str, core: Core) -> Deployment:
     deployment = await core.database.write(deployments.rollback, project)
     core.waking.notify(waking.DUE)
     return await _deployment(core, deployment)
-
-
-@router.get("/pool", response_model=PoolPage, summary="The live runners and their containers", tags=["pool"])
-async def pool(core: Core) -> PoolPage:
-    """As each runner's last heartbeat had it: a few seconds old at most."""
-    return PoolPage(
-        items=[
-            RunnerState(
-                runner=row.name,
-                memory=row.memory,
-                slots=row.slots,
-                task_memory=row.task_memory,
-                seen_at=views.iso(row.seen_at),
-                containers=_ENTRIES.validate_json(row.pool),
-            )
-            for row in await core.database.read(runners.pool)
-        ]
-    )
 
 
 async def _deployment(core: Coordinator, deployment: str) -> Deployment:

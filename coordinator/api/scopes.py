@@ -76,7 +76,7 @@ RULES = (
     _rule("GET", r"/deliveries/(?P<id>[^/]+)", "read", Held.ROW, deliveries),
     _rule("POST", r"/deliveries/(?P<id>[^/]+)/.+", "", Held.ROW, deliveries),
     _rule("POST", r"/projects/(?P<project>[^/]+)/.+", "", Held.PATH),
-    _rule("GET", r"/pool", "read", Held.NOT),
+    _rule("GET", r"/pool", "read", Held.QUERY),
     _rule("GET POST DELETE", r"/hosts(/.+)?", "", Held.NOT),
     _rule("GET POST", r"/keys", "", Held.NOT),
     _rule("DELETE", r"/keys/.+", "", Held.NOT),

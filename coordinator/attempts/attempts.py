@@ -6,6 +6,7 @@ Locks are taken run first, then attempt, everywhere: two transactions never wait
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Row, Select, Update, bindparam, func, select,
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.access import leases
+from coordinator.attempts import phases
 from coordinator.foundation.errors import NotFound, TooMuch, invalid_field
 from coordinator.foundation.limits import MAX_ERROR_MESSAGE, MAX_METADATA, MAX_TRACEBACK
 from coordinator.foundation.states import ATTEMPT, DEAD, LIVE, RUN, sources
@@ -76,7 +78,12 @@ def _given(names: Iterable[str]) -> dict[str, Any]:
 _BEGIN = (
     update(attempts)
     .where(attempts.c.id == bindparam("attempt"), attempts.c.status.in_(sources(ATTEMPT, by="attempts.start")))
-    .values(status="running", start=bindparam("how"), started_at=bindparam("began"))
+    .values(
+        status="running",
+        start=bindparam("how"),
+        started_at=bindparam("began"),
+        **{column: bindparam(f"with_{column}") for column in phases.AT_START},
+    )
 )
 _RUN_BEGINS = (
     update(runs)
@@ -86,15 +93,6 @@ _RUN_BEGINS = (
         start=bindparam("how"),
         start_ms=bindparam("took"),
     )
-)
-_CLOSE = (
-    update(attempts)
-    .where(
-        attempts.c.id == bindparam("attempt"),
-        attempts.c.token == bindparam("held_token"),
-        attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
-    )
-    .values(_given(["status", "finished_at", "exit_code", "peak_memory", "error", "finish_digest"]))
 )
 _METADATA = select(runs.c.metadata).where(runs.c.id == bindparam("run"))
 #: What an attempt that ends leaves in checkpoints and logs.
@@ -124,8 +122,11 @@ class Ending:
     digest: str | None = None
     #: The keys of what it waits for, where it ended in waits.
     waits: list[str] = field(default_factory=list)
-    #: Seconds since it was said.
+    #: Seconds since it was said here; and since the container has said it, where that is known.
     waited: float = 0.0
+    reported: float | None = None
+    #: What the runner knows of an attempt that never began.
+    placed: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ def start(conn: Connection, now: float, attempt_id: str, body: Started, waited: 
     if held.status == "running":
         return str(held.run_id)
     began = max(held.claimed_at, now - waited)
-    conn.execute(_BEGIN, {"attempt": attempt_id, "how": body.start, "began": began})
+    known = phases.at_start(body, max(0.0, began - held.claimed_at))
+    placed = {f"with_{column}": value for column, value in known.items()}
+    conn.execute(_BEGIN, {"attempt": attempt_id, "how": body.start, "began": began, **placed})
     values = {"attempt": attempt_id, "run": held.run_id, "how": body.start, "began": began}
     conn.execute(_RUN_BEGINS, {**values, "took": max(0.0, began - held.claimed_at) * 1000})
     return str(held.run_id)
@@ -207,10 +210,12 @@ def finish(
     result: Stored,
     rng: Random = random.random,
     waited: float = 0.0,
+    taken: float | None = None,
 ) -> Ended:
     """The attempt's own account of its end, said `waited` seconds ago.
 
-    Raises StaleAttempt, unless this very account was taken before.
+    `taken`: when it was taken in here, by the monotonic clock, to go into a transaction. Raises StaleAttempt,
+    unless this very account was taken before.
     """
     ending = Ending(
         end=_end_of(body),
@@ -221,9 +226,10 @@ def finish(
         exit_code=body.exit_code,
         peak_memory=body.peak_memory_bytes,
         lines=body.lines,
-        digest=digest(body.model_dump(mode="json", exclude={"lines"})),
+        digest=digest(body.model_dump(mode="json", exclude={"lines", "held"})),
         waits=body.waits,
         waited=waited,
+        reported=body.held + waited + (0.0 if taken is None else time.monotonic() - taken),
     )
     if body.outcome == "completed" and result.size > quota.SMALL:
         try:
@@ -263,6 +269,7 @@ def lost(conn: Connection, now: float, attempt_id: str, body: Lost, rng: Random 
         error=ErrorBody(type=type_name, message=body.message, reason=body.reason),
         exit_code=body.exit_code,
         peak_memory=body.peak_memory_bytes,
+        placed=phases.unbegun(body),
     )
     if body.missing_image is not None:
         ending = replace(ending, end="no_image")
@@ -314,7 +321,7 @@ def end(
         rng=rng,
     )
     error = _error(ending, verdict)
-    _close(conn, now, attempt_id, token, ending, verdict, error)
+    _close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
     if ending.lines:
         logs.store(conn, found.run_id, found.number, ending.lines)
     run = _move(conn, now, attempt_id, found, ending, verdict, error)
@@ -337,23 +344,39 @@ def _close(
     ending: Ending,
     verdict: Verdict,
     error: ErrorBody | None,
+    began: float | None,
 ) -> None:
     statuses = {"out_of_memory": "failed", "rejected": "failed", "waiting": "suspended", "no_image": "lost"}
     status = statuses.get(ending.end, ending.end)
     if status == "canceled" and verdict.status != "canceled":
         status = "lost"
     values = {
-        "attempt": attempt_id,
-        "held_token": token,
-        "to_status": status,
-        "to_finished_at": now,
-        "to_exit_code": ending.exit_code,
-        "to_peak_memory": ending.peak_memory,
-        "to_error": None if error is None else encode_small(error.model_dump()),
-        "to_finish_digest": ending.digest,
+        "status": status,
+        "finished_at": now,
+        "exit_code": ending.exit_code,
+        "peak_memory": ending.peak_memory,
+        "error": None if error is None else encode_small(error.model_dump()),
+        "finish_digest": ending.digest,
+        **phases.at_end(began, now, ending.reported),
+        **(ending.placed if began is None else {}),
     }
-    if conn.execute(_CLOSE, values).rowcount != 1:
+    given = {"attempt": attempt_id, "held_token": token, **{f"to_{name}": value for name, value in values.items()}}
+    if conn.execute(_closing(frozenset(values)), given).rowcount != 1:
         raise leases.stale(attempt_id)
+
+
+@cache
+def _closing(names: frozenset[str]) -> Update:
+    """The UPDATE that sets these columns, of which there are a few sets."""
+    return (
+        update(attempts)
+        .where(
+            attempts.c.id == bindparam("attempt"),
+            attempts.c.token == bindparam("held_token"),
+            attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
+        )
+        .values(_given(names))
+    )
 
 
 def _move(

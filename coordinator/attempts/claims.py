@@ -129,6 +129,7 @@ def live(conn: Connection, now: float, runner: str) -> list[Claimed]:
 
 def _take(conn: Connection, now: float, runner: str, run: Row[Any], *, rated: bool) -> Claimed:
     attempt, number = ids.attempt(), run.attempts + 1
+    waited = max(0.0, now - run.queued_at) * 1000
     conn.execute(
         _ADD_ATTEMPT,
         {
@@ -142,9 +143,9 @@ def _take(conn: Connection, now: float, runner: str, run: Row[Any], *, rated: bo
             "claimed_at": now,
             "lease_until": now + LEASE,
             "extended": 0.0,
+            "queued_ms": waited,
         },
     )
-    waited = max(0.0, now - run.queued_at) * 1000
     rated_at = run.rated_at if run.rated_at is not None or not rated else now
     values = {"run": run.id, "number": number, "attempt": attempt, "waited": waited, "rated": rated_at}
     if conn.execute(_TAKE, values).rowcount != 1:

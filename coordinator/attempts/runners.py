@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
-from coordinator.foundation.limits import LEASE, RUNNER_ALIVE, UNNAMED
+from coordinator.attempts import pool
+from coordinator.foundation.limits import LEASE, UNNAMED
 from coordinator.storage import dialect
 from coordinator.storage.tables import IS_BUILDING, IS_LIVE, attempts, deployments, runners, runs
-from coordinator.storage.values import encode_small
 from coordinator.wire import Heartbeat, Held, Share, Shares
 
 _LOCK = select(runners.c.shares).where(runners.c.name == bindparam("runner")).with_for_update()
@@ -39,26 +39,33 @@ def _shares(stored: str) -> Shares:
     return Shares.model_validate_json(stored)
 
 
-def heartbeat(conn: Connection, now: float, runner: str, beat: Heartbeat) -> list[str]:
-    """Stores what the runner says of itself and renews what it names; the ids whose lease is gone."""
+class Beaten(NamedTuple):
+    """`lost`: the ids whose lease is gone. `pool`: the state of the runner's pool that is known now; None: none."""
+
+    lost: list[str]
+    pool: str | None
+
+
+def heartbeat(conn: Connection, now: float, runner: str, beat: Heartbeat) -> Beaten:
+    """Stores what the runner says of itself and of its pool, and renews what it names."""
     values = {
         "memory": beat.memory,
         "slots": beat.slots,
         "task_memory": beat.task_memory,
-        "pool": encode_small([entry.model_dump() for entry in beat.pool]),
         "shares": None if beat.shares is None else beat.shares.model_dump_json(),
         "seen_at": now,
     }
     conn.execute(
         dialect.insert(conn.dialect.name, runners)
-        .values(name=runner, **values)
+        .values(name=runner, pool="[]", **values)
         .on_conflict_do_update(index_elements=["name"], set_=values)
     )
+    known = pool.told(conn, now, runner, beat)
     renewed = {(r.id, r.token) for r in _renew_attempts(conn, now, runner, beat.attempts)}
     renewed |= {(r.id, r.build_token) for r in _renew_builds(conn, now, runner, beat.builds)}
     gone = [held for held in [*beat.attempts, *beat.builds] if (held.id, held.token) not in renewed]
     finished = _finished(conn, gone)
-    return [held.id for held in gone if (held.id, held.token) not in finished]
+    return Beaten([held.id for held in gone if (held.id, held.token) not in finished], known)
 
 
 def _finished(conn: Connection, held: list[Held]) -> set[tuple[str, int]]:
@@ -130,9 +137,3 @@ def cancels(conn: Connection, now: float, runner: str, known: list[str]) -> list
         .order_by(attempts.c.id)
     )
     return [attempt for attempt in conn.scalars(query) if attempt not in known]
-
-
-def pool(conn: Connection, now: float) -> list[Row[Any]]:
-    """The live runners with their last word on their pool."""
-    query = select(runners).where(runners.c.seen_at > now - RUNNER_ALIVE).order_by(runners.c.name)
-    return list(conn.execute(query))

@@ -245,6 +245,8 @@ def _promote(conn: Connection, now: float, project: str, deployment: str) -> Non
 
 
 def _set_current(conn: Connection, now: float, project: str, deployment: str) -> None:
-    conn.execute(update(projects).where(projects.c.name == project).values(current_deployment=deployment))
+    conn.execute(
+        update(projects).where(projects.c.name == project).values(current_deployment=deployment, promoted_at=now)
+    )
     schedules.declare(conn, now, project, deployment)
     queues.declare(conn, project, deployment)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import structlog
 from sqlalchemy import Column, Connection, Table, delete, func, select, tuple_
 
+from coordinator.attempts.pool import STARTS_KEPT
 from coordinator.context import Coordinator
 from coordinator.deployments.deployments import kept
 from coordinator.maintenance import unused_blobs
@@ -29,11 +30,13 @@ from coordinator.storage.tables import (
     event_runs,
     events,
     files,
+    lives,
     log_lines,
     metadata,
     projects,
     run_files,
     runs,
+    starts,
     ticks,
 )
 from coordinator.storage.values import decode
@@ -205,6 +208,17 @@ def old_audit(conn: Connection, before: float, after: float, blobs: Blobs, setti
     return Step(len(found), after if len(found) == _ROWS else None)
 
 
+def old_lives(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    """Containers that have left; a runner's newest ones stay within a number as well."""
+    removed = _delete_some(conn, lives, lives.c.left_at < before)
+    return Step(removed, after if removed == _ROWS else None)
+
+
+def old_starts(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    removed = _delete_some(conn, starts, starts.c.at < before)
+    return Step(removed, after if removed == _ROWS else None)
+
+
 def old_batches(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
     """The idempotency keys of batches none of whose runs is there any more."""
     query = select(batches).where(batches.c.created_at < before, batches.c.created_at > after)
@@ -228,6 +242,8 @@ KINDS = (
     Kind("deliveries", lambda settings: settings.retention_events, old_deliveries),
     Kind("files", lambda settings: settings.retention_files, old_files),
     Kind("files that never came", lambda settings: _UNFINISHED, unfinished_files),
+    Kind("containers that have left", lambda settings: settings.retention_pool, old_lives),
+    Kind("how runs have begun", lambda settings: STARTS_KEPT, old_starts),
     Kind("audit", lambda settings: settings.retention_audit, old_audit),
     Kind("build logs", lambda settings: settings.retention_builds, old_build_logs),
     # last: the runs that kept a deployment may just have gone

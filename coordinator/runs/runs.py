@@ -9,8 +9,6 @@ from sqlalchemy import Connection, Row, bindparam, select
 from coordinator.foundation.errors import NotFound
 from coordinator.storage.tables import attempts, run_tags, runs
 
-_ONE = select(runs).where(runs.c.id == bindparam("run"))
-
 
 class Filter(NamedTuple):
     """What `GET /runs` may ask for; `since` is seconds since the epoch, `cursor` a run's id."""
@@ -25,6 +23,31 @@ class Filter(NamedTuple):
     limit: int = 50
     dead_letter: bool = False
     names: tuple[str, ...] = ()
+
+
+#: A run with what its latest attempt knows of its start and its phases.
+_ONE = (
+    select(
+        runs,
+        *(
+            attempts.c[name].label(f"attempt_{name}")
+            for name in (
+                "cause",
+                "evicted_by_project",
+                "evicted_by_task",
+                "queued_ms",
+                "placed_ms",
+                "starting_ms",
+                "importing_ms",
+                "handed_ms",
+                "ran_ms",
+                "reported_ms",
+            )
+        ),
+    )
+    .select_from(runs.outerjoin(attempts, attempts.c.id == runs.c.current_attempt))
+    .where(runs.c.id == bindparam("run"))
+)
 
 
 def get(conn: Connection, now: float, run_id: str) -> Row[Any]:

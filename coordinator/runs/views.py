@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row
 
 from coordinator import wire
+from coordinator.foundation import sight
 from coordinator.line.queues import Limits
 from coordinator.storage.values import Stored, Values, decode
 from coordinator.wire.basics import MAX_MOMENT
@@ -56,7 +58,7 @@ def run_summary(row: AnyRow) -> wire.Run:
         finished_at=iso(row.finished_at),
         progress=decode(row.progress),
         metadata=decode(row.metadata) or {},
-        timings=wire.Timings(queued_ms=row.queued_ms, start_ms=row.start_ms, run_ms=row.run_ms, start=row.start),
+        timings=timings(row),
         usage=wire.Usage(peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory_limit),
         trace_id=row.trace_id,
         origin=wire.Origin(kind=row.origin, id=row.origin_id),
@@ -65,6 +67,37 @@ def run_summary(row: AnyRow) -> wire.Run:
         parent=row.parent,
         root=row.root,
     )
+
+
+def timings(row: AnyRow) -> wire.Timings:
+    """Of a run; with phases where the row has those of its latest attempt (`runs.get`)."""
+    shown = wire.Timings(queued_ms=row.queued_ms, start_ms=row.start_ms, run_ms=row.run_ms, start=row.start)
+    if "attempt_cause" in row._fields:
+        values = row._mapping
+        shown.cause = row.attempt_cause
+        shown.evicted_by = whose(row.attempt_evicted_by_project, row.attempt_evicted_by_task)
+        shown.phases = phases(lambda name: values[f"attempt_{name}"])
+    return shown
+
+
+def phases(of: Callable[[str], float | None]) -> wire.Phases:
+    """`of`: the column of an attempt's row."""
+    return wire.Phases(
+        queued_ms=of("queued_ms"),
+        placed_ms=of("placed_ms"),
+        started_ms=of("starting_ms"),
+        imported_ms=of("importing_ms"),
+        handed_over_ms=of("handed_ms"),
+        ran_ms=of("ran_ms"),
+        reported_ms=of("reported_ms"),
+    )
+
+
+def whose(project: str | None, task: str | None) -> wire.Whose | None:
+    """A task, where the caller may hear of its project."""
+    if project is None or task is None or not sight.sees(project):
+        return None
+    return wire.Whose(project=project, task=task)
 
 
 async def checkpoint(row: AnyRow, values: Values) -> wire.Checkpoint:
@@ -90,6 +123,11 @@ def attempt(row: AnyRow) -> wire.Attempt:
         runner=row.runner,
         status=row.status,
         start=row.start,
+        cause=row.cause,
+        evicted_by=whose(row.evicted_by_project, row.evicted_by_task),
+        phases=phases(lambda name: row._mapping[name]),
+        container=row.container,
+        container_run=row.container_run,
         claimed_at=iso(row.claimed_at),
         started_at=iso(row.started_at),
         finished_at=iso(row.finished_at),

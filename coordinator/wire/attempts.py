@@ -21,6 +21,7 @@ from coordinator.wire.basics import (
     Whole,
     Word,
 )
+from coordinator.wire.pool import Placing
 from coordinator.wire.runs import EgressHosts, ErrorBody, WaitKind
 
 
@@ -39,11 +40,21 @@ class Lost(BaseModel):
     exit_code: Whole | None = None
     peak_memory_bytes: Bytes | None = None
     missing_image: str | None = Field(None, max_length=512)
+    #: Of one that had a container and never began: how it came to it.
+    start: Start | None = None
+    placing: Placing | None = None
 
 
 class Started(BaseModel):
+    """User code is about to run. `starting`: seconds until process 1 had connected, `importing`: from then until
+    the modules were imported; both 0 where the container stood ready, null where nobody has seen it.
+    """
+
     token: Whole
     start: Start
+    placing: Placing | None = None
+    starting: ClampedSeconds | None = None
+    importing: ClampedSeconds | None = None
 
 
 class JointItem(BaseModel):
@@ -186,3 +197,5 @@ class Finish(BaseModel):
     lines: Annotated[list[AttemptLogLine], Field(max_length=10_000)] = Field(default_factory=list)
     exit_code: Whole | None = None
     peak_memory_bytes: Bytes | None = None
+    #: Seconds from the container's word to this: until its output and its connections had come to their end.
+    held: ClampedSeconds = 0.0

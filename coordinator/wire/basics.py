@@ -115,7 +115,25 @@ RunStatus = Literal[
 FINAL = frozenset({"completed", "failed", "canceled", "timed_out", "expired"})
 Reason = Literal["exception", "out_of_memory", "timeout", "lost", "canceled", "rejected"]
 Outcome = Literal["completed", "failed", "canceled", "timed_out", "waiting"]
-Start = Literal["warm", "cold"]
+#: How an attempt began: in a container that had stood ready, warm after a run or as a stem with the modules
+#: imported and nothing run; in one that it waited for until it came free; or in one that was started for it.
+Start = Literal["warm", "stem", "waited", "cold"]
+#: Why a container had to be started: none of its kind was there before on the runner, or the last one had been
+#: evicted, had had its runs or age (`limit`), grew (`leak`), was unclean, died, failed to start, or was idle too
+#: long; it is of a new version or of other limits; those there are were busy (`parallel`); none is ever kept.
+Cause = Literal[
+    "first",
+    "evicted",
+    "version",
+    "limit",
+    "parallel",
+    "leak",
+    "unclean",
+    "died",
+    "failed",
+    "expired",
+    "not_kept",
+]
 
 
 #: Unknown fields that are named one by one.

@@ -15,11 +15,12 @@ from coordinator.wire.basics import (
     Number,
     Object,
     RunStatus,
+    Seconds,
     Text,
     Texts,
     Whole,
-    Word,
 )
+from coordinator.wire.pool import Life, PoolEntry, StartSlot
 from coordinator.wire.problems import Problem
 from coordinator.wire.runs import ErrorBody, WaitKind, WaitState
 
@@ -178,38 +179,18 @@ class Held(BaseModel):
     token: Whole
 
 
-class PoolEntry(BaseModel):
-    container: Name
-    project: Name
-    image: Name
-    state: Literal["starting", "idle", "busy", "leaving"]
-    memory: Bytes
-    runs: Whole
-    age: Number
-    attempt: Name | None = None
-    task: Name | None = None
-
-
-class RunnerState(BaseModel):
-    """A live runner as `GET /pool` lists it."""
-
-    runner: Name
-    memory: Bytes
-    slots: Whole
-    task_memory: Bytes | None
-    seen_at: Word
-    containers: Annotated[list[PoolEntry], Field(max_length=MAX_ITEMS)]
-
-
-class PoolPage(BaseModel):
-    items: Annotated[list[RunnerState], Field(max_length=MAX_ITEMS)]
-    next: Name | None = None
-
-
 class Heartbeat(BaseModel):
     attempts: Annotated[list[Held], Field(max_length=10_000)] = Field(default_factory=list)
     builds: Annotated[list[Held], Field(max_length=10_000)] = Field(default_factory=list)
+    #: Its containers: all of them, or with a `base` those that differ from what was told as that state, and the
+    #: names of those that are `gone`. `state` is what it is called with that.
     pool: Annotated[list[PoolEntry], Field(max_length=10_000)] = Field(default_factory=list)
+    gone: Annotated[list[Name], Field(max_length=10_000)] = Field(default_factory=list)
+    base: Name | None = None
+    state: Name = ""
+    #: Containers that have left, and how runs have begun: what was not answered yet. It may be said again.
+    left: Annotated[list[Life], Field(max_length=1000)] = Field(default_factory=list)
+    starts: Annotated[list[StartSlot], Field(max_length=1000)] = Field(default_factory=list)
     memory: Bytes
     slots: Whole
     #: The largest memory one task may ask for on this host.
@@ -230,11 +211,33 @@ class RemovableImages(BaseModel):
     remove: Names
 
 
+class Wanted(BaseModel):
+    """A container that had better stand ready for a task: after a deploy, or before a schedule's tick.
+
+    `id`: of the wish, which is met once. `within`: seconds for which it is one. `here`: also where the task has not
+    run lately.
+    """
+
+    id: Name
+    why: Literal["deploy", "tick"]
+    project: Name
+    task: Name
+    image: Name
+    limits: TaskLimits
+    within: Seconds
+    here: bool = False
+
+
 class HeartbeatReply(BaseModel):
-    """`lost`: ids whose lease is gone; whatever still runs for them must be ended."""
+    """`lost`: ids whose lease is gone; whatever still runs for them must be ended.
+
+    `pool`: the state of its containers that is known now; where that is not what it has told, it tells all of them.
+    """
 
     lease: Number
     lost: Names = Field(default_factory=list)
+    pool: Name | None = None
+    wanted: Annotated[list[Wanted], Field(max_length=100)] = Field(default_factory=list)
 
 
 class Enrol(BaseModel):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from coordinator.wire.basics import Bytes, Name, Number, Outcome, Reason, Start, Text, Whole
 from coordinator.wire.fleet import Assignment
+from coordinator.wire.pool import Placing
 from coordinator.wire.runs import EgressHosts, ErrorBody
 
 #: `"name:port"`; a name has at most 253 characters.
@@ -46,6 +47,7 @@ class Register(BaseModel):
     undelivered: bool = False
     uid: int | None = Field(None, ge=0, lt=2**31)
     start: Start = "cold"
+    placing: Placing | None = None
 
 
 #: How the directory of a builder's door is called, before the builder's name; no container's begins with a dot.
@@ -70,6 +72,7 @@ class ContainerState(BaseModel):
 class Assign(BaseModel):
     assignment: Assignment
     start: Start
+    placing: Placing | None = None
 
 
 class CancelAttempt(BaseModel):
@@ -117,6 +120,8 @@ class SidecarEvent(BaseModel):
     clean: bool = False
     held: bool = False
     memory: Bytes | None = None
+    #: Of `finished`: the most that the run took.
+    peak: Bytes | None = None
 
 
 class Addresses:

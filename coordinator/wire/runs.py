@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from coordinator.wire.basics import (
     MAX_ITEMS,
     Bytes,
+    Cause,
     Count,
     Duration,
     Json,
@@ -25,6 +26,7 @@ from coordinator.wire.basics import (
     Whole,
     Word,
 )
+from coordinator.wire.pool import Whose
 
 
 class Debounce(Strict):
@@ -68,11 +70,35 @@ class ErrorBody(BaseModel):
     reason: Reason = "exception"
 
 
+class Phases(BaseModel):
+    """Where an attempt's time went, in milliseconds; null where it has not come to that, or nobody has seen it.
+
+    Claimable → `queued` → claimed → `placed` → bound to a container → `started` → its process 1 connected →
+    `imported` → the project's modules imported → `handed_over` → the first line of user code → `ran` → its last →
+    `reported` → the end committed.
+    """
+
+    queued_ms: Number | None = None
+    placed_ms: Number | None = None
+    started_ms: Number | None = None
+    imported_ms: Number | None = None
+    handed_over_ms: Number | None = None
+    ran_ms: Number | None = None
+    reported_ms: Number | None = None
+
+
 class Timings(BaseModel):
+    """Of the latest attempt. `cause`: why it began cold; `evicted_by`: whose run the container had left for, null
+    too where that is not for this key to know. `phases` only of a single run.
+    """
+
     queued_ms: Number | None = None
     start_ms: Number | None = None
     run_ms: Number | None = None
     start: Start | None = None
+    cause: Cause | None = None
+    evicted_by: Whose | None = None
+    phases: Phases | None = None
 
 
 class Usage(BaseModel):
@@ -151,6 +177,13 @@ class Attempt(BaseModel):
     runner: Name
     status: Text
     start: Start | None = None
+    #: As of `timings`.
+    cause: Cause | None = None
+    evicted_by: Whose | None = None
+    phases: Phases = Field(default_factory=Phases)
+    #: Which it ran in, and the how-manieth run of that it was.
+    container: Name | None = None
+    container_run: Whole | None = None
     claimed_at: Word
     started_at: Word | None = None
     finished_at: Word | None = None

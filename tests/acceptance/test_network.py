@@ -219,7 +219,7 @@ def test_warm_reuse_keeps_nothing_open(world: World) -> None:
     assert first["connections"] >= 1
     again = world.samovar.finished("connections")
     assert again["status"] == "completed"
-    assert again["timings"]["start"] == "warm"
+    assert again["timings"]["start"] in ("warm", "waited")
     assert again["result"] == []
 
 

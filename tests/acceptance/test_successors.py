@@ -19,5 +19,6 @@ def test_no_run_after_the_first_is_cold() -> None:
         for _ in range(RUNS):
             starts.append(samovar.finished("nothing")["timings"]["start"])
             seen |= {entry["container"] for entry in samovar.pool()}
-    assert starts == ["cold", *["warm"] * (RUNS - 1)]
+    assert starts[0] == "cold"
+    assert "cold" not in starts[1:], starts
     assert len(seen) > 1, "none was replaced"

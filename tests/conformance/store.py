@@ -248,7 +248,7 @@ class Store:
             task_memory=task_memory,
             shares=shares,
         )
-        lost = self.write(runners.heartbeat, runner, beat)
+        lost = self.write(runners.heartbeat, runner, beat).lost
         self.write(sweep.end_unnamed, runner, {claimed.attempt for claimed in held})
         return lost
 

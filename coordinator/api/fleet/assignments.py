@@ -5,10 +5,11 @@ from __future__ import annotations
 from coordinator.api.fleet import answers
 from coordinator.attempts.claims import Claimed
 from coordinator.context import Coordinator
+from coordinator.deployments.ahead import Ahead
 from coordinator.foundation.limits import LEASE
 from coordinator.storage.values import decode
-from coordinator.tasks.index import stored_options
-from coordinator.wire import Assignment, StoredValue, StoredWait, TaskLimits
+from coordinator.tasks.index import TaskOptions, stored_options
+from coordinator.wire import Assignment, StoredValue, StoredWait, TaskLimits, Wanted
 
 
 async def assignment(core: Coordinator, claimed: Claimed) -> Assignment:
@@ -40,22 +41,43 @@ async def assignment(core: Coordinator, claimed: Claimed) -> Assignment:
             )
             for row in claimed.waits
         ],
-        limits=TaskLimits(
-            memory=claimed.memory,
-            cpu=options.cpu,
-            timeout=options.timeout,
-            extended=claimed.extended,
-            total_left=claimed.total_left,
-            warm=options.warm,
-            network=options.network,
-            mounts=options.mounts,
-            trust=options.trust,
-            start=options.start,
-            pids=options.pids,
-            scratch=options.scratch,
+        limits=_limits(options, claimed.memory).model_copy(
+            update={"extended": claimed.extended, "total_left": claimed.total_left}
         ),
         tags=decode(run.tags),
         secrets=options.given_secrets,
         trace_id=run.trace_id,
         lease=LEASE,
+    )
+
+
+def wanted(ahead: Ahead) -> Wanted | None:
+    """A container to have ready, as the runner is told of it; None where none may be kept."""
+    options = stored_options(ahead.row.options)
+    if not options.warm or options.trust == "untrusted":
+        return None
+    return Wanted(
+        id=ahead.id,
+        why="deploy" if ahead.why == "deploy" else "tick",
+        project=ahead.row.project,
+        task=ahead.row.task,
+        image=ahead.row.image,
+        limits=_limits(options, options.memory),
+        within=ahead.within,
+        here=ahead.here,
+    )
+
+
+def _limits(options: TaskOptions, memory: int) -> TaskLimits:
+    return TaskLimits(
+        memory=memory,
+        cpu=options.cpu,
+        timeout=options.timeout,
+        warm=options.warm,
+        network=options.network,
+        mounts=options.mounts,
+        trust=options.trust,
+        start=options.start,
+        pids=options.pids,
+        scratch=options.scratch,
     )

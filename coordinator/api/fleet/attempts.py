@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -184,7 +185,8 @@ def _finish(core: Coordinator, attempt: str, body: Finish, waited: float) -> Wri
 
 
 def _end(attempt: str, body: Finish, result: Stored, waited: float = 0.0) -> Write:
-    return Write(attempts.finish, (attempt, body, result, random.random, waited), _ended)
+    taken = time.monotonic()
+    return Write(attempts.finish, (attempt, body, result, random.random, waited, taken), _ended)
 
 
 async def _ended(core: Coordinator, ended: Ended) -> bytes:

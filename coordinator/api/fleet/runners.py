@@ -7,13 +7,14 @@ from sqlalchemy import Connection
 
 from coordinator.access import hosts
 from coordinator.api.direct import Held, Way
-from coordinator.api.fleet.assignments import assignment
+from coordinator.api.fleet.assignments import assignment, wanted
 from coordinator.api.polling import poll
 from coordinator.api.reading import Route
 from coordinator.attempts import claims, runners
 from coordinator.attempts.claims import Claimed
 from coordinator.context import Coordinator, Core
-from coordinator.deployments import builds, images
+from coordinator.deployments import ahead, builds, images
+from coordinator.deployments.ahead import Ahead
 from coordinator.foundation.limits import LEASE
 from coordinator.maintenance import sweep
 from coordinator.signals import waking
@@ -71,11 +72,21 @@ async def claim(core: Coordinator, runner: str, body: ClaimRequest, request: Req
 @router.post("/runners/{runner}/heartbeat")
 async def heartbeat(runner: str, body: Heartbeat, core: Core) -> HeartbeatReply:
     """Renews the leases of what the runner names; what it should have and does not name is lost at once."""
-    lost = await core.database.write(runners.heartbeat, runner, body)
+
+    def beat(conn: Connection, now: float) -> tuple[runners.Beaten, list[Ahead]]:
+        beaten = runners.heartbeat(conn, now, runner, body)
+        return beaten, [] if hosts.drained(conn, runner) else ahead.wanted(conn, now, runner)
+
+    beaten, wishes = await core.database.write(beat)
     named = {held.id for held in [*body.attempts, *body.builds]}
     if await core.database.read(sweep.unnamed, runner, named):
         core.waking.notify(*await core.database.write(sweep.end_unnamed, runner, named))
-    return HeartbeatReply(lease=LEASE, lost=lost)
+    return HeartbeatReply(
+        lease=LEASE,
+        lost=beaten.lost,
+        pool=beaten.pool,
+        wanted=[told for wish in wishes if (told := wanted(wish)) is not None],
+    )
 
 
 @router.post("/runners/{runner}/commands")

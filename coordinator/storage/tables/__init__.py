@@ -21,6 +21,7 @@ from coordinator.storage.tables.conditions import (
 from coordinator.storage.tables.deployments import build_log, deployments, listeners, projects, tasks, webhooks
 from coordinator.storage.tables.files import files, run_files
 from coordinator.storage.tables.line import batches, lanes, queues, runners, turns
+from coordinator.storage.tables.pool import lives, starts
 from coordinator.storage.tables.runs import attempts, checkpoints, log_lines, run_tags, runs
 from coordinator.storage.tables.sources import deliveries, event_runs, events, schedules, ticks
 from coordinator.storage.tables.waits import waits
@@ -48,6 +49,7 @@ __all__ = [
     "keys",
     "lanes",
     "listeners",
+    "lives",
     "log_lines",
     "metadata",
     "projects",
@@ -58,6 +60,7 @@ __all__ = [
     "runs",
     "schedules",
     "secrets",
+    "starts",
     "tasks",
     "ticks",
     "turns",

@@ -25,6 +25,8 @@ projects = Table(
     Column("name", String, primary_key=True),
     #: The deployment that new runs get; no foreign key, since deployments refer to projects.
     Column("current_deployment", String(40)),
+    #: When it became that.
+    Column("promoted_at", Double),
     Column("created_at", Double, nullable=False),
 )
 

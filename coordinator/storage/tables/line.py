@@ -91,7 +91,9 @@ runners = Table(
     Column("memory", BigInteger, nullable=False),
     Column("slots", Integer, nullable=False),
     Column("task_memory", BigInteger),
+    #: Its containers, a list of wire.PoolEntry with when each was told of; and what it has called that.
     Column("pool", Text, nullable=False),
+    Column("pool_state", String, nullable=False, server_default=""),
     #: What its policy gives to projects, as JSON; null: the usual shares.
     Column("shares", Text),
     Column("seen_at", Double, nullable=False),

@@ -168,6 +168,20 @@ attempts = Table(
     Column("finish_digest", String(64)),
     #: Encoded bytes of its log lines, so that a run has only so many.
     Column("log_bytes", BigInteger, nullable=False, server_default="0"),
+    # How it came to its container, and where its time went, in milliseconds: see wire.Phases.
+    Column("cause", String),
+    #: Whose run the last container of the kind had left for: a project, and a task of it.
+    Column("evicted_by_project", String),
+    Column("evicted_by_task", String),
+    Column("container", String),
+    Column("container_run", Integer),
+    Column("queued_ms", Double),
+    Column("placed_ms", Double),
+    Column("starting_ms", Double),
+    Column("importing_ms", Double),
+    Column("handed_ms", Double),
+    Column("ran_ms", Double),
+    Column("reported_ms", Double),
     #: What it has reached, null where that is nothing: JSON with `hosts`, a list of wire.EgressHost, of which
     #: `before` were reached by way of other sidecars than `boot`.
     Column("egress", Text),

@@ -15,6 +15,7 @@ from samovar.cli import bulk, projects, watching
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError, RunDidNotComplete
 from samovar.cli.output import ago, duration, memory, milliseconds, short
+from samovar.cli.timings import phases, start
 from samovar.cli.trigger import finish, read_payload
 from samovar.values.units import parse_duration
 
@@ -95,8 +96,9 @@ def show_run(cli: Cli, run: RunArgument) -> None:
             ("started", found.get("started_at") or ""),
             ("finished", found.get("finished_at") or ""),
             ("queued", milliseconds(timings.get("queued_ms"))),
-            ("start", f"{milliseconds(timings.get('start_ms'))} {timings.get('start') or ''}".strip()),
+            ("start", f"{milliseconds(timings.get('start_ms'))} {start(timings)}".strip()),
             ("ran", milliseconds(timings.get("run_ms"))),
+            ("phases", phases(timings)),
             ("peak memory", _memory(usage)),
             ("origin", " ".join(filter(None, (found["origin"]["kind"], found["origin"]["id"])))),
             ("deadline", found.get("deadline_at") or ""),
@@ -137,7 +139,7 @@ def _print_attempts(cli: Cli, attempts: list[dict[str, Any]]) -> None:
             (
                 str(attempt["number"]),
                 attempt["status"],
-                attempt.get("start") or "",
+                start(attempt),
                 attempt.get("runner") or "",
                 ago(attempt.get("started_at")),
                 "" if attempt.get("exit_code") is None else str(attempt["exit_code"]),

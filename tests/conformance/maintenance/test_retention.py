@@ -13,18 +13,27 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
 
-from coordinator.attempts import checkpoints
+from coordinator.attempts import checkpoints, runners
 from coordinator.deployments import deployments
 from coordinator.maintenance import retention, unused_blobs
 from coordinator.runs import logs, plans, triggers
 from coordinator.settings import Settings
 from coordinator.sources import events
 from coordinator.storage.blobs import Blobs
-from coordinator.storage.tables import audit, batches, build_log, deliveries, metadata, runs, ticks
+from coordinator.storage.tables import audit, batches, build_log, deliveries, lives, metadata, runs, starts, ticks
 from coordinator.storage.tables import deployments as deployments_table
 from coordinator.storage.tables import events as events_table
 from coordinator.storage.values import Stored
-from coordinator.wire import AttemptLogLine, BatchRequest, EventRequest, ReplayRequest, TriggerRequest
+from coordinator.wire import (
+    AttemptLogLine,
+    BatchRequest,
+    EventRequest,
+    Heartbeat,
+    Life,
+    ReplayRequest,
+    StartSlot,
+    TriggerRequest,
+)
 from tests.conformance.store import Store, task_entry
 from tests.unit.coordinator.conftest import ok, serving
 
@@ -198,7 +207,7 @@ def test_ticks_without_a_run_go(store: Store, keep: Keeper) -> None:
 def test_every_table_is_emptied_or_kept_on_purpose() -> None:
     """A new table that only grows is noticed here."""
     small = {"keys", "projects", "queues", "lanes", "turns", "runners", "host_tokens", "schedules", "secrets"}
-    roots = {runs, deployments_table, events_table, deliveries, batches, audit}
+    roots = {runs, deployments_table, events_table, deliveries, batches, audit, lives, starts}
     removed = {table.name for table in roots}
     removed |= {
         table.name
@@ -209,6 +218,19 @@ def test_every_table_is_emptied_or_kept_on_purpose() -> None:
     }
     assert removed | small == {table.name for table in metadata.sorted_tables}
     assert not removed & small
+
+
+def test_what_is_known_of_pools_goes(store: Store, keep: Keeper) -> None:
+    told = Life(container="c1", project="p", image="i", memory=1, why="age", lived=1.0, ago=0.0, runs=1)
+    slot = StartSlot(slot="b-1", ago=0.0, counts=[])
+    beat = Heartbeat(memory=1, slots=1, task_memory=1, left=[told], starts=[slot])
+    store.write(runners.heartbeat, "r1", beat)
+    assert keep() == {}
+    store.now += 2 * DAY
+    assert keep() == {"how runs have begun": 1}
+    store.now += 6 * DAY
+    assert keep(retention_pool=0) == {}
+    assert keep() == {"containers that have left": 1}
 
 
 def test_events_and_deliveries_go(store: Store, keep: Keeper) -> None:

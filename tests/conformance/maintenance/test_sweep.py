@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, update
 
-from coordinator.attempts import runners
+from coordinator.attempts import pool, runners
 from coordinator.deployments import builds, deployments
 from coordinator.foundation.limits import LEASE, UNNAMED
 from coordinator.maintenance import sweep
@@ -79,7 +79,7 @@ def test_another_runner_or_token_renews_nothing(store: Store) -> None:
     beat = Heartbeat(
         attempts=[Held(id=claimed.attempt, token=claimed.token + 1)], memory=HOST, slots=1, task_memory=HOST
     )
-    assert store.write(runners.heartbeat, "r1", beat) == [claimed.attempt]
+    assert store.write(runners.heartbeat, "r1", beat).lost == [claimed.attempt]
 
 
 def test_a_claim_whose_answer_was_lost_is_noticed_by_the_next_heartbeat(store: Store) -> None:
@@ -117,9 +117,9 @@ def test_a_cancel_is_a_command_until_the_runner_knows(store: Store) -> None:
 
 def test_a_silent_runner_leaves_the_pool(store: Store) -> None:
     store.heartbeat()
-    assert [row.name for row in store.read(runners.pool)] == ["r1"]
+    assert [row.name for row in store.read(pool.live)] == ["r1"]
     store.now += 31
-    assert store.read(runners.pool) == []
+    assert store.read(pool.live) == []
 
 
 def test_a_row_that_can_not_be_read_does_not_keep_the_leases_of_others(store: Store) -> None:

@@ -14,7 +14,25 @@ _DISK = "tests/security/test_clients_disk.py"
 _HOSTS = "tests/security/test_clients_hosts.py"
 _REQUESTS = "tests/security/test_clients_requests.py"
 
+_KEYS = "tests/unit/coordinator/api/test_keys.py"
+
 MUTANTS: list[Mutant] = [
+    Mutant(
+        name="containers_of_others",
+        off="that a project's key sees its own containers alone",
+        file="coordinator/attempts/pool.py",
+        old="if project in (None, entry.project):",
+        new="if True:",
+        tests=(_KEYS,),
+    ),
+    Mutant(
+        name="evictors_named",
+        off="that a project's key does not hear whose run took the place of its container",
+        file="coordinator/runs/views.py",
+        old=" or not sight.sees(project):",
+        new=":",
+        tests=(_KEYS, "tests/conformance/attempts/test_phases.py"),
+    ),
     Mutant(
         name="patterns_backtrack",
         off="the weighing of patterns",

@@ -137,7 +137,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="sidecar_names_mounts",
         off="that the runner decides what is mounted",
-        file="runner/pool.py",
+        file="runner/making.py",
         old="        return str(path)",
         new='        return "/etc"',
         tests=("tests/unit/runner/test_mounts.py",),

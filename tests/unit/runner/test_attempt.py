@@ -16,6 +16,7 @@ from runner.container import Container, Died, EndAsked
 from runner.coordinator_client import CoordinatorClient
 from runner.errors import EngineError
 from runner.policy import Policy
+from runner.reconcile import register_again
 from runner.records import Record, Records
 from tests.fakes import FakeEngine
 from tests.unit.runner.test_pool import MIB, World, run
@@ -193,7 +194,7 @@ def test_a_held_container_comes_back_when_it_says_so_and_its_run_is_over_before(
         second = asyncio.create_task(w.pool.acquire(w.assignment(), container.key))
         container.tell(event(container, "released", "another", clean=True, memory=20 * MIB))
         container.tell(event(container, "released", attempt.id, clean=True, memory=20 * MIB))
-        assert ((await second).name, (await second).start) == (container.name, "warm")
+        assert ((await second).name, (await second).start) == (container.name, "waited")
 
     with_host(FakeEngine(), test, tmp_path)
 
@@ -217,3 +218,42 @@ def test_a_held_container_that_is_not_clean_is_removed_and_nothing_is_blamed_on_
 
     monkeypatch.setattr("runner.pool._RELEASE", 0.05)
     with_host(FakeEngine(), test, tmp_path)
+
+
+def test_a_sidecar_that_dies_between_finished_and_released_costs_the_container_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(w: World, host: Host, told: Told) -> None:
+        attempt = Attempt(host, w.assignment())
+        running = asyncio.create_task(attempt.run())
+        container = await container_of(w, attempt.id)
+        container.tell(event(container, "ready", memory=20 * MIB))
+        container.tell(event(container, "started", attempt.id))
+        container.tell(event(container, "finished", attempt.id, outcome="completed", held=True))
+        await asyncio.wait_for(running, 30)
+        # the next sidecar is told of the container, and knows nothing of what it has still to say
+        await register_again(host)
+        container.tell(event(container, "connected"))
+        assert (container.state, container.assignment) == ("busy", None)
+        await eventually_async(lambda: w.pool.used == 0, "the container to be removed")
+        assert told.lost_ones == []
+
+    monkeypatch.setattr("runner.pool._RELEASE", 0.05)
+    with_host(FakeEngine(), test, tmp_path)
+
+
+def test_a_start_that_came_to_nothing_says_how_it_was_placed(tmp_path: Path) -> None:
+    engine = FakeEngine()
+
+    async def test(w: World, host: Host, told: Told) -> None:
+        attempt = Attempt(host, w.assignment())
+        running = asyncio.create_task(attempt.run())
+        container = await container_of(w, attempt.id)
+        engine.die(container.name, 3)
+        container.tell(Died())
+        await asyncio.wait_for(running, 30)
+        (lost,) = told.lost_ones
+        assert lost.placing is not None
+        assert (lost.start, lost.placing.cause, lost.placing.container) == ("cold", "first", container.name)
+
+    with_host(engine, test, tmp_path)

@@ -117,7 +117,7 @@ def test_a_run_waits_for_a_container_that_is_about_to_come_free() -> None:
         assert (await third).start == "cold"
         assert not second.done()
         await w.pool.release(first, clean=True, memory=20 * MIB)
-        assert ((await second).name, (await second).start) == (first.name, "warm")
+        assert ((await second).name, (await second).start) == (first.name, "waited")
 
     run(FakeEngine(), test)
 
@@ -172,7 +172,7 @@ def test_a_container_leaves_when_its_successor_stands_ready() -> None:
         await eventually_async(lambda: fresh.state == "idle", "the successor")
         await w.settled()
         taken = await w.acquire()
-        assert (taken, taken.start, len(list(w.pool))) == (fresh, "warm", 1)
+        assert (taken, taken.start, len(list(w.pool))) == (fresh, "stem", 1)
 
     run(FakeEngine(), test, max_runs=2)
 
@@ -225,12 +225,12 @@ def test_a_run_waits_for_one_that_is_expected_back_sooner_than_a_start_would_tak
             w.pool._forecast.started(digest, 30.0)
         first.state = "busy"
         waiting = asyncio.create_task(w.acquire())
-        await eventually_async(lambda: w.pool._promised[digest] == 1, "the run to wait")
+        await eventually_async(lambda: w.pool._expected.waiting(digest) == 1, "the run to wait")
         # for the one that is busy there is one that waits: the next has its own started
         assert (await asyncio.wait_for(w.acquire(), 10)).start == "cold"
         assert not waiting.done()
         await w.pool.release(first, clean=True, memory=20 * MIB)
-        assert ((await waiting).name, (await waiting).start) == (first.name, "warm")
+        assert ((await waiting).name, (await waiting).start) == (first.name, "waited")
 
     run(FakeEngine(), test)
 
@@ -270,7 +270,7 @@ def test_a_run_that_waits_for_a_start_takes_what_comes_free() -> None:
         await asyncio.wait({waiting}, timeout=0.05)
         await w.pool.release(first, clean=True, memory=20 * MIB)
         second = await asyncio.wait_for(waiting, 10)
-        assert (second.name, second.start) == (first.name, "warm")
+        assert (second.name, second.start) == (first.name, "waited")
 
     run(FakeEngine(), test)
 
@@ -313,7 +313,7 @@ def test_a_missing_image_is_told_as_such() -> None:
 def test_memory_counts_until_the_engine_has_really_removed_the_container() -> None:
     async def test(w: World) -> None:
         container = await w.acquire(memory=600 * MIB)
-        w.pool.destroy(container)
+        w.pool.destroy(container, "drained")
         assert w.pool.used == 600 * MIB
         await w.settled()
         assert w.pool.used == 0
@@ -351,3 +351,111 @@ def test_the_short_way_takes_what_is_idle_but_not_past_a_run_that_waits() -> Non
             assert w.pool.take(w.assignment(), key) is first
 
     asyncio.run(story())
+
+
+def placing(container: Container) -> tuple[str, str | None, str | None]:
+    """How its run came to it: the start, the cause, and for whom the last one had left."""
+    assert container.placing is not None
+    by = container.placing.evicted_by
+    return container.start, container.placing.cause, None if by is None else f"{by.project}/{by.task}"
+
+
+def test_each_start_knows_its_cause() -> None:
+    async def test(w: World) -> None:
+        first = await w.acquire()
+        assert placing(first) == ("cold", "first", None)
+        second = await w.acquire()
+        assert placing(second) == ("cold", "parallel", None)
+        await w.pool.release(first, clean=False, memory=None)
+        await w.pool.release(second, clean=True, memory=40 * MIB)  # twice what it began with
+        again = await w.acquire()
+        assert placing(again) == ("cold", "leak", None)
+        await w.pool.release(again, clean=True, memory=20 * MIB)
+        assert placing(await w.acquire()) == ("warm", None, None)
+        w.pool.destroy(again, "died")
+        await w.pool.release(await w.acquire("other", 900 * MIB), clean=True, memory=20 * MIB)
+        third = await w.acquire()  # for which the other has to leave, and then it for that one
+        assert placing(third) == ("cold", "died", None)
+        await w.pool.release(third, clean=True, memory=20 * MIB)
+        other = await w.acquire("other", 950 * MIB)
+        assert placing(other) == ("cold", "version", None)
+        await w.pool.release(other, clean=True, memory=20 * MIB)
+        assert placing(await w.acquire()) == ("cold", "evicted", "p/other")
+
+    run(FakeEngine(), test)
+
+
+def test_the_time_until_a_container_is_bound_counts_from_the_claim() -> None:
+    async def test(w: World) -> None:
+        key = ContainerKey("p", IMAGE, 100 * MIB, 1.0, "none", (), "project", 128, 16 * MIB)
+        claimed = w.pool.now()
+        w.clock.now = 2.5
+        container = await w.pool.acquire(w.assignment(), key, claimed=claimed)
+        assert container.placing is not None
+        assert (container.placing.seconds, container.placing.number) == (2.5, 1)
+        container.tell(SidecarEvent(seq=1, container=container.name, kind="ready", memory=20 * MIB))
+        await w.pool.release(container, clean=True, memory=20 * MIB)
+        taken = w.pool.take(w.assignment(), key, claimed=2.0)
+        assert taken is container
+        assert container.placing is not None
+        assert (container.placing.seconds, container.placing.number) == (0.5, 2)
+
+    run(FakeEngine(), test)
+
+
+def test_what_may_not_be_kept_says_so_and_leaves_nothing_for_others_to_guess() -> None:
+    async def test(w: World) -> None:
+        key = ContainerKey("p", IMAGE, 100 * MIB, 1.0, "none", (), "project", 128, 16 * MIB)
+        for _ in range(2):
+            container = await w.pool.acquire(w.assignment(), key, fresh="not_kept")
+            assert placing(container) == ("cold", "not_kept", None)
+            await w.pool.release(container, clean=False, memory=None, why="not_kept")
+        once = w.assignment("once")
+        once.limits.warm = False
+        await w.pool.acquire(once, key, fresh="not_kept")
+        # a task with the same limits whose containers are kept has had none, and that one is none for it
+        assert placing(await w.acquire("kept")) == ("cold", "first", None)
+
+    run(FakeEngine(), test)
+
+
+def test_containers_do_not_all_leave_at_one_age() -> None:
+    async def test(w: World) -> None:
+        idle = [await w.acquire(memory=10 * MIB) for _ in range(20)]
+        for container in idle:
+            await w.pool.release(container, clean=True, memory=20 * MIB)
+        ages: dict[str, float] = {}
+        for now in range(470, 601, 10):
+            w.clock.now = float(now)
+            await w.pool.expire()
+            for container in idle:
+                if container.state == "leaving":
+                    ages.setdefault(container.name, w.clock.now)
+        assert len(ages) == 20, "at its age the last one has left"
+        assert min(ages.values()) >= 480, "none is more than a fifth younger"
+        assert len(set(ages.values())) >= 5
+
+    run(FakeEngine(), test, max_age=600, memory=200 * MIB, max_warm_per_task=50)  # no room for successors
+
+
+def test_a_successor_whose_start_fails_is_gone_and_the_old_one_leaves_when_it_comes_back() -> None:
+    class FailsLater(FakeEngine):
+        failing = False
+
+        def start(self, name: str) -> None:
+            if self.failing:
+                raise EngineError("no space left on device")
+            super().start(name)
+
+    engine = FailsLater()
+
+    async def test(w: World) -> None:
+        old = await w.acquire()
+        engine.failing = True
+        await w.pool.release(old, clean=True, memory=20 * MIB)  # has had its runs: one is started for its place
+        await eventually_async(lambda: len(list(w.pool)) == 0, "both to be gone")
+        assert w.pool.used == 0
+        engine.failing = False
+        assert placing(await w.acquire()) == ("cold", "limit", None)
+
+    run(engine, test, max_runs=1)

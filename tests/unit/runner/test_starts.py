@@ -103,7 +103,7 @@ def test_a_flood_of_projects_is_not_remembered_without_end() -> None:
 def silent(w: World, project: str) -> asyncio.Task[Container]:
     """A run of a project whose process 1 says nothing."""
     key = ContainerKey(project, IMAGE, 10 * MIB, 1.0, "none", (), "project", 128, 16 * MIB)
-    return asyncio.create_task(w.pool.acquire(w.assignment(), key, fresh=True))
+    return asyncio.create_task(w.pool.acquire(w.assignment(), key, fresh="not_kept"))
 
 
 def say(container: Container, kind: str) -> None:
@@ -171,7 +171,7 @@ def test_containers_that_die_at_start_are_followed_by_a_pause_unless_somebody_en
                 container.tell(EndAsked("a"))
             container.tell(Died())
             await eventually_async(lambda c=container: c.settled.is_set(), "it to be settled")  # type: ignore[misc]
-            w.pool.destroy(container)
+            w.pool.destroy(container, "died")
             await w.settled()
         await eventually_async(lambda: bool(w.pool._starts.pause("p")) != asked, "the account of it")
         third = silent(w, "p")

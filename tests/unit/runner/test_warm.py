@@ -142,7 +142,10 @@ def test_caps_hold_and_nothing_is_lost_or_doubled(rule: Rule, steps: list[tuple[
         if what == "put":
             name = f"c{now}"
             inside.add(name)
-            inside -= set(pool.put(name, f"k{key}", f"t{task}", now))
+            room = pool.has_room(f"t{task}")
+            leaving = pool.put(name, f"k{key}", f"t{task}", now)
+            assert room == (not leaving)
+            inside -= set(leaving)
         elif what == "take":
             inside.discard(pool.take(f"k{key}") or "")
         elif what == "evict":
@@ -151,4 +154,5 @@ def test_caps_hold_and_nothing_is_lost_or_doubled(rule: Rule, steps: list[tuple[
             inside -= set(pool.expired(now))
         assert {idle.name for idle in pool} == inside
         assert len(pool) <= 4
+        assert all((pool.worth(f"c{n}") is not None) == (f"c{n}" in inside) for n in range(now + 1))
         assert all(sum(i.task == f"t{t}" for i in pool) <= 2 for t in range(4))

@@ -507,6 +507,68 @@ def test_a_release_comes_once_and_after_the_finish_that_has_left_it_open() -> No
     run(test)
 
 
+def test_a_start_says_how_long_it_took_to_connect_and_to_import_and_how_the_run_came_to_it() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        placing = {"container": "c1", "seconds": 0.5, "starting": 2.0, "number": 1, "cause": "evicted",
+                   "evicted_by": {"project": "p", "task": "t"}}  # fmt: skip
+        await w.control.ask("assign", "c1", {"assignment": assignment(), "start": "cold", "placing": placing})
+        harness = await w.connect()
+        await harness.ask("ready", memory=9, error=None)
+        await harness.ask("started", attempt=ATTEMPT)
+        ((_, _, body),) = [call for call in w.coordinator.calls if call[0] == "start"]
+        assert (body["start"], body["placing"]["cause"], body["placing"]["seconds"]) == ("cold", "evicted", 0.5)
+        assert body["placing"]["evicted_by"] == {"project": "p", "task": "t"}
+        assert body["starting"] >= 2.0, "what had passed before it was assigned counts too"
+        assert body["importing"] >= 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("start", ["warm", "stem", "waited"])
+def test_a_container_that_stood_ready_took_no_time_to_start(start: str) -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        harness = await w.connect()
+        await harness.ask("ready", memory=9, error=None)
+        await w.control.ask("assign", "c1", {"assignment": assignment(), "start": start})
+        await harness.ask("started", attempt=ATTEMPT)
+        ((_, _, body),) = [call for call in w.coordinator.calls if call[0] == "start"]
+        assert (body["start"], body["starting"], body["importing"]) == (start, 0.0, 0.0)
+
+    run(test)
+
+
+def test_of_a_start_that_nobody_has_seen_nothing_is_made_up() -> None:
+    async def test(w: World) -> None:
+        await w.register(running=True)
+        harness = await w.connect(attempt=ATTEMPT)
+        await harness.ask("started", attempt=ATTEMPT)
+        ((_, _, body),) = [call for call in w.coordinator.calls if call[0] == "start"]
+        assert (body["starting"], body["importing"]) == (None, None)
+
+    run(test)
+
+
+def test_a_sidecar_that_began_anew_between_finish_and_release_takes_no_release_for_another_ones() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        assert (await harness.ask("finish", attempt=ATTEMPT, outcome="completed", result=1, container=None))["ok"]
+        assert (await w.event("finished"))["held"]
+        await w.sidecar.stop()
+        await w.start_sidecar()
+        await w.register()
+        harness = await w.connect()
+        account = {"clean": True, "memory": 9, "oom_kills": 0}
+        refused = await harness.ask("released", attempt=ATTEMPT, exit_code=0, container=account)
+        assert refused["error"]["code"] == "stale_attempt"
+        assert "released" not in {event["kind"] for event in await w.events()}
+
+    run(test)
+
+
 def test_a_container_that_gives_no_account_is_not_waited_for() -> None:
     async def test(w: World) -> None:
         await w.register()

@@ -220,7 +220,7 @@ def test_a_projects_admin_sees_and_changes_nothing_of_another(two: Api) -> None:
         error(client.post("/api/v1/runs/cancel", json={"filter": {}}), 422, "invalid")
 
         # what is the whole install's is no project's
-        for method, path in (("GET", "/pool"), ("GET", "/keys"), ("POST", "/keys"), ("GET", "/nothing")):
+        for method, path in (("GET", "/keys"), ("POST", "/keys"), ("GET", "/nothing")):
             error(client.request(method, f"/api/v1{path}", json={}), 403, "forbidden")
         assert client.post("/api/v1/deployments", content=source("shop")).status_code == 201
         error(client.post("/api/v1/deployments", content=source("blog")), 403, "forbidden")
@@ -229,3 +229,40 @@ def test_a_projects_admin_sees_and_changes_nothing_of_another(two: Api) -> None:
         assert (paused["project"], paused["paused"]) == ("shop", True)
         assert ok(client.delete("/api/v1/secrets/KEY"))["project"] == "shop"
     assert [s["project"] for s in ok(two.admin.get("/api/v1/secrets"))["items"]] == ["blog"]
+
+
+def test_a_key_of_one_project_sees_its_containers_and_no_other_name(two: Api) -> None:
+    def of(project: str, name: str) -> dict[str, object]:
+        entry = {"container": name, "project": project, "image": f"samovar/{project}:1", "memory": 7, "runs": 2}
+        return {**entry, "state": "idle", "age": 3.0, "task": f"task-of-{project}"}
+
+    def left(project: str, by: str, name: str) -> dict[str, object]:
+        life = {"container": name, "project": project, "image": f"samovar/{project}:1", "memory": 7, "runs": 2}
+        return {**life, "why": "evicted", "by": {"project": by, "task": f"task-of-{by}"}, "lived": 3.0, "ago": 1.0}
+
+    counts = [
+        {"project": "shop", "start": "warm", "count": 3},
+        {"project": "shop", "start": "cold", "cause": "first", "count": 1},
+        {"project": "blog", "start": "cold", "cause": "evicted", "count": 40},
+    ]
+    beat = {
+        "memory": 10, "slots": 2, "task_memory": 5, "state": "b-1",
+        "pool": [of("shop", "c1"), of("blog", "c2")],
+        "left": [left("shop", "blog", "c3"), left("blog", "shop", "c4"), left("shop", "shop", "c5")],
+        "starts": [{"slot": "b-1", "ago": 5.0, "counts": counts}],
+    }  # fmt: skip
+    assert ok(two.runner.post("/internal/v1/runners/r1/heartbeat", json=beat))["pool"] == "b-1"
+    whole = ok(two.admin.get("/api/v1/pool"))
+    assert {e["container"] for e in whole["items"][0]["containers"]} == {"c1", "c2"}
+    assert {life["container"] for life in whole["left"]} == {"c3", "c4", "c5"}
+    assert (whole["hour"]["runs"], whole["hour"]["causes"]) == (44, {"first": 1, "evicted": 40})
+    with with_key(two, project="shop", role="read") as client:
+        answer = client.get("/api/v1/pool")
+        seen = ok(answer)
+        assert "blog" not in answer.text
+        assert [e["container"] for e in seen["items"][0]["containers"]] == ["c1"]
+        assert seen["items"][0]["used"] == 14, "the room that is taken is no name"
+        by = {life["container"]: life["by"] for life in seen["left"]}
+        assert by == {"c3": None, "c5": {"project": "shop", "task": "task-of-shop"}}
+        assert (seen["day"]["runs"], seen["day"]["hits"], seen["day"]["causes"]) == (4, 0.75, {"first": 1})
+        error(client.get("/api/v1/pool", params={"project": "blog"}), 404, "not_found")

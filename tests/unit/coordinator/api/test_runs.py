@@ -342,7 +342,12 @@ def test_the_pool_is_what_runners_say(api: Api) -> None:
         "age": 3,
     }
     beat = {"memory": 10, "slots": 2, "task_memory": 5, "pool": [entry]}
-    assert ok(api.runner.post("/internal/v1/runners/r1/heartbeat", json=beat)) == {"lease": 30, "lost": []}
+    assert ok(api.runner.post("/internal/v1/runners/r1/heartbeat", json=beat)) == {
+        "lease": 30,
+        "lost": [],
+        "pool": "",
+        "wanted": [],
+    }
     (runner,) = ok(api.admin.get("/api/v1/pool"))["items"]
     assert (runner["runner"], runner["slots"], runner["containers"][0]["state"]) == ("r1", 2, "idle")
 
