@@ -6,7 +6,8 @@
     attempt.py     one attempt, as process 1 sees it
     outcome.py     what an attempt's end means
     logs.py        output as lines, bounded
-    kernel.py      prctl, cgroup counters, /proc
+    kernel.py      prctl, and what processes there are
+    gauges.py      what it asks the kernel in every run
     listeners.py   places on loopback for what a run reaches
     egress.py      which process 1 holds, and the relay of the run in progress
     cleanup.py     after a run: processes killed, scratch wiped

@@ -17,6 +17,7 @@ import weakref
 from contextlib import suppress
 from typing import Any, Callable
 
+from samovar.harness import output
 from samovar.values import tracebacks
 
 #: Seconds for all of it, and for the threads that are waited for first.
@@ -29,14 +30,36 @@ class _Late(BaseException):
 
 
 def forget_imports() -> None:
-    """In a fork: what was to be done at the end of the process that it comes from is not this one's to do.
+    """What is to be done at the end of a process that has imported the project is not for a fork of it to do.
 
-    A hook of an import would take away what the next run needs as well, such as a temporary folder.
+    A hook of an import would take away what the next run needs as well, such as a temporary folder. Called before
+    the forks, and in each, for what a thread has added since.
     """
+    if not atexit._ncallbacks() and not weakref.finalize._registered_with_atexit:  # type: ignore[attr-defined]
+        return
     atexit._clear()
     for info in list(weakref.finalize._registry.values()):  # type: ignore[attr-defined]
         info.atexit = False
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+
+
+def is_due() -> bool:
+    """Whether anything is left to be done. What Python has yet to write out is written here where it is not."""
+    exits, executors = sys.modules.get("samovar.running.exits"), sys.modules.get("concurrent.futures.thread")
+    if (
+        (exits is not None and exits.given())
+        or threading.active_count() > 1
+        or (executors is not None and executors._threads_queues)
+        or len(threading._threading_atexits) > (executors is not None)  # type: ignore[attr-defined]
+        or atexit._ncallbacks()
+        or "multiprocessing.util" in sys.modules
+        or any(reference() is not logging.lastResort for reference in logging._handlerList)  # type: ignore[attr-defined]
+        or not (output.is_ours(sys.stdout) and output.is_ours(sys.stderr))
+    ):
+        return True
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return False
 
 
 def end(say: Callable[[str], None]) -> None:
@@ -59,7 +82,8 @@ def end(say: Callable[[str], None]) -> None:
     for reference in reversed(logging._handlerList[:]):  # type: ignore[attr-defined]
         handler = reference()
         if handler is not None:
-            steps.do(f"the log handler {handler!r:.200}", functools.partial(_close, handler))
+            what = functools.partial("the log handler {!r:.200}".format, handler)
+            steps.do(what, functools.partial(_close, handler))
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name, None)
         steps.do(f"sys.{name}", functools.partial(_flush, stream))

@@ -6,21 +6,27 @@ cancel, a timeout) raises `Canceled` in the main thread, so that `finally` block
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
+import _socket
 import logging
 import os
 import resource
 import signal
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any, Callable, NoReturn
 
 from samovar import wire
+from samovar.declare.registry import registry
+from samovar.environment import generators
 from samovar.errors import Canceled, CheckpointError, InvalidPayload, SecretMissing, Suspend
 from samovar.harness import ending, kernel, output, records
 from samovar.harness.logs import cut
 from samovar.harness.store import WireStore
 from samovar.harness.transfers import Desk
+from samovar.payloads import codec
+from samovar.running import secrets
+from samovar.running.run import CurrentRun, enter_process_run, find_run
 from samovar.values.file import fetch_with
 
 _store: WireStore | None = None
@@ -42,17 +48,20 @@ def main(
         ending.forget_imports()
     os.setsid()
     kernel.die_with_parent(signal.SIGKILL)
-    kernel.set_dumpable(True)  # before oom_score_adj: /proc belongs to root in a process that is not dumpable
-    kernel.offer_to_oom_killer()
+    kernel.set_dumpable(True)  # /proc belongs to root in a process that is not
+    if load is not None:  # a fork is what the process it comes from had made itself
+        kernel.OomKiller().offer()
     for source, target in ((out, 1), (err, 2)):
         os.dup2(source, target)
         os.close(source)
-    os.set_inheritable(connection, False)
-    store = _store = WireStore(socket.socket(fileno=connection))
+    if load is not None:
+        os.set_inheritable(connection, False)
+    # the classes of `socket` and `signal` ask and convert what is known here, which each run would pay for
+    store = _store = WireStore(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection))
     output.attach(store)
     records.attach(store)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _on_terminate)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    _signal.signal(_signal.SIGTERM, _on_terminate)
     task: Any = None
     suspended = False
     try:
@@ -68,21 +77,29 @@ def main(
     last_word = _suspended(last_word, suspended)
     if not store.owned:
         os._exit(0 if last_word["type"] == wire.RESULT else 1)  # a fork of the task that ran on to here
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
     try:
+        if not ending.is_due():
+            store.send(last_word, _ended())
+            os._exit(0)
         store.send(last_word)
         ending.end(_say)
-        # process 1 need not wait for the exit to pass the end on: nothing comes after this
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        store.send({"type": wire.ENDED, "peak": peak * 1024})
+        store.send(_ended())
     except BaseException:  # process 1 is gone, or the end itself failed: the last word has been said, or can't be
         os._exit(1)
     os._exit(0)
 
 
+def _ended() -> wire.Message:
+    """Process 1 need not wait for the exit to pass the end on: nothing comes after this."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {"type": wire.ENDED, "peak": peak * 1024}
+
+
 def _prepare(assignment: wire.Message, store: WireStore, load: Callable[[], None] | None) -> None:
     """What must differ from run to run: variables, random numbers."""
-    os.environ.update(assignment.get("environment") or {})
+    if environment := assignment.get("environment"):
+        os.environ.update(environment)
     desk = Desk(str(assignment.get("run_socket")), str(assignment.get("ticket")))
     store.desk = desk
     fetch_with(desk.fetch)
@@ -90,15 +107,11 @@ def _prepare(assignment: wire.Message, store: WireStore, load: Callable[[], None
     if load is not None:
         load()
         return
-    from samovar.environment import generators
-
     generators.reseed()
 
 
 def _take_secrets(asked: Sequence[str], desk: Desk) -> None:
     """The task's secrets, where it names some, into this process and no other: not even process 1 sees them."""
-    from samovar.running import secrets
-
     if not asked:
         secrets.enter({})
         return
@@ -120,8 +133,6 @@ def _say(text: str, level: str = "warning") -> None:
 
 
 def _find_task(id: str) -> Any:
-    from samovar.declare.registry import registry
-
     if id not in registry:
         known = ", ".join(sorted(registry)) or "none"
         raise InvalidPayload(id, [{"path": "task", "message": f"this version has no such task; it has {known}"}])
@@ -130,9 +141,6 @@ def _find_task(id: str) -> Any:
 
 def _execute(task: Any, assignment: wire.Message, store: WireStore) -> Any:
     """The task's result as plain JSON."""
-    from samovar.payloads import codec
-    from samovar.running.run import CurrentRun, enter_process_run
-
     run = assignment["run"]
     store.preload(assignment.get("checkpoints") or [], bool(assignment.get("checkpoints_complete")))
     store.preload_waits(assignment.get("waits") or [])
@@ -160,8 +168,6 @@ def _execute(task: Any, assignment: wire.Message, store: WireStore) -> Any:
 
 def _suspended(last_word: wire.Message, by_suspend: bool) -> wire.Message:
     """The last word of a run that has stopped at waits, whatever its code made of that; else the one given."""
-    from samovar.running.run import find_run
-
     run = find_run()
     keys = run.suspension.keys if run is not None else []
     if not keys:

@@ -6,21 +6,25 @@ memory of the imports, with whatever threads and connections they had made.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import json
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Callable, NoReturn, Optional
 
 from samovar.environment import forking
 from samovar.environment.interpreter import SDK
 from samovar.environment.starts import AUTO, FORK, FRESH
 from samovar.harness import fresh, kernel
+from samovar.harness.control import Control
 from samovar.harness.settings import Settings
 
+#: Every signal, as plain numbers: what `signal` puts on top makes an enum of each, in every run.
+_EVERY = [int(number) for number in signal.valid_signals()]
+Run = Callable[[Sequence[int], None, Optional[str]], NoReturn]
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); from samovar.harness import spawner; spawner.main(sys.argv[2])"
 )
@@ -41,14 +45,13 @@ class Starts:
         return not self.forks or asked == FRESH or (asked != FORK and self.notice is not None)
 
 
-def become(settings: Settings, control: socket.socket, notice: str, environment: dict[str, str]) -> NoReturn:
+def become(settings: Settings, control: Control, notice: str, environment: dict[str, str]) -> NoReturn:
     """In the zygote: go on as a spawner."""
-    given = {**settings.describe(), "control": control.fileno(), "notice": notice}
+    given = {**settings.describe(), "control": control.descriptors(), "notice": notice}
     for number in forking.descriptors():  # what native code has opened may be told to outlive this
-        if number > 2 and number != control.fileno():
+        if number > 2:
             with suppress(OSError):  # that of the listing itself
-                os.set_inheritable(number, False)
-    control.set_inheritable(True)
+                os.set_inheritable(number, number in control.descriptors())
     program = [sys.executable, "-I", "-S", "-c", _PROGRAM, SDK, json.dumps(given)]
     os.execve(sys.executable, program, environment)
 
@@ -58,8 +61,7 @@ def main(given: str) -> None:
     kernel.set_dumpable(False)
     kernel.die_with_parent(signal.SIGKILL)
     described = json.loads(given)
-    control = socket.socket(fileno=described["control"])
-    control.set_inheritable(False)
+    control = Control.inherited(described["control"])
     for pid in kernel.descendants(os.getpid()):  # what the modules have started
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -67,58 +69,75 @@ def main(given: str) -> None:
     serve(control, Settings.described(described), starts, dict(os.environ))
 
 
-def serve(control: socket.socket, settings: Settings, starts: Starts, environment: dict[str, str]) -> None:
+def serve(
+    control: Control,
+    settings: Settings,
+    starts: Starts,
+    environment: dict[str, str],
+    killer: kernel.OomKiller | None = None,
+) -> None:
     """Start runs, one after another, until process 1 is gone.
 
     `environment` has the variables that a run in an interpreter of its own begins with. No signal is taken here:
     a handler of the project's would change what later runs are forked from, at the wish of a run.
     """
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    blocked = [int(number) for number in mask]
     places = forking.places() if starts.forks else {}
+    if starts.forks:
+        from samovar.harness import ending, process  # not where every run starts an interpreter of its own
+
+        ending.forget_imports()  # once, for every run: this process itself ends without any hook
+        run: Run = process.main
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, 64, 3, socket.MSG_CMSG_CLOEXEC)
-        if not data:
+        order = control.order()
+        if order is None:
             return
-        while signal.sigtimedwait(signal.valid_signals(), 0) is not None:
+        asked, descriptors = order
+        while _signal.sigtimedwait(_EVERY, 0) is not None:
             pass  # which signals wait, the next run could see
-        asked = data.decode()
         if starts.fresh(asked):
             why = starts.notice if asked == AUTO else None
             notice = "\n".join(filter(None, [why, starts.unkept])) or None
-            _attend(control, descriptors, fresh.spawn(settings, environment, descriptors, notice, mask))
+            _attend(control, descriptors, fresh.spawn(settings, environment, descriptors, notice, blocked))
         else:
-            _attend(control, descriptors, _fork(control, descriptors, starts.unkept, mask))
-        forking.put_back(places)
+            if killer is not None:
+                killer.offer()
+            pid = _fork(control, killer, descriptors, starts.unkept, blocked, run)
+            if killer is not None:
+                killer.offer(False)
+            _attend(control, descriptors, pid)
+        if places:
+            forking.put_back(places)
 
 
-def _fork(control: socket.socket, descriptors: list[int], notice: str | None, mask: Iterable[int]) -> int:
+def _fork(
+    control: Control,
+    killer: kernel.OomKiller | None,
+    descriptors: list[int],
+    notice: str | None,
+    mask: Iterable[int],
+    run: Run,
+) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         try:
             control.close()
-            from samovar.harness import process
-
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            process.main(descriptors, notice=notice)
+            if killer is not None:
+                killer.close()
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+            run(descriptors, None, notice)
         finally:
-            os._exit(70)  # process.main does not return
+            os._exit(70)  # it does not return
     return pid
 
 
-def _attend(control: socket.socket, descriptors: list[int], pid: int) -> None:
+def _attend(control: Control, descriptors: list[int], pid: int) -> None:
     """Tells process 1 of a run's process, and how it ended."""
     for descriptor in descriptors:
         os.close(descriptor)
-    say(control, {"forked": pid})
+    control.began(pid)
     _, status, usage = os.wait4(pid, 0)
-    say(control, {"exited": status, "peak": usage.ru_maxrss * 1024})
-
-
-def say(control: socket.socket, message: dict[str, Any]) -> None:
-    """To process 1."""
-    try:
-        control.send(json.dumps(message).encode())
-    except OSError:
-        os._exit(0)  # process 1 is gone
+    control.exited(status, usage.ru_maxrss * 1024)

@@ -24,6 +24,11 @@ def on_exit(function: F) -> F:
     return function
 
 
+def given() -> bool:
+    """Whether there are any; for the harness."""
+    return bool(_functions)
+
+
 def take() -> list[Callable[[], Any]]:
     """The functions there are, in the order of their calls; for the harness."""
     taken = _functions[::-1]
