@@ -116,6 +116,8 @@ FINAL = frozenset({"completed", "failed", "canceled", "timed_out", "expired"})
 Reason = Literal["exception", "out_of_memory", "timeout", "lost", "canceled", "rejected"]
 Outcome = Literal["completed", "failed", "canceled", "timed_out", "waiting"]
 Start = Literal["warm", "cold"]
+#: What a run has to itself.
+Isolation = Literal["process", "container", "inline"]
 
 
 #: Unknown fields that are named one by one.

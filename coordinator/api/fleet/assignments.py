@@ -50,6 +50,7 @@ async def assignment(core: Coordinator, claimed: Claimed) -> Assignment:
             network=options.network,
             mounts=options.mounts,
             trust=options.trust,
+            isolation=options.given_isolation,
             start=options.start,
             pids=options.pids,
             scratch=options.scratch,

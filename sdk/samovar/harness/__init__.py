@@ -14,6 +14,8 @@
     relay.py       a run's way out, once it connects: its bytes to the sidecar and back
     zygote.py      the child that has the project's modules and forks a process per run
     process.py     that process
+    keeping.py     the process that is kept for the runs of inline tasks, as the zygote has it
+    kept.py        that process
     store.py       its side of the socketpair to process 1
 
 Process 1 imports only what is above relay.py, and never the project's code.

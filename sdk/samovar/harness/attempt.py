@@ -41,10 +41,14 @@ class Attempt:
         start = assignment.get("start")
         #: How the run is to begin: "auto", "fork" or "fresh".
         self.start: str = start if start in ("fork", "fresh") else "auto"
+        #: Whether it is run in a process that is kept for the next such run.
+        self.inline = assignment.get("isolation") == "inline"
         self.book = LogBook()
         self.pid: int | None = None
         #: Wait status and peak resident bytes of the run's process, once it has ended.
         self.status: int | None = None
+        #: Whether it has not ended, but is done, and waits for the next run.
+        self.kept = False
         self.peak = 0
         self.last_word: Message | None = None
         self.word_before_cancel = False

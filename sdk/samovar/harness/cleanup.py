@@ -33,8 +33,8 @@ def reap() -> dict[int, int]:
 class Processes:
     """The processes that a run may have left: all in the container, or (in tests) all descendants."""
 
-    def __init__(self, everything: bool, keep: int, alone: Callable[[], bool] = lambda: False) -> None:
-        """`keep`: the zygote, which stays. `alone`: whether the kernel counts nothing but that and this process."""
+    def __init__(self, everything: bool, keep: tuple[int, ...], alone: Callable[[], bool] = lambda: False) -> None:
+        """`keep`: what stays. `alone`: whether the kernel counts nothing but that and this process."""
         self._everything = everything
         self._keep = keep
         self._alone = alone
@@ -48,7 +48,7 @@ class Processes:
         self.ended.update(reap())
         own = os.getpid()
         candidates = kernel.processes() if self._everything else kernel.descendants(own)
-        return [pid for pid in candidates if pid not in (own, self._keep) and kernel.is_alive(pid)]
+        return [pid for pid in candidates if pid not in (own, *self._keep) and kernel.is_alive(pid)]
 
     def wait_for_leaving(self) -> None:
         """Give what is left a moment to end by itself."""
@@ -63,12 +63,12 @@ class Processes:
         while True:
             if self._everything and not self._alone():
                 # all at once: a chain of forks can't be caught by reading a list, but a stopped one stands still.
-                # The zygote is stopped too, and goes on when this is over
+                # What stays is stopped too, and goes on when this is over
                 _send(-1, signal.SIGSTOP)
             living = self.living()
             if not living or time.monotonic() > deadline:
-                if self._keep:
-                    _send(self._keep, signal.SIGCONT)
+                for pid in self._keep:
+                    _send(pid, signal.SIGCONT)
                 return len(seen), not living
             for pid in living:
                 _send(pid, signal.SIGKILL)

@@ -61,10 +61,13 @@ class Container:
             return known
         return max(known, self._gauges.highest_memory() if oom_kills else self._gauges.unreclaimable_memory())
 
-    def processes(self, zygote: int) -> cleanup.Processes:
-        """Those that a run may have left, with the zygote as it is now (0: it is dead)."""
+    def processes(self, zygote: int, kept: int = 0) -> cleanup.Processes:
+        """Those that a run may have left, with the zygote as it is now (0: it is dead). `kept` stays too."""
+        alone = _ALONE + (kept != 0)
         return cleanup.Processes(
-            self._is_first, zygote, lambda: self._counts and zygote != 0 and self._gauges.tasks() == _ALONE
+            self._is_first,
+            tuple(pid for pid in (zygote, kept) if pid),
+            lambda: self._counts and zygote != 0 and self._gauges.tasks() == alone,
         )
 
     def leave(self, *, well: bool, killed: int) -> Message:

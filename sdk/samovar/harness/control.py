@@ -39,7 +39,9 @@ class Control:
         os.close(self._pids)
 
     def order(self) -> tuple[str, list[int]] | None:
-        """How the next run is to begin, and its descriptors; None where there will be none."""
+        """How the next run is to begin ("auto", "fork", "fresh"; "inline auto", "inline fork": in the process
+        that is kept for such), and its descriptors; None where there will be none.
+        """
         data, carried, _, _ = self._orders.recvmsg(64, _ROOM, socket.MSG_CMSG_CLOEXEC)
         if not data:
             return None
@@ -55,6 +57,10 @@ class Control:
     def exited(self, status: int, peak: int) -> None:
         """It is gone: its wait status, and the most memory it had, in bytes."""
         self._send(b'{"exited":%d,"peak":%d}' % (status, peak))
+
+    def kept(self, peak: int) -> None:
+        """The run is over, and its process goes on with the next one that it is given."""
+        self._send(b'{"kept":%d}' % peak)
 
     def say(self, message: dict[str, Any]) -> None:
         self._send(json.dumps(message).encode())

@@ -30,6 +30,9 @@ from samovar.running.run import CurrentRun, enter_process_run, find_run
 from samovar.values.file import fetch_with
 
 _store: WireStore | None = None
+_terminated = False
+#: Whether its random numbers are other than those of another fork.
+_seeded = False
 
 
 def main(
@@ -42,62 +45,88 @@ def main(
     `descriptors`: the socket to process 1, stdout, stderr. `load` imports the project, in a process that is no
     fork; `notice` is a line for the log.
     """
-    global _store
-    connection, out, err = descriptors
-    if load is None:
+    become(forked=load is None)
+    if load is not None:
+        os.set_inheritable(descriptors[0], False)
+    store = attach(descriptors)
+    last_word = run(store, load, notice)
+    if not store.owned:
+        os._exit(0 if last_word["type"] == wire.RESULT else 1)  # a fork of the task that ran on to here
+    _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
+    try:
+        if not ending.is_due():
+            store.send(last_word, ended())
+            os._exit(0)
+        store.send(last_word)
+        ending.end(say)
+        store.send(ended())
+    except BaseException:  # process 1 is gone, or the end itself failed: the last word has been said, or can't be
+        os._exit(1)
+    os._exit(0)
+
+
+def become(*, forked: bool) -> None:
+    """What a process is made that runs tasks; `forked`: from the zygote."""
+    if forked:
         ending.forget_imports()
     os.setsid()
     kernel.die_with_parent(signal.SIGKILL)
     kernel.set_dumpable(True)  # /proc belongs to root in a process that is not
-    if load is not None:  # a fork is what the process it comes from had made itself
+    if not forked:  # a fork is what the process it comes from had made itself
         kernel.OomKiller().offer()
+
+
+def attach(descriptors: Sequence[int]) -> WireStore:
+    """Takes the descriptors of a run: from now on this process is that run's."""
+    global _store
+    connection, out, err = descriptors
     for source, target in ((out, 1), (err, 2)):
         os.dup2(source, target)
         os.close(source)
-    if load is not None:
-        os.set_inheritable(connection, False)
     # the classes of `socket` and `signal` ask and convert what is known here, which each run would pay for
     store = _store = WireStore(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection))
     output.attach(store)
     records.attach(store)
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     _signal.signal(_signal.SIGTERM, _on_terminate)
+    return store
+
+
+def run(store: WireStore, load: Callable[[], None] | None, notice: str | None) -> wire.Message:
+    """The last word of the run that process 1 names: a result, an error, or what it waits for."""
     task: Any = None
     suspended = False
     try:
         assignment = store.receive()
         if notice:
-            _say(notice, "info")
+            say(notice, "info")
         _prepare(assignment, store, load)
         task = _find_task(assignment["run"]["task"])
         last_word = {"type": wire.RESULT, "value": _execute(task, assignment, store)}
     except BaseException as error:
         last_word = _describe(error, task)
         suspended = isinstance(error, Suspend)
-    last_word = _suspended(last_word, suspended)
-    if not store.owned:
-        os._exit(0 if last_word["type"] == wire.RESULT else 1)  # a fork of the task that ran on to here
-    _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
-    try:
-        if not ending.is_due():
-            store.send(last_word, _ended())
-            os._exit(0)
-        store.send(last_word)
-        ending.end(_say)
-        store.send(_ended())
-    except BaseException:  # process 1 is gone, or the end itself failed: the last word has been said, or can't be
-        os._exit(1)
-    os._exit(0)
+    return _suspended(last_word, suspended)
 
 
-def _ended() -> wire.Message:
+def ended() -> wire.Message:
     """Process 1 need not wait for the exit to pass the end on: nothing comes after this."""
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {"type": wire.ENDED, "peak": peak * 1024}
+    return {"type": wire.ENDED, "peak": peak()}
+
+
+def peak() -> int:
+    """The most memory that this process, or one that it has waited for, has had so far, in bytes."""
+    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def was_terminated() -> bool:
+    """Whether this process has been asked to end."""
+    return _terminated
 
 
 def _prepare(assignment: wire.Message, store: WireStore, load: Callable[[], None] | None) -> None:
     """What must differ from run to run: variables, random numbers."""
+    global _seeded
     if environment := assignment.get("environment"):
         os.environ.update(environment)
     desk = Desk(str(assignment.get("run_socket")), str(assignment.get("ticket")))
@@ -106,8 +135,9 @@ def _prepare(assignment: wire.Message, store: WireStore, load: Callable[[], None
     _take_secrets(assignment.get("secrets") or [], desk)
     if load is not None:
         load()
-        return
-    generators.reseed()
+    elif not _seeded:
+        _seeded = True
+        generators.reseed()
 
 
 def _take_secrets(asked: Sequence[str], desk: Desk) -> None:
@@ -125,7 +155,7 @@ def _take_secrets(asked: Sequence[str], desk: Desk) -> None:
     raise CheckpointError(f"the task's secrets: {error.get('message')}")
 
 
-def _say(text: str, level: str = "warning") -> None:
+def say(text: str, level: str = "warning") -> None:
     """A line of the run's log that is Samovar's own."""
     if _store is not None:
         line = {"at": time.time(), "level": level, "logger": "samovar", "message": cut(text)}
@@ -192,6 +222,8 @@ async def _cancellable(coroutine: Any) -> Any:
     loop_files = (os.sep + "asyncio" + os.sep, os.sep + "selectors.py")
 
     def on_terminate(number: int, frame: Any) -> None:
+        global _terminated
+        _terminated = True
         if frame is not None and any(part in frame.f_code.co_filename for part in loop_files):
             loop.call_soon_threadsafe(task.cancel)
         else:
@@ -205,6 +237,8 @@ async def _cancellable(coroutine: Any) -> Any:
 
 
 def _on_terminate(number: int, frame: Any) -> None:
+    global _terminated
+    _terminated = True
     if _store is None or not _store.owned:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -56,6 +56,10 @@ class WireStore:
         """Whether this is the process that the run began in, not a fork of it."""
         return os.getpid() == self._process
 
+    def close(self) -> None:
+        """The run is over: who asks from now on is told that the harness is gone."""
+        self._socket.close()
+
     def receive(self) -> Message:
         """The next message from process 1. Raises CheckpointError when it is gone."""
         while not self._received:

@@ -230,7 +230,8 @@ class Supervisor:
         self.egress.begin(lambda text: attempt.book.add("samovar", "warning", text))
         descriptors = attempt.open()
         with suppress(OSError):  # where the zygote is dead its end is about to be noted
-            socket.send_fds(self._control, [attempt.start.encode()], descriptors)
+            order = f"inline {attempt.start}" if attempt.inline else attempt.start
+            socket.send_fds(self._control, [order.encode()], descriptors)
         # all the rest while it forks. Nothing that the run says is passed on before this
         self.link.request({"type": wire.STARTED, "attempt": attempt.id})
         attempt.begin()
@@ -265,6 +266,9 @@ class Supervisor:
             self._hear_pid()
             peak, status = _within(message["peak"], 0, 1 << 62), _within(message["exited"], 0, 0xFFFF)
             attempt.peak, attempt.status = peak, status
+        elif "kept" in message and attempt.inline:
+            self._hear_pid()
+            attempt.peak, attempt.status, attempt.kept = _within(message["kept"], 0, 1 << 62), 0, True
 
     def _on_pid(self, attempt: Attempt) -> None:
         self._forget_pid()
@@ -340,7 +344,8 @@ class Supervisor:
         """Nothing of the run stays: its last words are read, its processes killed, its scratch wiped."""
         self._forget_pid()
         self.egress.end()
-        processes = self._processes()
+        kept = attempt.pid if attempt.kept and attempt.cancel is None else None
+        processes = self._container.processes(self.zygote, kept or 0)
         exited = attempt.status is not None and os.WIFEXITED(attempt.status)
         if exited and attempt.cancel is None:
             processes.wait_for_leaving()

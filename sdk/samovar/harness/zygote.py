@@ -41,7 +41,7 @@ def main(settings: Settings, control: Control, out: int, err: int) -> None:
         spawner.become(settings, control, starts.notice, environment)
     gc.collect()
     gc.freeze()  # what is here now is shared with every run; the collector need not touch its pages
-    spawner.serve(control, settings, starts, environment, killer)
+    spawner.Spawner(control, settings, starts, environment, killer).serve()
 
 
 def _prepare_runs() -> None:
