@@ -48,24 +48,25 @@ class Harness:
         self._until(wire.READY)
         return self
 
-    def start(self) -> float:
+    def start(self, isolation: str = "process") -> float:
         """Milliseconds from the assignment to the first line of user code."""
         began = time.time()
-        return 1000 * (float(self.run("warm")) - began)
+        return 1000 * (float(self.run("warm", isolation=isolation)) - began)
 
-    def run(self, task: str, payload: dict[str, Any] | None = None) -> Any:
+    def run(self, task: str, payload: dict[str, Any] | None = None, isolation: str = "process") -> Any:
         """The result of a run, when the container is ready for the next one."""
         self._number += 1
         attempt = f"a{self._number}"
         run = {"id": "r", "attempt": 1, "task": task, "project": "p", "version": "20260101.1"}
-        assignment = {
+        assignment: wire.Message = {
             "type": wire.ASSIGN,
             "attempt": attempt,
             "run": run,
             "start": "auto",
             "payload": payload or {},
         }
-        self._peer.sendall(wire.encode({**assignment, "checkpoints_complete": True}))
+        assignment |= {"checkpoints_complete": True, "isolation": isolation}
+        self._peer.sendall(wire.encode(assignment))
         finish = self._until(wire.FINISH)
         if finish["outcome"] != wire.COMPLETED:
             raise RuntimeError(f"the run ended as {finish['outcome']}: {finish.get('error')}")

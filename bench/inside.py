@@ -19,27 +19,37 @@ _RUNS, _FORKS, _TRACED = 20, 50, 20
 def inside(bed: Bed, count: int) -> Outcome:
     """In each round some runs and then some bare forks, so that both find the machine alike."""
     cpu, first = Series("a run: processor time", "ms"), Series("a run: first line", "ms")
+    inline_cpu, inline_first = Series("inline: processor time", "ms"), Series("inline: first line", "ms")
     bare_cpu = Series("a bare fork: processor time", "ms")
     bare_first = Series("a bare fork: first byte", "ms", against=1)
-    with speaker() as harness, container(bed, harness) as name:
+    with (
+        speaker() as harness, container(bed, harness) as name,
+        speaker() as other, container(bed, other) as other_name,
+    ):  # fmt: skip
         harness.connected()
-        group = _group(bed, name)
+        other.connected()
+        group, other_group = _group(bed, name), _group(bed, other_name)
         for number in rounds(count + 1, _SECONDS):
             used = group.cpu()
             starts = [harness.start() for _ in range(_RUNS)]
             used = group.cpu() - used
             bare = harness.run("bare", {"count": _FORKS})
+            inline_used = other_group.cpu()
+            inline_starts = [other.start("inline") for _ in range(_RUNS)]
+            inline_used = other_group.cpu() - inline_used
             if number == 0:
                 continue  # touches pages that the others find
             cpu.add(1000 * used / _RUNS)
             bare_cpu.add(1000 * bare["cpu"])
             bare_first.add(1000 * bare["first"])
             first.samples.extend(starts)
+            inline_cpu.add(1000 * inline_used / _RUNS)
+            inline_first.samples.extend(inline_starts)
         calls = _calls(harness, group)
     return Outcome(
         "inside",
         "one run that does nothing, inside a warm container, from its assignment until the next one may come",
-        [cpu, first],
+        [cpu, first, inline_cpu, inline_first],
         [bare_cpu, bare_first],
         [
             Target("processor time over that of a bare fork", cpu.median / bare_cpu.median, CPU, "x"),

@@ -48,6 +48,13 @@ def is_due(*, kept: bool = False) -> bool:
 
     `kept`: the process goes on with other runs, and its threads with it.
     """
+    try:
+        return _is_due(kept)
+    except BaseException:  # of a signal's handler that the task has left: it must not cost the result
+        return True
+
+
+def _is_due(kept: bool) -> bool:
     exits, executors = sys.modules.get("samovar.running.exits"), sys.modules.get("concurrent.futures.thread")
     of_process = not kept and (
         threading.active_count() > 1
