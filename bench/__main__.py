@@ -21,6 +21,7 @@ from bench import (
     files,
     freeze,
     idle,
+    inside,
     isolated,
     load,
     machine,
@@ -58,6 +59,7 @@ class Apart(Benchmark):
 BENCHMARKS = {
     "cold": Benchmark(starts.cold, 20, 4),
     "warm": Benchmark(starts.warm, 100, 15),
+    "inside": Benchmark(inside.inside, 40, 4),
     "defaults": Benchmark(defaults.defaults, 200, 30),
     "redeploy": Benchmark(redeploy.redeploy, 5, 2),
     "deploy": Benchmark(deploy.deploy, 3, 1, usual=False),

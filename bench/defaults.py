@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from samovar import wire
 
@@ -38,6 +39,7 @@ class Harness:
         self._lines = wire.LineBuffer()
         self._peer = self._server
         self._number = 0
+        self._waiting: list[wire.Message] = []
 
     def connected(self) -> Harness:
         """When the container's modules are imported."""
@@ -46,18 +48,31 @@ class Harness:
         self._until(wire.READY)
         return self
 
-    def start(self) -> float:
+    def start(self, isolation: str = "process") -> float:
         """Milliseconds from the assignment to the first line of user code."""
+        began = time.time()
+        return 1000 * (float(self.run("warm", isolation=isolation)) - began)
+
+    def run(self, task: str, payload: dict[str, Any] | None = None, isolation: str = "process") -> Any:
+        """The result of a run, when the container is ready for the next one."""
         self._number += 1
         attempt = f"a{self._number}"
-        run = {"id": "r", "attempt": 1, "task": "warm", "project": "p", "version": "20260101.1"}
-        assignment = {"type": wire.ASSIGN, "attempt": attempt, "run": run, "start": "auto", "payload": {}}
-        began = time.time()
+        run = {"id": "r", "attempt": 1, "task": task, "project": "p", "version": "20260101.1"}
+        assignment: wire.Message = {
+            "type": wire.ASSIGN,
+            "attempt": attempt,
+            "run": run,
+            "start": "auto",
+            "payload": payload or {},
+        }
+        assignment |= {"checkpoints_complete": True, "isolation": isolation}
         self._peer.sendall(wire.encode(assignment))
         finish = self._until(wire.FINISH)
         if finish["outcome"] != wire.COMPLETED:
             raise RuntimeError(f"the run ended as {finish['outcome']}: {finish.get('error')}")
-        return 1000 * (float(finish["result"]) - began)
+        if finish["container"] is None:
+            self._until(wire.RELEASED)
+        return finish["result"]
 
     def close(self) -> None:
         self._peer.close()
@@ -66,18 +81,18 @@ class Harness:
     def _until(self, kind: str) -> wire.Message:
         """Grants every request up to the first of this kind."""
         while True:
-            found = None
-            for request in self._lines.feed(self._peer.recv(1 << 20)):
+            while self._waiting:
+                request = self._waiting.pop(0)
                 self._peer.sendall(wire.encode(wire.reply(request, ticket="t")))
-                found = request if request["type"] == kind else found
-            if found is not None:
-                return found
+                if request["type"] == kind:
+                    return request
+            self._waiting = self._lines.feed(self._peer.recv(1 << 20))
 
 
 def defaults(bed: Bed, count: int) -> Outcome:
     """A warm start in two containers by turns; the target is the ratio of the medians."""
     on, off = Series("with the defaults", "ms"), Series("without any", "ms")
-    with _harness() as hardened, _harness() as plain, _hardened(bed, hardened), _plain(bed, plain):
+    with speaker() as hardened, speaker() as plain, container(bed, hardened), _plain(bed, plain):
         one, other = hardened.connected(), plain.connected()
         for number in rounds(count + 1, _SECONDS):
             samples = one.start(), other.start()
@@ -94,7 +109,7 @@ def defaults(bed: Bed, count: int) -> Outcome:
 
 
 @contextlib.contextmanager
-def _harness() -> Iterator[Harness]:
+def speaker() -> Iterator[Harness]:
     directory = Path(tempfile.mkdtemp(prefix="smv-bench-"))
     directory.chmod(0o755)
     harness = Harness(directory)
@@ -106,15 +121,15 @@ def _harness() -> Iterator[Harness]:
 
 
 @contextlib.contextmanager
-def _hardened(bed: Bed, harness: Harness) -> Iterator[None]:
-    """As the runner makes it."""
+def container(bed: Bed, harness: Harness) -> Iterator[str]:
+    """As the runner makes it; its name."""
     key = ContainerKey("bench", bed.image, _MEMORY, 1.0, "none", (), "project", 128, _MEMORY // 2)
     spec = ContainerSpec(f"samovar-bench-{uuid.uuid4().hex[:12]}", "bench", key, str(harness.directory), FIRST)
     engine = DockerEngine()
     try:
         engine.create(spec)
         engine.start(spec.name)
-        yield
+        yield spec.name
     finally:
         engine.remove(spec.name)
         engine.close()

@@ -41,6 +41,8 @@ def fetch_all(host, port, connections, size, connects):
 TASKS = '''\
 """Each task does next to nothing."""
 
+import os
+import resource
 import time
 
 from samovar import File, artifact, checkpoint, task, wait
@@ -62,6 +64,29 @@ def warm() -> float:
 @task(id="warm-none", network="none")
 def warm_none() -> float:
     return time.time()
+
+
+@task(id="bare")
+def bare(count: int) -> dict:
+    """Forks that do nothing: what there is of that, whoever forks; seconds each of processor time and to a byte."""
+    first, whole = [], []
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    for _ in range(count):
+        reading, writing = os.pipe()
+        began = time.time()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            os.write(writing, repr(time.time()).encode())
+            os._exit(0)
+        first.append(float(os.read(reading, 64)) - began)
+        os.waitpid(pid, 0)
+        whole.append(time.time() - began)
+        os.close(reading)
+        os.close(writing)
+    now = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(b.ru_utime + b.ru_stime - a.ru_utime - a.ru_stime for a, b in zip(used, now))
+    return dict(cpu=cpu / count, first=sorted(first)[count // 2], whole=sorted(whole)[count // 2])
 
 
 @task(id="fetch", memory="256m", network=["server.internal:9000"])

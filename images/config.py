@@ -35,6 +35,7 @@ TASK_OPTIONS = (
     "concurrency_key",
     "total_timeout",
     "on_failure",
+    "isolation",
     "start",
     "pids",
     "scratch",

@@ -43,6 +43,8 @@ class ContainerKey:
     pids: int
     #: Bytes that /tmp, the home folder and /dev/shm may each hold; the pages count against the memory.
     scratch: int
+    #: Whether its runs are those that share a process: what they leave in it no other run is to be beside.
+    inline: bool = False
 
     @classmethod
     def of(cls, assignment: Assignment | Wanted, policy: Policy, memory: int, cpus: int) -> ContainerKey:
@@ -59,6 +61,7 @@ class ContainerKey:
             trust=limits.trust,
             pids=policy.pids(limits),
             scratch=policy.scratch(limits),
+            inline=limits.isolation == "inline" and limits.trust != "untrusted",
         )
 
     @cached_property

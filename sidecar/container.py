@@ -541,6 +541,7 @@ class Container:
                 "trace_id": a.trace_id,
             },
             "start": a.limits.start,
+            "isolation": a.limits.isolation,
             "payload": a.payload,
             "checkpoints": [c.model_dump() for c in a.checkpoints],
             "checkpoints_complete": a.checkpoints_complete,

@@ -18,7 +18,7 @@ from coordinator.storage.values import encode_small
 from coordinator.tasks import arguments, cron, ticks, vocabulary, where
 from coordinator.tasks.retries import Policy
 from coordinator.wire import EVENT_NAME, FieldProblem
-from coordinator.wire.basics import MAX_SECONDS, Name, Object, Text, Texts
+from coordinator.wire.basics import MAX_SECONDS, Isolation, Name, Object, Text, Texts
 
 _LARGEST_SCHEMA = 512 * 1024
 #: Where so many are found, the rest of an index is not looked at.
@@ -150,12 +150,18 @@ class TaskOptions(BaseModel):
     on_event: list[EventOptions] = Field(default_factory=list, max_length=50)
     total_timeout: float | None = Field(None, gt=0, le=MAX_SECONDS)
     on_failure: Name | None = None
+    isolation: Isolation = "process"
     start: Literal["auto", "fork", "fresh"] = "auto"
     pids: int | None = Field(None, ge=16, le=32_768)
     #: Bytes of each scratch file system; None: half of the memory.
     scratch: int | None = Field(None, ge=1024**2, le=MAX_MEMORY)
     #: The size that memory and cpu come from, by its name on the host that built the deployment.
     machine: str | None = Field(None, max_length=64)
+
+    @property
+    def given_isolation(self) -> Isolation:
+        """That of its runs: where its code is not trusted, none shares a process with another, whatever it says."""
+        return "process" if self.trust == "untrusted" and self.isolation == "inline" else self.isolation
 
     @property
     def given_secrets(self) -> list[str]:

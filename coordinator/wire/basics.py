@@ -134,6 +134,8 @@ Cause = Literal[
     "expired",
     "not_kept",
 ]
+#: What a run has to itself.
+Isolation = Literal["process", "container", "inline"]
 
 
 #: Unknown fields that are named one by one.

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from coordinator.wire.basics import (
     MAX_ITEMS,
     Bytes,
+    Isolation,
     Json,
     Name,
     Names,
@@ -39,6 +40,8 @@ class TaskLimits(BaseModel):
     network: Text | Names = "none"
     mounts: Texts = Field(default_factory=dict)
     trust: Text = "project"
+    #: "inline": in a process that is kept for such runs; "container" is what `warm` says.
+    isolation: Isolation = "process"
     start: Literal["auto", "fork", "fresh"] = "auto"
     #: Processes and threads; None: the host's number.
     pids: Whole | None = None

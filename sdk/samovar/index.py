@@ -196,7 +196,12 @@ def notices(tasks: list[dict[str, Any]], reads: Any, before: dict[int, str], cod
     found = [starts.generator_notice(stuck) for stuck in generators.find()]
     secrets = {name for task in tasks for name in task["options"]["secrets"]}
     culprits = [*forking.culprits(before, code), *reads.of(secrets)]
-    concerned = [task["id"] for task in tasks if task["options"]["start"] == "auto"]
+    # runs that share a process share its imports too
+    concerned = [
+        task["id"]
+        for task in tasks
+        if task["options"]["start"] == "auto" and task["options"]["isolation"] != "inline"
+    ]
     if culprits and concerned:
         found.append(starts.fresh_notice(culprits))
     carried = forking.carried(before)

@@ -259,6 +259,7 @@ def task(
     concurrency_key: str | None = None,
     total_timeout: float | str | None = None,
     on_failure: str | Task[Any] | None = None,
+    isolation: str | None = None,
     start: str | None = None,
     share_imports: bool | None = None,
     pids: int | None = None,
@@ -282,6 +283,9 @@ def task(function: Any = None, /, *, id: str | None = None, **options: Any) -> A
         ttl       how long a run may wait to begin before it expires; default: for ever
         priority  seconds of head start before other runs; default 0
         machine   a size by name, such as "small": its memory and cpu, where these are not given
+        isolation "process" (default): each run is a process of its own, in a container that is kept; "container":
+                  in a container of its own, as warm=False says; "inline", for trusted code: one process runs one
+                  after the other, and its globals stay
         start     "auto" (default): a run is forked from a process that has imported the project, where all that the
                   modules have made survives that, else it starts a Python of its own; or "fork", or "fresh"
         share_imports  whether forked runs may share what imports have made (memory, pipes, threads, open files);
@@ -289,7 +293,7 @@ def task(function: Any = None, /, *, id: str | None = None, **options: Any) -> A
         pids      how many processes and threads its container may have; default 128
         scratch   "512m" or bytes that /tmp, the home folder and /dev/shm may each hold, out of the memory; default:
                   half of it
-        warm      whether a container is kept for the next run; default True
+        warm      whether a container is kept for the next run; default True, and False with isolation="container"
         network   what it reaches: "public" (default) any public address over HTTP and HTTPS, by a proxy that stands
                   in its environment; ["db.internal:5432", "*.example.com:443"] these hosts, by any client; "none"
                   nothing, as an untrusted task does without a word; "open" Docker's bridge, where the operator

@@ -143,9 +143,14 @@ class ProtocolError(Exception):
     """A line broke the protocol: too long, not a JSON object, or of an unknown type."""
 
 
+#: Made once: `json.dumps` makes an encoder for each call that has options.
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+
 def encode(message: Message) -> bytes:
     """`message` as one line. Raises ProtocolError when it is longer than MAX_LINE."""
-    line = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    line = _as_json(message)
     # a lone surrogate is not UTF-8; it reaches here only from text that a decoder let through
     data = line.encode("utf-8", "replace") + b"\n"
     if len(data) > MAX_LINE:
@@ -156,7 +161,13 @@ def encode(message: Message) -> bytes:
 def decode(line: bytes | bytearray) -> Message:
     """The message in `line`. Raises ProtocolError when it is none."""
     try:
-        message = json.loads(line)
+        text = line.decode("utf-8", "surrogatepass")  # as json.loads has it
+        try:
+            message, end = _scan(text, 0)
+        except StopIteration:
+            end = -1
+        if end != len(text):  # spaces around it, or it is none: the long way says which
+            message = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not a line of JSON: {error}") from None
     if not isinstance(message, dict):

@@ -77,6 +77,7 @@ def _limits(options: TaskOptions, memory: int) -> TaskLimits:
         network=options.network,
         mounts=options.mounts,
         trust=options.trust,
+        isolation=options.given_isolation,
         start=options.start,
         pids=options.pids,
         scratch=options.scratch,

@@ -173,6 +173,15 @@ def _start(value: object) -> str:
     )
 
 
+def _isolation(value: object) -> str:
+    if isinstance(value, str) and value in ("process", "container", "inline"):
+        return value
+    raise OptionError(
+        f'isolation={value!r}: give "process" (each run is a process of its own, in a container that is kept), '
+        '"container" (each run has a container of its own) or "inline" (runs of trusted code share a process)'
+    )
+
+
 def _pids(value: object) -> int:
     if isinstance(value, int) and is_int(value) and FEWEST_PIDS <= value <= 32_768:
         return value
@@ -232,6 +241,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "concurrency_key": _concurrency_key,
     "total_timeout": _total,
     "on_failure": _on_failure,
+    "isolation": _isolation,
     "start": _start,
     "share_imports": lambda value: _boolean("share_imports", value),
     "pids": _pids,
@@ -258,6 +268,7 @@ DEFAULTS: dict[str, Any] = {
     "concurrency_key": None,
     "total_timeout": None,
     "on_failure": None,
+    "isolation": "process",
     "start": "auto",
     "share_imports": False,
     "pids": None,
@@ -273,6 +284,7 @@ def check(given: dict[str, Any]) -> dict[str, Any]:
         if name not in CHECKS:
             raise OptionError(f"unknown option {name!r}{_nearest(name, ['id', *CHECKS])}")
         resolved[name] = CHECKS[name](value)
+    _check_isolation(resolved)
     return resolved
 
 
@@ -283,12 +295,15 @@ def resolve(own: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     that stand beside it. Raises OptionError where two options don't go together.
     """
     options = {**DEFAULTS, **defaults, **own}
+    options["isolation"] = _resolve_isolation(own, defaults)
+    options["warm"] = options["isolation"] != "container"
     if options["trust"] == "untrusted" and "network" not in {**defaults, **own}:
         options["network"] = "none"
     if options["machine"] is not None:
         beside = own if "machine" in own else {**defaults, **own}
         sets = [name for name in ("memory", "cpu") if name not in beside]
         options["machine"] = {"name": options["machine"], "sets": sets}
+    _check_isolation(options)
     if options["trust"] == "untrusted":
         _check_untrusted(options)
     memory_known = options["machine"] is None or "memory" not in options["machine"]["sets"]
@@ -298,6 +313,41 @@ def resolve(own: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
             "out of which it comes: give less, or more memory"
         )
     return options
+
+
+def _resolve_isolation(own: dict[str, Any], defaults: dict[str, Any]) -> str:
+    """`warm` says whether there is a container for each run, in fewer words; the task's own word goes first."""
+    for given in (own, defaults):
+        _check_isolation(given)
+    if "isolation" in own:
+        return str(own["isolation"])
+    if "warm" in own:
+        kept = "inline" if defaults.get("isolation") == "inline" else "process"
+        return kept if own["warm"] else "container"
+    return str(defaults.get("isolation") or ("process" if defaults.get("warm", True) else "container"))
+
+
+def _check_isolation(options: dict[str, Any]) -> None:
+    """Raises OptionError where other options say something else than `isolation`."""
+    isolation, warm = options.get("isolation"), options.get("warm")
+    if isolation is not None and warm is not None and warm != (isolation != "container"):
+        means = "a container that is kept" if warm else "a container for each run"
+        raise OptionError(
+            f"isolation={isolation!r} and warm={warm!r} contradict each other: warm={warm!r} means {means}. "
+            "Leave out warm: isolation says it all"
+        )
+    if isolation != "inline":
+        return
+    if options.get("start") == "fresh":
+        raise OptionError(
+            "isolation='inline' and start='fresh' contradict each other: inline runs share one process, and "
+            "start='fresh' gives each a Python of its own. Leave out one of them"
+        )
+    if options.get("trust") == "untrusted":
+        raise OptionError(
+            "isolation='inline' and trust='untrusted' contradict each other: inline runs share a process with "
+            "those after them, which only trusted code may. Leave out isolation, or trust"
+        )
 
 
 def _check_untrusted(options: dict[str, Any]) -> None:

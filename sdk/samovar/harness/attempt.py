@@ -5,11 +5,11 @@ What the process says is checked before it goes on to the sidecar, and is not re
 
 from __future__ import annotations
 
+import _socket
 import json
 import math
 import os
 import selectors
-import socket
 import time
 from collections import deque
 from typing import Any
@@ -41,10 +41,14 @@ class Attempt:
         start = assignment.get("start")
         #: How the run is to begin: "auto", "fork" or "fresh".
         self.start: str = start if start in ("fork", "fresh") else "auto"
+        #: Whether it is run in a process that is kept for the next such run.
+        self.inline = assignment.get("isolation") == "inline"
         self.book = LogBook()
         self.pid: int | None = None
         #: Wait status and peak resident bytes of the run's process, once it has ended.
         self.status: int | None = None
+        #: Whether it has not ended, but is done, and waits for the next run.
+        self.kept = False
         self.peak = 0
         self.last_word: Message | None = None
         self.word_before_cancel = False
@@ -64,7 +68,9 @@ class Attempt:
         self.owes_release = False
         self._link = link
         self._selector = selector
-        self._socket: socket.socket | None = None
+        #: What the selector waits for, by descriptor.
+        self._events: dict[int, int] = {}
+        self._socket: _socket.socket | None = None
         self._lines = wire.LineBuffer()
         self._out: deque[memoryview] = deque()
         self._out_bytes = 0
@@ -79,7 +85,8 @@ class Attempt:
 
     def open(self) -> list[int]:
         """The descriptors for the run's process: socket, stdout, stderr. The caller closes them."""
-        self._socket, theirs = socket.socketpair()
+        # without the class on top, which asks the kernel for what is known and spells it out
+        self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._socket.setblocking(False)
         descriptors = [theirs.detach()]
         for stream, level in (("stdout", "info"), ("stderr", "warning")):
@@ -88,9 +95,12 @@ class Attempt:
             self._pipes[ours] = self._streams[stream] = LineSplitter(stream, level)
             descriptors.append(end)
         self.launched = True
+        return descriptors
+
+    def begin(self) -> None:
+        """Tell the process what to run, and listen to it."""
         self._tell(self.assignment)
         self.watch()
-        return descriptors
 
     def drain(self) -> None:
         """Read what the ended process has left, and close."""
@@ -140,7 +150,8 @@ class Attempt:
         stuffed = self.book.waiting > BACKLOG
         if self._socket is not None:
             reading = selectors.EVENT_READ if not crowded and not stuffed else 0
-            self._set(self._socket, reading | (selectors.EVENT_WRITE if self._out else 0), self._on_socket)
+            events = reading | (selectors.EVENT_WRITE if self._out else 0)
+            self._set(self._socket.fileno(), events, self._on_socket)
         for descriptor in self._pipes:
             self._set(descriptor, 0 if stuffed else selectors.EVENT_READ, self._on_pipe, descriptor)
 
@@ -202,20 +213,18 @@ class Attempt:
             what = f"metadata {', '.join(keys)}"[:200] if keys else "progress"
             self.book.add("samovar", "warning", f"{what} not kept: {error.get('message')}")
 
-    def _set(self, file: Any, events: int, handler: Any, *arguments: Any) -> None:
-        try:
-            current = self._selector.get_key(file).events
-        except KeyError:
-            current = 0
+    def _set(self, descriptor: int, events: int, handler: Any, *arguments: Any) -> None:
+        current = self._events.get(descriptor, 0)
         if events == current:
             return
+        self._events[descriptor] = events
         data = (lambda mask: handler(mask, *arguments)) if arguments else handler
         if not events:
-            self._selector.unregister(file)
+            self._selector.unregister(descriptor)
         elif current:
-            self._selector.modify(file, events, data)
+            self._selector.modify(descriptor, events, data)
         else:
-            self._selector.register(file, events, data)
+            self._selector.register(descriptor, events, data)
 
     # ------------------------------------------------------------ output
 
@@ -281,7 +290,7 @@ class Attempt:
 
     def _close_socket(self) -> None:
         if self._socket is not None:
-            self._set(self._socket, 0, None)
+            self._set(self._socket.fileno(), 0, None)
             self._socket.close()
             self._socket = None
             self._out.clear()
@@ -420,6 +429,8 @@ class Attempt:
 
 def check_value(value: Any, most: int = wire.MAX_VALUE) -> str | None:
     """What is wrong with a JSON value, if anything: not finite, nested too deep, too large."""
+    if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
+        return None
     try:
         size = len(wire.encode({"": value})) - 6
     except (ValueError, RecursionError, wire.ProtocolError) as error:

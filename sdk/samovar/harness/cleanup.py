@@ -7,6 +7,7 @@ import signal
 import stat
 import time
 from contextlib import suppress
+from typing import Callable
 
 from samovar.harness import kernel
 
@@ -32,19 +33,22 @@ def reap() -> dict[int, int]:
 class Processes:
     """The processes that a run may have left: all in the container, or (in tests) all descendants."""
 
-    def __init__(self, everything: bool, keep: int) -> None:
+    def __init__(self, everything: bool, keep: tuple[int, ...], alone: Callable[[], bool] = lambda: False) -> None:
+        """`keep`: what stays. `alone`: whether the kernel counts nothing but that and this process."""
         self._everything = everything
-        #: The zygote, which stays.
         self._keep = keep
+        self._alone = alone
         #: Ended children met while waiting, for whoever looks for one of them.
         self.ended: dict[int, int] = {}
 
     def living(self) -> list[int]:
         """Pids of what is left, without this process and the zygote. Dead ones not yet collected don't count."""
+        if self._alone():
+            return []  # asked first: a list of processes takes ten times as long, for as many as there never are
         self.ended.update(reap())
         own = os.getpid()
         candidates = kernel.processes() if self._everything else kernel.descendants(own)
-        return [pid for pid in candidates if pid not in (own, self._keep) and kernel.is_alive(pid)]
+        return [pid for pid in candidates if pid not in (own, *self._keep) and kernel.is_alive(pid)]
 
     def wait_for_leaving(self) -> None:
         """Give what is left a moment to end by itself."""
@@ -57,14 +61,14 @@ class Processes:
         seen: set[int] = set()
         deadline = time.monotonic() + _GIVE_UP
         while True:
-            if self._everything:
+            if self._everything and not self._alone():
                 # all at once: a chain of forks can't be caught by reading a list, but a stopped one stands still.
-                # The zygote is stopped too, and goes on when this is over
+                # What stays is stopped too, and goes on when this is over
                 _send(-1, signal.SIGSTOP)
             living = self.living()
             if not living or time.monotonic() > deadline:
-                if self._keep:
-                    _send(self._keep, signal.SIGCONT)
+                for pid in self._keep:
+                    _send(pid, signal.SIGCONT)
                 return len(seen), not living
             for pid in living:
                 _send(pid, signal.SIGKILL)
@@ -81,11 +85,80 @@ def _send(pid: int, number: int) -> None:
 Kept = dict[str, tuple[int, ...]]
 #: More than this is not remembered, and so not kept.
 _MOST_KEPT = 10_000
+#: Nanoseconds after which a change of a folder has another time than the one before: the kernel's clock for it goes
+#: by steps of up to 10 ms.
+_STEP = 100_000_000
 
 
-def kept(folders: list[str]) -> dict[str, Kept]:
-    """What is in the scratch folders before any run: the modules made it, and may come back to it in each run."""
-    return {folder: found for folder in folders if (found := _look(folder))}
+class Scratch:
+    """The scratch folders of a container.
+
+    A folder that was empty, and that has the times it had then, is empty: whatever is put into a folder, or done to
+    it, sets the time of its change (ctime) to now, and no program can set that to anything else. It is looked into
+    all the same while that time is as young as the clock's steps, in which a second change would have it too.
+    """
+
+    def __init__(self, folders: list[str]) -> None:
+        self._folders = folders
+        #: What was there before any run: the modules made it, and may come back to it in each run.
+        self._kept: dict[str, Kept] = {}
+        self._attributes: dict[str, list[str]] = {}
+        #: Of a folder that was empty: what it was like then, and whether any change since would show in that.
+        self._stamps: dict[str, tuple[tuple[int, ...], bool]] = {}
+
+    def remember(self) -> None:
+        """Before the first run: what is there now is what stays."""
+        for folder in self._folders:
+            self._kept[folder] = _look(folder)
+            self._attributes[folder] = _attributes(folder)
+            self._note(folder)
+
+    def wipe(self) -> int:
+        """Empty them but for what was made at import; how many entries are not as they should be.
+
+        What a run has changed of the latter counts: the next one would find it.
+        """
+        wrong = 0
+        for folder in self._folders:
+            stamp, settled = self._stamps.get(folder, ((), False))
+            same = stamp and stamp == _stamp(folder)
+            if same and settled:
+                continue
+            if not same or not self._is_empty(folder):
+                wrong += _wipe(folder, self._kept.get(folder, {}))
+            self._note(folder)
+        return wrong
+
+    def _note(self, folder: str) -> None:
+        self._stamps.pop(folder, None)
+        if self._kept.get(folder, {}).keys() == {"."} and self._is_empty(folder):
+            stamp = _stamp(folder)
+            self._stamps[folder] = stamp, bool(stamp) and stamp[-1] < time.time_ns() - _STEP
+
+    def _is_empty(self, folder: str) -> bool:
+        try:
+            return not os.listdir(folder) and _attributes(folder) == self._attributes.get(folder)
+        except OSError:
+            return False
+
+
+def _attributes(folder: str) -> list[str]:
+    try:
+        return os.listxattr(folder)
+    except OSError:  # a file system without any
+        return []
+
+
+def _stamp(folder: str) -> tuple[int, ...]:
+    """What can't stay as it is where the folder is touched: who it is, and when it was read and changed last."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return ()
+    return (
+        found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_gid, found.st_nlink, found.st_size,
+        found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns,
+    )  # fmt: skip
 
 
 def _look(folder: str) -> Kept:
@@ -108,21 +181,12 @@ def _look(folder: str) -> Kept:
     return found
 
 
-def wipe(folders: list[str], made: dict[str, Kept] | None = None) -> int:
-    """Empty these folders but for what was `made` at import; how many entries are not as they should be.
-
-    What a run has changed of the latter counts: the next one would find it.
-    """
-    wrong = 0
-    for folder in folders:
-        before = (made or {}).get(folder)
-        if before is None:
-            wrong += _empty(folder, set())
-            continue
-        wrong += _empty(folder, {path.partition("/")[0] for path in before}, *before["."])
-        now = _look(folder)
-        wrong += sum(1 for path in {*before, *now} if before.get(path) != now.get(path))
-    return wrong
+def _wipe(folder: str, before: Kept) -> int:
+    if not before:
+        return _empty(folder, set())
+    wrong = _empty(folder, {path.partition("/")[0] for path in before}, *before["."])
+    now = _look(folder)
+    return wrong + sum(1 for path in {*before, *now} if before.get(path) != now.get(path))
 
 
 def _empty(folder: str, spared: set[str], mode: int | None = None) -> int:

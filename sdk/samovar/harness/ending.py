@@ -17,6 +17,7 @@ import weakref
 from contextlib import suppress
 from typing import Any, Callable
 
+from samovar.harness import output
 from samovar.values import tracebacks
 
 #: Seconds for all of it, and for the threads that are waited for first.
@@ -29,18 +30,55 @@ class _Late(BaseException):
 
 
 def forget_imports() -> None:
-    """In a fork: what was to be done at the end of the process that it comes from is not this one's to do.
+    """What is to be done at the end of a process that has imported the project is not for a fork of it to do.
 
-    A hook of an import would take away what the next run needs as well, such as a temporary folder.
+    A hook of an import would take away what the next run needs as well, such as a temporary folder. Called before
+    the forks, and in each, for what a thread has added since.
     """
+    if not atexit._ncallbacks() and not weakref.finalize._registered_with_atexit:  # type: ignore[attr-defined]
+        return
     atexit._clear()
     for info in list(weakref.finalize._registry.values()):  # type: ignore[attr-defined]
         info.atexit = False
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
 
 
-def end(say: Callable[[str], None]) -> None:
-    """Does what is left to be done; `say` adds a line to the run's log."""
+def is_due(*, kept: bool = False) -> bool:
+    """Whether anything is left to be done. What Python has yet to write out is written here where it is not.
+
+    `kept`: the process goes on with other runs, and its threads with it.
+    """
+    try:
+        return _is_due(kept)
+    except BaseException:  # of a signal's handler that the task has left: it must not cost the result
+        return True
+
+
+def _is_due(kept: bool) -> bool:
+    exits, executors = sys.modules.get("samovar.running.exits"), sys.modules.get("concurrent.futures.thread")
+    of_process = not kept and (
+        threading.active_count() > 1
+        or (executors is not None and executors._threads_queues)
+        or len(threading._threading_atexits) > (executors is not None)  # type: ignore[attr-defined]
+        or atexit._ncallbacks()
+        or "multiprocessing.util" in sys.modules
+    )
+    if (
+        of_process
+        or (exits is not None and exits.given())
+        or any(reference() is not logging.lastResort for reference in logging._handlerList)  # type: ignore[attr-defined]
+        or not (output.is_ours(sys.stdout) and output.is_ours(sys.stderr))
+    ):
+        return True
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return False
+
+
+def end(say: Callable[[str], None], *, kept: bool = False) -> None:
+    """Does what is left to be done; `say` adds a line to the run's log. `kept`: what belongs to the end of a run
+    alone, not to that of a process.
+    """
     signal.signal(signal.SIGALRM, _on_alarm)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     sys.unraisablehook = _on_unraisable
@@ -49,6 +87,20 @@ def end(say: Callable[[str], None]) -> None:
     exits = sys.modules.get("samovar.running.exits")
     for function in exits.take() if exits is not None else ():
         steps.do(f"the function {_name(function)}, given to on_exit", function)
+    if not kept:
+        _end_process(steps)
+    for reference in reversed(logging._handlerList[:]):  # type: ignore[attr-defined]
+        handler = reference()
+        if handler is not None:
+            what = functools.partial("the log handler {!r:.200}".format, handler)
+            steps.do(what, handler.flush if kept else functools.partial(_close, handler))
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
+        steps.do(f"sys.{name}", functools.partial(_flush, stream))
+    steps.over()
+
+
+def _end_process(steps: _Steps) -> None:
     if threading.active_count() > 1 or "concurrent.futures.thread" in sys.modules:
         steps.do(_threads, threading._shutdown, seconds=_FOR_THREADS)  # type: ignore[attr-defined]
     if atexit._ncallbacks():
@@ -56,14 +108,6 @@ def end(say: Callable[[str], None]) -> None:
     processes = sys.modules.get("multiprocessing.util")
     if processes is not None:
         steps.do("the end of multiprocessing", processes._exit_function)
-    for reference in reversed(logging._handlerList[:]):  # type: ignore[attr-defined]
-        handler = reference()
-        if handler is not None:
-            steps.do(f"the log handler {handler!r:.200}", functools.partial(_close, handler))
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name, None)
-        steps.do(f"sys.{name}", functools.partial(_flush, stream))
-    steps.over()
 
 
 #: Whether the alarm has rung in this step: what it raises may be caught on its way, as `atexit` does.

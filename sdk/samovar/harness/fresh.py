@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,12 +29,14 @@ def spawn(
     descriptors: list[int],
     notice: str | None,
     mask: Iterable[int] = (),
+    *,
+    kept: bool = False,
 ) -> int:
     """Starts the process of a run, with the variables that the container has; its pid.
 
     `descriptors`: socket, stdout, stderr; it has no other of this process's. `mask`: the signals that it blocks.
     """
-    given = {**settings.describe(), "descriptors": descriptors, "notice": notice}
+    given = {**settings.describe(), "descriptors": descriptors, "notice": notice, "kept": kept}
     for descriptor in descriptors:
         os.set_inheritable(descriptor, True)
     arguments = [sys.executable, "-c", _PROGRAM, SDK, json.dumps(given)]
@@ -46,11 +49,18 @@ def spawn(
     return os.posix_spawn(sys.executable, arguments, environment, file_actions=actions, setsigmask=mask)
 
 
+def spawn_kept(
+    settings: Settings, environment: dict[str, str], channel: socket.socket, mask: Iterable[int] = ()
+) -> int:
+    """Starts a process that runs the tasks that come by `channel`; its pid."""
+    return spawn(settings, environment, [channel.fileno()], None, mask, kept=True)
+
+
 def main(given: str) -> None:
-    """Runs one task, and exits."""
+    """Runs one task, or one after the other, and exits."""
     from samovar.environment import interpreter
     from samovar.environment.modules import import_modules, read_manifest
-    from samovar.harness import output, process, records
+    from samovar.harness import kept, output, process, records
 
     sys.path.pop(0)
     described: dict[str, Any] = json.loads(given)
@@ -64,4 +74,8 @@ def main(given: str) -> None:
         interpreter.prepare(settings.code, manifest)
         import_modules(manifest["modules"])
 
+    if described["kept"]:
+        channel = socket.socket(fileno=described["descriptors"][0])
+        channel.set_inheritable(False)
+        kept.main(channel, load)
     process.main(described["descriptors"], load, described["notice"])

@@ -44,6 +44,12 @@ def attach(store: WireStore) -> None:
         _pipes[descriptor] = _identity(descriptor)
 
 
+def detach() -> None:
+    """This process is no run's any more, for now: what is written to the descriptors goes where they lead."""
+    global _store
+    _store = None
+
+
 def text(descriptor: int, stream: str) -> io.TextIOWrapper:
     """`sys.stdout` or `sys.stderr`: UTF-8 whatever the locale, a line at a time, so that a crash loses none."""
     raw = io.BufferedWriter(_Raw(descriptor, stream))

@@ -30,6 +30,12 @@ def attach(store: WireStore) -> None:
     _store = store
 
 
+def detach() -> None:
+    """This process is no run's any more, for now."""
+    global _store
+    _store = None
+
+
 def capture() -> None:
     """Before the project's modules can set up logging. `logging.basicConfig` finds no handler, and works."""
     handler: Any = logging.StreamHandler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import signal
 import socket
@@ -15,7 +16,8 @@ from samovar.harness.transfers import Desk
 from samovar.values.file import File
 from samovar.wire import Message
 
-_READ = 256 * 1024
+#: As much as an assignment mostly has: memory for more is asked of the kernel, and given back to it, each time.
+_READ = 32 * 1024
 #: Signals that have handlers in Python; of the others, those of a crash, the process dies where it stands.
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
 _HANDLED = signal.valid_signals() - _CRASHES
@@ -24,11 +26,12 @@ _HANDLED = signal.valid_signals() - _CRASHES
 class WireStore:
     """The Store (see samovar.running.run) of a run in a container. Any thread may call it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: _socket.socket) -> None:
         self._socket = connection
         self._lines = wire.LineBuffer()
         self._received: list[Message] = []
         self._process = os.getpid()
+        self._main = threading.main_thread().ident
         #: One request at a time: whoever holds it reads the answer.
         self._asking = threading.Lock()
         self._sending = threading.RLock()
@@ -52,6 +55,10 @@ class WireStore:
     def owned(self) -> bool:
         """Whether this is the process that the run began in, not a fork of it."""
         return os.getpid() == self._process
+
+    def close(self) -> None:
+        """The run is over: who asks from now on is told that the harness is gone."""
+        self._socket.close()
 
     def receive(self) -> Message:
         """The next message from process 1. Raises CheckpointError when it is gone."""
@@ -120,11 +127,11 @@ class WireStore:
             raise CheckpointError("the run has not begun")
         return self.desk.keep(name, path, media_type)
 
-    def send(self, message: Message) -> None:
-        """Send what gets no answer. Raises CheckpointError in a forked process."""
+    def send(self, *messages: Message) -> None:
+        """Send what gets no answer, at once. Raises CheckpointError in a forked process."""
         self._check_owner()
-        line = wire.encode(message)
-        if threading.current_thread() is not threading.main_thread():
+        line = b"".join(map(wire.encode, messages))
+        if threading.get_ident() != self._main:
             self._put(line)
             return
         # a SIGTERM that raised in here would leave half a line on the socket
@@ -170,7 +177,7 @@ class WireStore:
 
     def _ask(self, message: Message) -> Message:
         self._check_owner()
-        is_main = threading.current_thread() is threading.main_thread()
+        is_main = threading.get_ident() == self._main
         self._main_is_asking = self._main_is_asking or is_main
         try:
             reply = self._round_trip(message)

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from samovar import __version__, wire
 from samovar.harness import cleanup, kernel
 from samovar.harness.attempt import Attempt
+from samovar.harness.container import Container
 from samovar.harness.egress import Egress
 from samovar.harness.link import Link, LinkLost
 from samovar.harness.logs import BATCH, LineSplitter
@@ -52,12 +53,15 @@ class Supervisor:
         #: Whether an attempt has been finished in this container.
         self.served = False
         self.import_error: dict[str, Any] | None = None
-        self._oom_before = kernel.count_oom_kills()
+        #: Before there is any process but this.
+        self._container = Container(settings)
         self._import_output = [("stderr", f"samovar: {text}\n".encode()) for text in self.egress.problems]
         self._import_bytes = 0
         self._splitters: dict[str, LineSplitter] = {}
-        self._standing: tuple[object, ...] = ()
-        self._kept: dict[str, cleanup.Kept] = {}
+        self._account: Message = {}
+        self._reaped_at = 0.0
+        #: Whether a run is to be ended of which it is not known yet which process it is.
+        self._awaits_pid = False
         #: Whether nothing that the imports have made is shared by the runs forked from them.
         self._reusable = False
 
@@ -67,6 +71,7 @@ class Supervisor:
         """Connect, then fork the zygote. Raises LinkLost."""
         self.link.greet()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pids, pids = os.pipe()
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         gc.collect()
@@ -76,8 +81,11 @@ class Supervisor:
             self.link.close()
             self.egress.close()
             self._control.close()
-            self._become_zygote(theirs, out_end, err_end)
+            os.close(self._pids)
+            self._become_zygote(theirs, pids, out_end, err_end)
         theirs.close()
+        os.close(pids)
+        os.set_blocking(self._pids, False)
         os.close(out_end)
         os.close(err_end)
         self._control.setblocking(False)
@@ -90,12 +98,13 @@ class Supervisor:
         self.link.use(self._selector)
         self.egress.use(self._selector)
 
-    def _become_zygote(self, control: socket.socket, out: int, err: int) -> NoReturn:
+    def _become_zygote(self, orders: socket.socket, pids: int, out: int, err: int) -> NoReturn:
         code = 1
         try:
             from samovar.harness import zygote
+            from samovar.harness.control import Control
 
-            zygote.main(self.settings, control, out, err)
+            zygote.main(self.settings, Control(orders, pids), out, err)
             code = 0
         finally:
             os._exit(code)
@@ -107,7 +116,9 @@ class Supervisor:
         while True:
             for key, mask in self._selector.select(self._timeout()):
                 key.data(mask)
-            self._note_deaths(cleanup.reap())
+            if time.monotonic() >= self._reaped_at + _REAP:
+                self._reaped_at = time.monotonic()
+                self._note_deaths(cleanup.reap())
             if self.zygote_died is not None and not self.ready:
                 text = f"importing the project's modules failed: the process {describe_status(self.zygote_died)}"
                 self._become_ready(wire.error_body("ImportError", text))
@@ -121,7 +132,7 @@ class Supervisor:
     def _timeout(self) -> float | None:
         deadlines = [self.link.deadline()]
         if self.attempt is not None:
-            deadlines += [self.attempt.deadline(), self.attempt.kill_at, time.monotonic() + _REAP]
+            deadlines += [self.attempt.deadline(), self.attempt.kill_at, self._reaped_at + _REAP]
         known = [deadline for deadline in deadlines if deadline is not None]
         return max(0.0, min(known) - time.monotonic()) if known else None
 
@@ -155,12 +166,8 @@ class Supervisor:
             self.zygote_died = ended[self.zygote]
             self.zygote = 0
 
-    def _stand(self) -> tuple[object, ...]:
-        """How process 1 and the zygote stand: a run that has changed it would have changed the next run's start."""
-        return kernel.standing(os.getpid()), kernel.standing(self.zygote or -1)
-
     def _processes(self) -> cleanup.Processes:
-        return cleanup.Processes(self.settings.is_first, self.zygote)
+        return self._container.processes(self.zygote)
 
     # ------------------------------------------------------------ the sidecar
 
@@ -181,7 +188,8 @@ class Supervisor:
                 return  # said again after a reconnect
             message["run_socket"] = os.path.join(os.path.dirname(self.settings.socket), wire.RUN_SOCKET_NAME)
             self.attempt = Attempt(message, self.link, self._selector)
-            self._oom_before = kernel.count_oom_kills()
+            if not self.served:
+                self._container.forget_oom_kills()
             if self.ready:
                 self._launch(self.attempt)
         elif message.get("type") == wire.CANCEL:
@@ -197,8 +205,12 @@ class Supervisor:
         self._terminate(attempt)
 
     def _terminate(self, attempt: Attempt) -> None:
+        self._hear_pid()
         if attempt.pid is None:
-            return  # it is told when the zygote says who it is
+            if attempt.launched and not self._awaits_pid:  # it is told when the zygote says who it is
+                self._awaits_pid = True
+                self._selector.register(self._pids, selectors.EVENT_READ, lambda mask: self._on_pid(attempt))
+            return
         try:
             os.killpg(attempt.pid, signal.SIGTERM)
         except ProcessLookupError:  # not yet the leader of its session
@@ -216,10 +228,13 @@ class Supervisor:
             self._conclude(attempt)
             return
         self.egress.begin(lambda text: attempt.book.add("samovar", "warning", text))
-        self.link.request({"type": wire.STARTED, "attempt": attempt.id})
         descriptors = attempt.open()
         with suppress(OSError):  # where the zygote is dead its end is about to be noted
-            socket.send_fds(self._control, [attempt.start.encode()], descriptors)
+            order = f"inline {attempt.start}" if attempt.inline else attempt.start
+            socket.send_fds(self._control, [order.encode()], descriptors)
+        # all the rest while it forks. Nothing that the run says is passed on before this
+        self.link.request({"type": wire.STARTED, "attempt": attempt.id})
+        attempt.begin()
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -247,20 +262,38 @@ class Supervisor:
             self._become_ready(message["ready"])
         elif attempt is None or not attempt.launched:
             return
-        elif "forked" in message:
-            attempt.pid = _within(message["forked"], 2, 1 << 22)
-            if attempt.cancel is not None:
-                self._terminate(attempt)
         elif "exited" in message:
+            self._hear_pid()
             peak, status = _within(message["peak"], 0, 1 << 62), _within(message["exited"], 0, 0xFFFF)
             attempt.peak, attempt.status = peak, status
+        elif "kept" in message and attempt.inline:
+            self._hear_pid()
+            attempt.peak, attempt.status, attempt.kept = _within(message["kept"], 0, 1 << 62), 0, True
+
+    def _on_pid(self, attempt: Attempt) -> None:
+        self._forget_pid()
+        if self._hear_pid() and not attempt.concluded:
+            self._terminate(attempt)
+
+    def _forget_pid(self) -> None:
+        if self._awaits_pid:
+            self._awaits_pid = False
+            self._selector.unregister(self._pids)
+
+    def _hear_pid(self) -> bool:
+        """Which process the run is, where the zygote has said it by now; whether it has."""
+        with suppress(OSError, ValueError):
+            said = os.read(self._pids, BATCH).split()
+            if self.attempt is not None and said:
+                self.attempt.pid = _within(int(said[-1]), 2, 1 << 22)
+                return True
+        return False
 
     def _become_ready(self, error: dict[str, Any] | None) -> None:
         self.ready = True
         self.import_error = None if error is None else clean_error(error)
-        memory = kernel.resident_memory(os.getpid(), self.zygote)
-        self._standing = self._stand()
-        self._kept = cleanup.kept(self.settings.scratch)
+        self._container.begin(self.zygote)
+        memory = self._container.memory()
         self.link.request({"type": wire.READY, "error": self.import_error, "memory": memory})
         if self.attempt is not None and not self.attempt.concluded:
             self._launch(self.attempt)
@@ -300,21 +333,24 @@ class Supervisor:
 
         Not where the kernel has killed something for want of memory: what became of that is to be seen first.
         """
-        if kernel.count_oom_kills() != self._oom_before:
+        if self._container.oom_kills():
             attempt.ended = False
             return
         self.egress.end()
         attempt.take_what_is_there()
-        attempt.peak = max(attempt.peak, kernel.unreclaimable_memory() if self.settings.is_first else 0)
+        attempt.peak = self._container.peak(attempt.peak)
 
     def _conclude(self, attempt: Attempt) -> None:
         """Nothing of the run stays: its last words are read, its processes killed, its scratch wiped."""
+        self._forget_pid()
         self.egress.end()
-        processes = self._processes()
+        kept = attempt.pid if attempt.kept and attempt.cancel is None else None
+        processes = self._container.processes(self.zygote, kept or 0)
         exited = attempt.status is not None and os.WIFEXITED(attempt.status)
         if exited and attempt.cancel is None:
             processes.wait_for_leaving()
-        attempt.peak = max(attempt.peak, kernel.unreclaimable_memory() if self.settings.is_first else 0)
+        if not attempt.sealed:
+            attempt.peak = self._container.peak(attempt.peak)
         killed, gone = processes.kill()
         self._note_deaths(processes.ended)
         self.egress.settle()
@@ -322,18 +358,10 @@ class Supervisor:
             attempt.drain()
         attempt.kill_at = None
         attempt.concluded = True
-        stuck = cleanup.wipe(self.settings.scratch, self._kept)
-        oom_kills = kernel.count_oom_kills() - self._oom_before
-        if oom_kills and self.settings.is_first:
-            attempt.peak = max(attempt.peak, kernel.highest_memory())
-        unmoved = self._stand() == self._standing
-        ended_well = exited and attempt.cancel is None and not oom_kills
-        self._container = {
-            "clean": ended_well and gone and not killed and not stuck and self._reusable and unmoved,
-            "leftovers": killed + stuck,
-            "oom_kills": oom_kills,
-            "memory": kernel.resident_memory(os.getpid(), self.zygote),
-        }
+        well = exited and attempt.cancel is None and gone and self._reusable
+        self._account = self._container.leave(well=well, killed=killed)
+        if self._account["oom_kills"]:
+            attempt.peak = self._container.peak(attempt.peak, self._account["oom_kills"])
 
     def _finish_if_settled(self, attempt: Attempt) -> None:
         attempt.tick()
@@ -342,6 +370,7 @@ class Supervisor:
 
     def _finish(self, attempt: Attempt) -> None:
         cancel = attempt.cancel or {}
+        oom_kills = self._account["oom_kills"] if attempt.concluded else 0
         verdict = judge(
             Evidence(
                 last_word=attempt.last_word,
@@ -349,8 +378,8 @@ class Supervisor:
                 cancel=cancel.get("reason"),
                 cancel_message=cancel.get("message"),
                 word_before_cancel=attempt.word_before_cancel,
-                oom_kills=self._container["oom_kills"] if attempt.concluded else 0,
-                memory_limit=kernel.memory_limit(),
+                oom_kills=oom_kills,
+                memory_limit=self._container.memory_limit() if oom_kills else 0,
                 peak=attempt.peak,
                 zygote_died=self.zygote_died,
             )
@@ -363,7 +392,7 @@ class Supervisor:
         }
         if attempt.concluded:
             message["usage"]["exit_code"] = exit_code(attempt.status)
-            message["container"] = self._container
+            message["container"] = self._account
         attempt.owes_release = not attempt.concluded
         message |= {
             "dropped": attempt.book.dropped,
@@ -390,7 +419,7 @@ class Supervisor:
         if attempt.owes_release:
             code = exit_code(attempt.status)
             self.link.request(
-                {"type": wire.RELEASED, "attempt": attempt.id, "exit_code": code, "container": self._container}
+                {"type": wire.RELEASED, "attempt": attempt.id, "exit_code": code, "container": self._account}
             )
 
 

@@ -2,8 +2,8 @@
 
 Heavy imports cost once per container, and every run starts with the globals as the imports left them. It
 runs the project's code, so process 1 believes it nothing of consequence. It says, over a datagram socket:
-`{"ready": null | error, "kept": whether there may be a second run}`, then for each run `{"forked": pid}` and
-`{"exited": status, "peak": bytes}`.
+`{"ready": null | error, "kept": whether there may be a second run}`, then for each run `{"exited": status, "peak":
+bytes}`; the process id of each goes into a pipe.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import faulthandler
 import gc
 import os
 import signal
-import socket
 import sys
 from contextlib import suppress
 from typing import Any
@@ -20,33 +19,34 @@ from typing import Any
 from samovar.environment.starts import FORK, fresh_notice, unkept_notice, unshared
 from samovar.environment.variables import Reads
 from samovar.harness import kernel, output, records, spawner
+from samovar.harness.control import Control
 from samovar.harness.settings import Settings
 
 _LONGEST_ERROR = 16 * 1024
 
 
-def main(settings: Settings, control: socket.socket, out: int, err: int) -> None:
+def main(settings: Settings, control: Control, out: int, err: int) -> None:
     """Import, then fork until process 1 is gone."""
     kernel.die_with_parent(signal.SIGKILL)
     _take_output(out, err)
-    _close_others(control.fileno())
+    _close_others(control.descriptors())
+    kernel.set_dumpable(True)
+    killer = kernel.OomKiller()
+    kernel.set_dumpable(False)
     faulthandler.enable(2)  # a segmentation fault leaves its Python stack in the log, in runs as well
     environment = dict(os.environ)  # as it was given: user code may change it
     error, starts = _import(settings)
-    spawner.say(control, {"ready": error, "kept": starts.unkept is None})
+    control.say({"ready": error, "kept": starts.unkept is None})
     if error is None and starts.notice is not None and not starts.forks:
         spawner.become(settings, control, starts.notice, environment)
     gc.collect()
     gc.freeze()  # what is here now is shared with every run; the collector need not touch its pages
-    spawner.serve(control, settings, starts, environment)
+    spawner.Spawner(control, settings, starts, environment, killer).serve()
 
 
 def _prepare_runs() -> None:
     """Load here, once, what each run would otherwise load for itself."""
     import samovar.declare.options
-    import samovar.payloads.codec
-    import samovar.running.run
-    import samovar.running.secrets
     import samovar.values.tracebacks  # noqa: F401
     from samovar.declare.registry import registry
     from samovar.errors import OptionError
@@ -66,9 +66,9 @@ def _take_output(out: int, err: int) -> None:
     output.install()
 
 
-def _close_others(keep: int) -> None:
+def _close_others(keep: list[int]) -> None:
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != keep:
+        if int(name) > 2 and int(name) not in keep:
             with suppress(OSError):  # the descriptor of this very listing is closed by now
                 os.close(int(name))
 

@@ -34,6 +34,8 @@ from samovar.wire import MAX_VALUE
 
 TAG = "$samovar"
 _DEEPEST = 100
+#: Of a few bytes whatever the value: an integer has at most so many bits.
+_SMALL = (bool, int, float)
 
 
 def encode(value: object, name: str) -> Any:
@@ -50,12 +52,13 @@ def plain(value: object, name: str = "result") -> Any:
     return encoded
 
 
-def check_size(encoded: object, name: str) -> int:
-    """The encoded size in bytes. Raises NotSerializable where it is above MAX_VALUE."""
+def check_size(encoded: object, name: str) -> None:
+    """Raises NotSerializable where its encoded size is above MAX_VALUE bytes."""
+    if encoded is None or type(encoded) in _SMALL:
+        return
     size = len(json.dumps(encoded, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
     if size > MAX_VALUE:
         raise _too_large(name, f"{size:,} bytes encoded are")
-    return size
 
 
 def decode(encoded: Any, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections import OrderedDict
 from typing import Any, Callable
 
 from samovar.errors import InvalidPayload, NotSerializable, OptionError
@@ -57,6 +58,8 @@ class Signature:
 
     def bind(self, payload: Any) -> inspect.BoundArguments:
         """The arguments of a call. Raises InvalidPayload with every bad field at once."""
+        if payload == {} and not self._signature.parameters:
+            return inspect.BoundArguments(self._signature, OrderedDict())
         problems: Problems = []
         if not isinstance(payload, dict):
             problems.append({"path": "payload", "message": "expected an object of keyword arguments"})

@@ -24,6 +24,21 @@ def on_exit(function: F) -> F:
     return function
 
 
+def known() -> list[Callable[[], Any]]:
+    """The functions there are, in the order they were given; for the harness."""
+    return list(_functions)
+
+
+def put_back(functions: list[Callable[[], Any]]) -> None:
+    """Have these again, and no others; for the harness."""
+    _functions[:] = functions
+
+
+def given() -> bool:
+    """Whether there are any; for the harness."""
+    return bool(_functions)
+
+
 def take() -> list[Callable[[], Any]]:
     """The functions there are, in the order of their calls; for the harness."""
     taken = _functions[::-1]

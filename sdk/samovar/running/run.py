@@ -168,9 +168,15 @@ def find_run() -> CurrentRun | None:
 
 
 def enter_process_run(run: CurrentRun) -> None:
-    """Make `run` the run of this process, for good. For the harness."""
+    """Make `run` the run of this process. For the harness."""
     global _of_process
     _of_process = run
+
+
+def leave_process_run() -> None:
+    """This process is in no run any more. For the harness."""
+    global _of_process
+    _of_process = None
 
 
 def enter_local_run(run: CurrentRun) -> contextvars.Token[CurrentRun | None]:

@@ -32,7 +32,8 @@ def secret(name: str) -> str:
 
 
 def enter(values: dict[str, str]) -> None:
-    """Give this process, which is a run's, its secrets, for good. For the harness."""
+    """Give this process, which is a run's, its secrets. For the harness."""
     global _given
     _given = dict(values)
-    os.environ.update(values)
+    if values:
+        os.environ.update(values)

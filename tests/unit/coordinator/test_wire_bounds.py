@@ -156,3 +156,18 @@ def test_a_thousand_unknown_fields_are_one_problem() -> None:
     with pytest.raises(ValidationError) as raised:
         wire.TriggerRequest.model_validate({f"f{n}": n for n in range(100_000)})
     assert raised.value.error_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("trust", "isolation", "given"),
+    [("project", "inline", "inline"), ("untrusted", "inline", "process"), ("untrusted", "container", "container")],
+)
+def test_an_index_is_not_believed_that_untrusted_runs_share_a_process(
+    trust: str, isolation: str, given: str
+) -> None:
+    options = {"memory": 64 << 20, "cpu": 1, "timeout": 60, "trust": trust, "isolation": isolation}
+    assert TaskOptions.model_validate(options).given_isolation == given
+
+
+def test_a_deployment_older_than_isolation_runs_as_it_did() -> None:
+    assert TaskOptions.model_validate({"memory": 64 << 20, "cpu": 1, "timeout": 60}).given_isolation == "process"

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import textwrap
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import samovar
 from samovar import wire
 
-from runner import seccomp
-from tests.unit.harness.listener import Container, Listener
+from tests.unit.harness.docked import MEMORY, Docked, docker, folders
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
-
-MEMORY = 256 * 1024**2
 
 CODE = """
 import ctypes, os, signal, socket, subprocess, sys, time
@@ -112,83 +103,19 @@ def fill():
 """
 
 
-class Docked(Container):
-    """A Container whose harness runs in Docker, with the shipped limits."""
-
-    def __init__(self, folder: Path, image: str) -> None:
-        self.folder = folder
-        self._short = Path(f"/tmp/samovar-test-{uuid.uuid4().hex[:8]}")
-        self._short.mkdir(mode=0o755)
-        self.sidecar = Listener(self._short / wire.SOCKET_NAME)
-        self.sidecar.path.chmod(0o777)  # the container's user is another
-        (folder / "job.py").write_text(textwrap.dedent(CODE))
-        (folder / "manifest.json").write_text(json.dumps({"project": "p", "modules": ["job"]}))
-        for path in (folder, folder / "job.py", folder / "manifest.json"):
-            path.chmod(0o755)
-        profile = folder / "seccomp.json"
-        profile.write_text(seccomp.profile())
-        self.name = f"samovar-test-{uuid.uuid4().hex[:8]}"
-        limits = ["--memory", str(MEMORY), "--memory-swap", str(MEMORY), "--pids-limit", "128", "--cap-drop", "ALL"]
-        limits += [
-            "--security-opt",
-            "no-new-privileges",
-            "--network",
-            "none",
-            "--read-only",
-            "--log-driver",
-            "none",
-            "--security-opt",
-            f"seccomp={profile}",
-            "--tmpfs",
-            f"/home/task:size=16m,mode=1777,uid={wire.TASK_UID},gid={wire.TASK_UID}",
-            "--env",
-            "HOME=/home/task",
-        ]
-        limits += ["--user", f"{wire.TASK_UID}:{wire.TASK_UID}", "--tmpfs", "/tmp:size=16m,mode=1777"]
-        mounts = [
-            f"{self._short}:{wire.SOCKET_DIRECTORY}:ro",
-            f"{Path(samovar.__file__).parent}:{wire.IMAGE_SDK}/samovar:ro",
-            f"{folder / 'job.py'}:{wire.IMAGE_CODE}/job.py:ro",
-            f"{folder / 'manifest.json'}:{wire.IMAGE_MANIFEST}:ro",
-        ]
-        docker(
-            "run", "-d", "--name", self.name, "--label", "samovar=1", "--label", "samovar.test=1", *limits,
-            *(word for mount in mounts for word in ("-v", mount)),
-            image, "python3", "-I", "-S", f"{wire.IMAGE_SDK}/samovar/harness/boot.py",
-        )  # fmt: skip
-
-    def close(self) -> None:
-        docker("rm", "-f", "-v", self.name)
-        self.sidecar.stop()
-        self._short.rmdir()
-
-    def processes(self) -> int:
-        return len(docker("top", self.name).strip().splitlines()) - 1
-
-
-def docker(*arguments: str) -> str:
-    found = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    return found.stdout
-
-
 @pytest.fixture
-def docked(tmp_path: Path, base_image: str) -> Iterator[Callable[[], Docked]]:
+def docked(base_image: str) -> Iterator[Callable[[], Docked]]:
     made: list[Docked] = []
 
-    def make() -> Docked:
-        # pytest's own folders are closed to the container's user
-        folder = Path(f"/tmp/samovar-test-{uuid.uuid4().hex[:8]}-code")
-        folder.mkdir()
-        made.append(Docked(folder, base_image))
-        return made[-1]
+    with folders() as folder:
 
-    yield make
-    for one in made:
-        one.close()
-        for name in os.listdir(one.folder):
-            (one.folder / name).unlink()
-        one.folder.rmdir()
+        def make() -> Docked:
+            made.append(Docked(folder(), base_image, CODE))
+            return made[-1]
+
+        yield make
+        for one in made:
+            one.close()
 
 
 def test_out_of_memory_is_told_with_its_evidence_and_advice(docked: Callable[[], Docked]) -> None:

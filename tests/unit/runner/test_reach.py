@@ -30,7 +30,15 @@ def key(**changes: Any) -> ContainerKey:
         deployment="d", image="i", payload={}, trace_id="0" * 32, lease=30,
         limits=TaskLimits(memory=64 << 20, cpu=1, timeout=60, warm=True, **changes),
     )  # fmt: skip
-    return ContainerKey.of(assignment, Policy(), 1 << 40, 8)
+    policy = Policy()
+    policy.learn(None)  # as where there is gVisor
+    return ContainerKey.of(assignment, policy, 1 << 40, 8)
+
+
+def test_a_kept_process_is_beside_no_run_of_another_kind() -> None:
+    assert key(isolation="inline").digest != key().digest
+    assert key(isolation="container") == key(isolation="process") == key()
+    assert key(isolation="inline", trust="untrusted") == key(trust="untrusted"), "nothing untrusted is kept"
 
 
 def test_containers_are_shared_where_they_reach_the_same() -> None:

@@ -88,6 +88,12 @@ def test_options_are_resolved() -> None:
         ({"ttl": -1}, "ttl=-1"),
         ({"priority": 1.5}, "priority=1.5: give a whole number"),
         ({"warm": "yes"}, "warm='yes': give True or False"),
+        ({"isolation": "thread"}, "isolation='thread': give \"process\""),
+        ({"isolation": "container", "warm": True}, "isolation='container' and warm=True .* Leave out warm"),
+        ({"isolation": "process", "warm": False}, "isolation='process' and warm=False .* Leave out warm"),
+        ({"isolation": "inline", "warm": False}, "isolation='inline' and warm=False .* Leave out warm"),
+        ({"isolation": "inline", "start": "fresh"}, "isolation='inline' and start='fresh' .* Leave out one"),
+        ({"isolation": "inline", "trust": "untrusted"}, "isolation='inline' and trust='untrusted'"),
         ({"network": "all"}, "network='all': give"),
         ({"network": ["example.com"]}, "network: 'example.com' is not \"host:port\""),
         ({"network": ["example.com:99999"]}, "network: 'example.com:99999'"),
@@ -108,6 +114,43 @@ def test_a_bad_option_is_named_with_its_value_and_what_would_do(options: dict[st
     with pytest.raises(OptionError, match=words) as caught:
         named(**options)
     assert "test_tasks.py:" in str(caught.value), "the place of the task is named"
+
+
+@pytest.mark.parametrize(
+    ("own", "defaults", "isolation"),
+    [
+        ({}, {}, "process"),
+        ({"warm": False}, {}, "container"),
+        ({"isolation": "container"}, {}, "container"),
+        ({}, {"isolation": "inline"}, "inline"),
+        ({}, {"warm": False}, "container"),
+        ({"warm": True}, {"warm": False}, "process"),
+        ({"warm": True}, {"isolation": "container"}, "process"),
+        ({"warm": True}, {"isolation": "inline"}, "inline"),
+        ({"warm": False}, {"isolation": "inline"}, "container"),
+        ({"isolation": "inline"}, {"warm": False}, "inline"),
+        ({"isolation": "process"}, {"isolation": "inline"}, "process"),
+        ({"trust": "untrusted"}, {}, "process"),
+    ],
+)
+def test_what_a_task_says_of_its_isolation_goes_before_the_defaults(
+    own: dict[str, Any], defaults: dict[str, Any], isolation: str
+) -> None:
+    found = resolve(own, defaults)
+    assert (found["isolation"], found["warm"]) == (isolation, isolation != "container")
+
+
+@pytest.mark.parametrize(
+    ("own", "defaults", "words"),
+    [
+        ({}, {"isolation": "container", "warm": True}, "isolation='container' and warm=True"),
+        ({"isolation": "inline"}, {"start": "fresh"}, "start='fresh'"),
+        ({"trust": "untrusted"}, {"isolation": "inline"}, "trust='untrusted'"),
+    ],
+)
+def test_defaults_that_contradict_are_named(own: dict[str, Any], defaults: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        resolve(own, defaults)
 
 
 @pytest.mark.parametrize(
