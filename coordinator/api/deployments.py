@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import TypeAdapter
 from sqlalchemy import Row
 
 from coordinator.api import acts
 from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, poll
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.api.scopes import Who
 from coordinator.attempts import runners
 from coordinator.context import Coordinator, Core
@@ -31,7 +31,7 @@ from coordinator.wire import (
     RunnerState,
 )
 
-router = APIRouter(tags=["deployments"], route_class=Route)
+router = public("deployments")
 
 _ENTRIES = TypeAdapter(list[PoolEntry])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from sqlalchemy import Connection
 
 from coordinator.access import hosts
 from coordinator.api.fleet.assignments import assignment
 from coordinator.api.polling import poll
-from coordinator.api.reading import Route
+from coordinator.api.routers import fleet
 from coordinator.attempts import claims, runners
 from coordinator.attempts.claims import Claimed
 from coordinator.context import Core
@@ -32,7 +32,7 @@ from coordinator.wire import (
     RemovableImages,
 )
 
-router = APIRouter(include_in_schema=False, route_class=Route)
+router = fleet()
 
 
 @router.post("/runners/{runner}/enrol")
