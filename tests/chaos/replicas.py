@@ -21,7 +21,7 @@ import httpx
 import psycopg
 from samovar import Client
 
-from tests import stack
+from tests import commands, stack
 from tests.conformance.databases import Server, server
 from tests.plain import PLAIN
 from tests.waiting import eventually
@@ -104,10 +104,7 @@ class Replicas:
 
     def deploy(self, path: Path) -> None:
         environment = {**os.environ, "SAMOVAR_URL": self.urls[0], "SAMOVAR_API_KEY": ADMIN}
-        done = subprocess.run(
-            [stack.SAMOVAR, "deploy", str(path)], env=environment, capture_output=True, text=True, timeout=300,
-            check=False,
-        )  # fmt: skip
+        done = commands.samovar(["deploy", str(path)], environment=environment, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         stack.deployed_projects.add(path.name)
 
