@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -53,7 +53,6 @@ from coordinator.foundation.errors import CoordinatorError, DirectoryUnusable, R
 from coordinator.maintenance.duties import DUTIES
 from coordinator.maintenance.service import Maintenance
 from coordinator.settings import Settings
-from coordinator.signals.channel import Channel
 from coordinator.signals.seats import Seats
 from coordinator.signals.waking import Waking
 from coordinator.storage.blobs import Blobs
@@ -63,7 +62,7 @@ from coordinator.storage.quota import Quota
 from coordinator.storage.values import Values
 from coordinator.tasks import checking
 from coordinator.tasks.payloads import Payloads
-from coordinator.wire import API, FLEET, FieldProblem, Problem
+from coordinator.wire import FieldProblem, Problem
 from coordinator.wire.directories import private
 
 log = structlog.get_logger()
@@ -132,6 +131,9 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         callers = coordinator.callers.run(coordinator.waking)
         work = [coordinator.seats.run(), Maintenance(coordinator, DUTIES).run(), callers]
         if coordinator.database.session is not None:
+            # an install on SQLite is spared psycopg
+            from coordinator.signals.channel import Channel
+
             work.append(Channel(coordinator.database.session, coordinator.waking).run())
         running = [asyncio.create_task(each) for each in work]
         try:
@@ -144,6 +146,8 @@ def create_app(coordinator: Coordinator) -> FastAPI:
             await asyncio.to_thread(coordinator.database.close)
             await asyncio.to_thread(checking.close)
 
+    # FastAPI keeps it quiet where it builds a model with a route; ours are built when first used
+    warnings.filterwarnings("ignore", message="The '[a-z_]*alias' attribute with value")
     app = FastAPI(
         title="Samovar",
         servers=[{"url": coordinator.settings.public_url}] if coordinator.settings.public_url else None,
@@ -154,31 +158,31 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         redoc_url=None,
     )
     app.state.coordinator = coordinator
-    app.include_router(health.router)
-    app.include_router(hooks.router)
-    app.include_router(tokens.router)
-    # the gate checks the key; this only writes the scheme into the OpenAPI document
-    bearer: Any = HTTPBearer(auto_error=False, description="A key with the role admin")
-    for public in (
-        batches.router,
-        bulk.router,
-        runs.router,
-        run_details.router,
-        files.router,
-        queues.router,
-        schedules.router,
-        events.router,
-        secrets.router,
-        api_keys.router,
-        hosts.router,
-        audit.router,
-        deliveries.router,
-        deployments.router,
-        pool.router,
+    for module in (
+        health,
+        hooks,
+        tokens,
+        batches,
+        bulk,
+        runs,
+        run_details,
+        files,
+        queues,
+        schedules,
+        events,
+        secrets,
+        api_keys,
+        hosts,
+        audit,
+        deliveries,
+        deployments,
+        pool,
+        fleet_runners,
+        fleet_builds,
+        fleet_files,
     ):
-        app.include_router(public, prefix=API, dependencies=[Depends(bearer)])
-    for fleet in (fleet_runners.router, fleet_builds.router, fleet_files.router):
-        app.include_router(fleet, prefix=FLEET)
+        # as they are (api/routers.py): to include them would be to build them all again
+        app.router.routes.extend(module.router.routes)
     refusals = {CoordinatorError: _refused, RequestValidationError: _invalid, HTTPException: _http}
     for kind, refuse in refusals.items():
         app.add_exception_handler(kind, refuse)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    # it would look again and again at all that was imported so far: a sixth of the start
+    gc.disable()
+
 import asyncio
 import os
 import signal
@@ -35,6 +41,8 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> int:
+    gc.freeze()  # what was imported stays
+    gc.enable()
     os.umask(UMASK)
     logging.configure()
     try:

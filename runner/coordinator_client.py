@@ -44,6 +44,11 @@ class Refusal(NamedTuple):
     message: str
 
 
+def speaks_tls(urls: str) -> bool:
+    """Whether any of the addresses has TLS: reading a system's certificates is a tenth of a runner's start."""
+    return any(not url.strip().startswith("http://") for url in urls.split(",") if url.strip())
+
+
 class CoordinatorClient:
     """Raises CoordinatorAway when the coordinator can't be reached, fails, or refuses the runner's key."""
 
@@ -56,6 +61,7 @@ class CoordinatorClient:
             timeout=httpx.Timeout(30, connect=5),
             limits=httpx.Limits(max_connections=32, max_keepalive_connections=16, keepalive_expiry=60),
             trust_env=False,
+            verify=speaks_tls(url),
         )
 
     def use(self, key: str) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    # it would look again and again at all that was imported so far: a sixth of the start
+    gc.disable()
+
 import os
 
 from pydantic_settings import CliApp
@@ -13,6 +19,8 @@ from sidecar.settings import Settings
 
 
 def main() -> None:
+    gc.freeze()  # what was imported stays
+    gc.enable()
     os.umask(UMASK)
     logging.configure()
     serve(CliApp.run(Settings))

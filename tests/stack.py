@@ -21,6 +21,8 @@ import docker.errors
 import httpx
 from samovar import Client
 
+from tests import commands
+from tests.plain import PLAIN
 from tests.waiting import eventually
 
 SAMOVAR = str(Path(sys.executable).parent / "samovar")
@@ -110,7 +112,7 @@ class Stack:
 
     def healthy(self) -> bool:
         try:
-            return httpx.get(self.url + "/healthz", timeout=2).is_success
+            return httpx.get(self.url + "/healthz", timeout=2, **PLAIN).is_success
         except httpx.TransportError:
             return False
 
@@ -123,10 +125,8 @@ class Stack:
         return json.loads(result.stdout)
 
     def run(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SAMOVAR, "--data", str(self.data), "--json", *arguments],
-            capture_output=True, text=True, timeout=300, input=stdin, check=False, cwd=self.directory,
-        )  # fmt: skip
+        asked = ["--data", str(self.data), "--json", *arguments]
+        return commands.samovar(asked, cwd=self.directory, stdin=stdin, timeout=300)
 
     def deploy(self, name: str) -> dict[str, Any]:
         """Deploys tests/projects/NAME (or examples/NAME)."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from coordinator.access import audit
 from coordinator.access.audit import Wanted
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.api.runs import parse_since
 from coordinator.context import Core
 from coordinator.runs.views import iso
 from coordinator.storage.values import decode
 from coordinator.wire import AuditEntry, AuditPage
 
-router = APIRouter(prefix="/audit", tags=["audit"], route_class=Route)
+router = public("audit", "/audit")
 
 
 @router.get("", response_model=AuditPage, summary="Who did what, newest first", responses=refusals(422))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.context import Core
 from coordinator.runs import batches, views
 from coordinator.runs.plans import Plan
 from coordinator.storage.values import Stored
 from coordinator.wire import BatchAnswer, BatchRequest
 
-router = APIRouter(tags=["runs"], route_class=Route)
+router = public("runs")
 
 
 @router.post(

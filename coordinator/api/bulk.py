@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter
 from sqlalchemy import Row
 
 from coordinator.access.keys import Caller
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.api.runs import create, parse_since
 from coordinator.api.scopes import Who
 from coordinator.context import Coordinator, Core
@@ -18,7 +17,7 @@ from coordinator.foundation.errors import NotFound, Refused, invalid_field
 from coordinator.runs import cancelling, failures, plans, runs
 from coordinator.wire import BulkAnswer, BulkItem, BulkRequest, ReplayRequest, RunFilter
 
-router = APIRouter(tags=["runs"], route_class=Route)
+router = public("runs")
 
 Act = Callable[[Coordinator, Row[Any]], Awaitable[BulkItem]]
 

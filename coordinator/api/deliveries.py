@@ -6,10 +6,10 @@ import asyncio
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.context import Coordinator, Core
 from coordinator.runs import views
 from coordinator.sources import deliveries, webhooks
@@ -17,7 +17,7 @@ from coordinator.sources.deliveries import Filter
 from coordinator.storage.values import decode
 from coordinator.wire import Delivery, DeliveryPage, Webhook, WebhookPage
 
-router = APIRouter(tags=["webhooks"], route_class=Route)
+router = public("webhooks")
 
 
 @router.get("/webhooks", response_model=WebhookPage, summary="List the webhooks of the current deployments")

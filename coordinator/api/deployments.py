@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from sqlalchemy import Row
 
 from coordinator.api import acts
 from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, poll
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.api.scopes import Who
 from coordinator.context import Coordinator, Core
 from coordinator.deployments import deployments, rebuilds
@@ -26,7 +26,7 @@ from coordinator.wire import (
     DeploymentPage,
 )
 
-router = APIRouter(tags=["deployments"], route_class=Route)
+router = public("deployments")
 
 
 @router.post(

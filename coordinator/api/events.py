@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.api.scopes import Who
 from coordinator.context import Core
 from coordinator.foundation.errors import NotFound
@@ -15,7 +15,7 @@ from coordinator.runs import views
 from coordinator.sources import events
 from coordinator.wire import Event, EventPage, EventRequest
 
-router = APIRouter(prefix="/events", tags=["events"], route_class=Route)
+router = public("events", "/events")
 
 
 @router.post(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import FileResponse
 from sqlalchemy import Row
 
 from coordinator.api import acts
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.api.scopes import Who
 from coordinator.context import Coordinator, Core
 from coordinator.files import files, receiving
@@ -19,7 +19,7 @@ from coordinator.foundation.errors import Gone, NotFound
 from coordinator.runs import views
 from coordinator.wire import FilePage, FileRequest, StoredFile
 
-router = APIRouter(tags=["files"], route_class=Route)
+router = public("files")
 
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _PART: dict[str, Any] = {

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import open_to_all
 from coordinator.context import Core
 from coordinator.wire.basics import Names
 
-router = APIRouter(tags=["health"], route_class=Route)
+router = open_to_all("health")
 
 
 @router.get("/healthz", summary="Whether the process is up")

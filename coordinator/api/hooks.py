@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from coordinator.access import signatures
 from coordinator.access.signatures import BadSignature, Verified
 from coordinator.access.vault import BadMasterKey, Sealed
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import open_to_all
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import CoordinatorError, Forbidden, Refused, Unauthenticated, invalid_field
 from coordinator.foundation.limits import INLINE
@@ -24,7 +24,7 @@ from coordinator.sources.webhooks import Webhook
 from coordinator.storage.values import Stored
 from coordinator.wire import HookAnswer
 
-router = APIRouter(tags=["webhooks"], route_class=Route)
+router = open_to_all("webhooks")
 
 log = structlog.get_logger()
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from coordinator.access import hosts
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import NotFound
 from coordinator.runs.views import iso
 from coordinator.signals import waking
 from coordinator.wire import Host, HostPage, HostToken, HostTokenRequest
 
-router = APIRouter(prefix="/hosts", tags=["hosts"], route_class=Route)
+router = public("hosts", "/hosts")
 
 
 @router.post(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from coordinator.access import keys
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.context import Core
 from coordinator.runs import views
 from coordinator.signals import waking
 from coordinator.signals.waking import KEYS
 from coordinator.wire import Key, KeyPage, KeyRequest, NewKey
 
-router = APIRouter(prefix="/keys", tags=["keys"], route_class=Route)
+router = public("keys", "/keys")
 
 
 @router.post("", status_code=201, response_model=NewKey, summary="Make a key", responses=refusals(404, 409, 422))

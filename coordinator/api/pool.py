@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from sqlalchemy import Connection, Row
 
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.attempts import pool
 from coordinator.attempts.pool import SLOT, Began
 from coordinator.context import Core
@@ -15,7 +15,7 @@ from coordinator.runs import views
 from coordinator.storage.values import decode
 from coordinator.wire import LifeShown, PoolPage, RunnerState, Sample, StartFigures
 
-router = APIRouter(tags=["pool"], route_class=Route)
+router = public("pool")
 
 
 @router.get("/pool", response_model=PoolPage, summary="The live runners and their containers")

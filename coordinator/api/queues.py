@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from coordinator import why
 from coordinator.api import acts
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.context import Core
 from coordinator.line import queues
 from coordinator.runs import views
 from coordinator.signals import waking
 from coordinator.wire import QueuePage, QueuePatch, QueueState, Why
 
-router = APIRouter(tags=["queues"], route_class=Route)
+router = public("queues")
 
 
 @router.get("/queues", response_model=QueuePage, summary="Queues: their limits, and what is in them")

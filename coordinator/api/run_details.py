@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection, Row
 
 from coordinator.api.docs import refusals
 from coordinator.api.polling import parse_position, recheck, still_allowed
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.attempts import checkpoints
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import Forbidden, Unauthenticated
@@ -23,7 +23,7 @@ from coordinator.runs import logs, runs, views
 from coordinator.signals import waking
 from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LogPage
 
-router = APIRouter(tags=["runs"], route_class=Route)
+router = public("runs")
 
 _KEEP_ALIVE = 15.0
 _BATCH = 500

@@ -6,14 +6,14 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from sqlalchemy import Connection, Row
 
 from coordinator.api.direct import Read, Way
 from coordinator.api.direct import Route as DirectRoute
 from coordinator.api.docs import refusals
 from coordinator.api.polling import poll
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import invalid_field
 from coordinator.runs import bumping, cancelling, failures, idempotency, plans, runs, triggers, views
@@ -33,7 +33,7 @@ from coordinator.wire import (
     parse_duration,
 )
 
-router = APIRouter(tags=["runs"], route_class=Route)
+router = public("runs")
 
 #: Bytes of a trigger that is checked and stored in one transaction. Its payload fits into the run's row.
 _SMALL = 16 * 1024

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.context import Core
 from coordinator.runs import views
 from coordinator.signals import waking
 from coordinator.sources import schedule_edits, schedules
 from coordinator.wire import Schedule, ScheduleCreate, SchedulePage, SchedulePatch, TickTime, TickTimes
 
-router = APIRouter(prefix="/schedules", tags=["schedules"], route_class=Route)
+router = public("schedules", "/schedules")
 
 
 @router.get("", response_model=SchedulePage, summary="List the schedules of the current deployments")

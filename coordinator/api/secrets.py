@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from coordinator.access import secrets
 from coordinator.api import acts
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route
+from coordinator.api.routers import public
 from coordinator.context import Core
 from coordinator.runs import views
 from coordinator.wire import Rotated, Rotation, Secret, SecretPage, SecretPut
 
-router = APIRouter(prefix="/secrets", tags=["secrets"], route_class=Route)
+router = public("secrets", "/secrets")
 
 Project = Annotated[str | None, Query(description="The project it belongs to; default: every project")]
 

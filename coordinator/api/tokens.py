@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy import Connection, Row
 
 from coordinator.access import keys
 from coordinator.api.docs import refusals
-from coordinator.api.reading import Route, parse_in_turn
+from coordinator.api.reading import parse_in_turn
+from coordinator.api.routers import open_to_all
 from coordinator.context import Core
 from coordinator.foundation.errors import Invalid
 from coordinator.foundation.limits import MAX_TOKEN_VALUE
@@ -17,7 +18,7 @@ from coordinator.storage.values import Stored, encode
 from coordinator.waits import waits
 from coordinator.wire import Json, TokenCompleted
 
-router = APIRouter(tags=["tokens"], route_class=Route)
+router = open_to_all("tokens")
 
 
 @router.post(

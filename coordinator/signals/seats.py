@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 import structlog
+
+if TYPE_CHECKING:
+    import psycopg
 
 log = structlog.get_logger()
 
@@ -46,6 +48,8 @@ class Seats:
             for event in self._events.values():
                 event.set()
             return
+        import psycopg  # an install on SQLite never needs it
+
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(**self._connect, autocommit=True) as conn:

@@ -14,21 +14,16 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy import exc as sa
 
 from coordinator.foundation import again
 from coordinator.foundation.again import Again
-from coordinator.foundation.errors import SchemaTooNew, StorageUnavailable
+from coordinator.foundation.errors import StorageUnavailable
 from coordinator.foundation.turns import Job, Turns
-from coordinator.storage import deeds, dialect, poolers
+from coordinator.storage import deeds, dialect, schema
 from coordinator.storage.groups import Groups
 from coordinator.storage.quota import Quota
 from coordinator.storage.unavailable import storage_errors
@@ -58,8 +53,6 @@ _DEADLOCKS = 4
 #: How often a transaction is begun anew because of work that has to be done outside of it: once for each task that
 #: listens to an event, and then some.
 _TRIES = 2000
-
-_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
@@ -99,15 +92,14 @@ class Database:
         Raises SchemaTooNew, NotSessions (poolers.py).
         """
         if self.session is not None:
+            # an install on SQLite is spared psycopg
+            from coordinator.storage import poolers
+
             poolers.check(self.session)
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
         with storage_errors(), self._writer.connect() as conn:
             with dialect.patience(conn), dialect.without_references(conn), conn.begin():
                 dialect.lock_migrations(conn)
-                config.attributes["connection"] = conn
-                _check_revision(conn, config)
-                command.upgrade(config, "head")
+                schema.bring_up_to_date(conn)
                 dialect.check_references(conn)
 
     async def read(
@@ -261,15 +253,3 @@ def _look(conn: Connection, now: float) -> None:
 
 def _too_often() -> StorageUnavailable:
     return StorageUnavailable("too much had to be looked at for one change: nothing was changed; send less at once")
-
-
-def _check_revision(conn: Connection, config: Config) -> None:
-    script = ScriptDirectory.from_config(config)
-    known = {revision.revision for revision in script.walk_revisions()}
-    for found in MigrationContext.configure(conn).get_current_heads():
-        if found not in known:
-            raise SchemaTooNew(
-                f"the database has schema {found}, and this coordinator knows schemas up to "
-                f"{script.get_current_head()}: it was migrated by a later version. Install that version or a later "
-                "one, or restore the backup that was made before the migration; nothing was changed"
-            )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from coordinator.wire.basics import MAX_ITEMS, Count, Duration, Json, Name, Object, Strict, Word
+from coordinator.wire.basics import MAX_ITEMS, BaseModel, Count, Duration, Json, Name, Object, Strict, Word
 
 KeyRole = Literal["admin", "runner", "trigger", "read"]
 

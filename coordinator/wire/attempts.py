@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from coordinator.wire.basics import (
+    BaseModel,
     Bytes,
     ClampedMoment,
     ClampedSeconds,

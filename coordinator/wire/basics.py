@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 API = "/api/v1"
 FLEET = "/internal/v1"
@@ -140,6 +141,14 @@ Isolation = Literal["process", "container", "inline"]
 
 #: Unknown fields that are named one by one.
 _MOST_UNKNOWN = 50
+
+
+class BaseModel(pydantic.BaseModel):
+    """A message. Its validator is built when one is first made or read: every part uses a share of them only, and
+    building all takes longer than importing anything else.
+    """
+
+    model_config = ConfigDict(defer_build=True)
 
 
 class Strict(BaseModel):

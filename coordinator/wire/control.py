@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from coordinator.wire.basics import Name, Text, Whole, Word
+from coordinator.wire.basics import BaseModel, Name, Text, Whole, Word
 from coordinator.wire.host import Assign, CancelAttempt, ContainerState, Egress, Reached, Register, SidecarEvent
 
 PROTOCOL = 1

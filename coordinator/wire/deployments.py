@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from coordinator.wire.basics import MAX_ITEMS, Name, Object, Text, Whole, Word
+from coordinator.wire.basics import MAX_ITEMS, BaseModel, Name, Object, Text, Whole, Word
 
 
 class Finding(BaseModel):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from coordinator.wire.basics import Bytes, Name, Strict, Whole, Word
+from coordinator.wire.basics import BaseModel, Bytes, Name, Strict, Whole, Word
 
 FileName = Annotated[str, Field(min_length=1, max_length=255)]
 Digest = Annotated[str, Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from coordinator.wire.basics import (
     MAX_ITEMS,
+    BaseModel,
     Bytes,
     Isolation,
     Json,

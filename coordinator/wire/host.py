@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from coordinator.wire.basics import Bytes, Name, Number, Outcome, Reason, Start, Text, Whole
+from coordinator.wire.basics import BaseModel, Bytes, Name, Number, Outcome, Reason, Start, Text, Whole
 from coordinator.wire.fleet import Assignment
 from coordinator.wire.pool import Placing
 from coordinator.wire.runs import EgressHosts, ErrorBody

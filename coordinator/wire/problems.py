@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from coordinator.wire.basics import MAX_ITEMS, Name, Text
+from coordinator.wire.basics import MAX_ITEMS, BaseModel, Name, Text
 
 
 class FieldProblem(BaseModel):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
 
-from coordinator.wire.basics import MAX_ITEMS, Name, Strict, Text, Whole
+from coordinator.wire.basics import MAX_ITEMS, BaseModel, Name, Strict, Text, Whole
 
 
 class QueueState(BaseModel):

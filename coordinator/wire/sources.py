@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from coordinator.wire.basics import (
     EVENT_NAME,
     MAX_ITEMS,
+    BaseModel,
     Bytes,
     Json,
     Name,

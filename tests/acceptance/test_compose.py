@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tarfile
 import tempfile
 import uuid
@@ -23,7 +22,7 @@ import pytest
 
 from images import bootstrap
 from images.host import host_network
-from tests import stack
+from tests import commands, stack
 from tests.waiting import eventually
 
 # the first `up` on a machine builds the images of three parts and of PostgreSQL
@@ -82,14 +81,13 @@ class Composed:
         return self.compose("exec", "-T", "coordinator", "cat", "/data/admin.key").strip()
 
     def samovar(self, *arguments: str) -> Any:
-        done = subprocess.run(
-            [sys.executable, "-m", "samovar.cli.main", "--json", *arguments],
-            env={**os.environ, "SAMOVAR_URL": f"http://127.0.0.1:{self.port}", "SAMOVAR_API_KEY": self.key},
-            capture_output=True,
-            text=True,
+        done = commands.samovar(
+            ["--json", *arguments],
+            environment={
+                **os.environ, "SAMOVAR_URL": f"http://127.0.0.1:{self.port}", "SAMOVAR_API_KEY": self.key
+            },
             timeout=300,
-            check=False,
-        )
+        )  # fmt: skip
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return json.loads(done.stdout)
 

@@ -21,8 +21,9 @@ import httpx
 import psycopg
 from samovar import Client
 
-from tests import stack
+from tests import commands, stack
 from tests.conformance.databases import Server, server
+from tests.plain import PLAIN
 from tests.waiting import eventually
 
 ADMIN, RUNNER = "admin-key-for-tests-0123", "runner-key-for-tests-0123"
@@ -94,7 +95,7 @@ class Replicas:
         process = self.processes[f"coordinator{number}"]
         assert process.poll() is None, (self.directory / f"coordinator{number}.log").read_text()[-4000:]
         try:
-            answer = httpx.get(f"{self.urls[number]}/readyz", timeout=5)
+            answer = httpx.get(f"{self.urls[number]}/readyz", timeout=5, **PLAIN)
         except httpx.TransportError:
             return None
         return list(answer.json()["duties"]) if answer.is_success else None
@@ -103,16 +104,13 @@ class Replicas:
 
     def deploy(self, path: Path) -> None:
         environment = {**os.environ, "SAMOVAR_URL": self.urls[0], "SAMOVAR_API_KEY": ADMIN}
-        done = subprocess.run(
-            [stack.SAMOVAR, "deploy", str(path)], env=environment, capture_output=True, text=True, timeout=300,
-            check=False,
-        )  # fmt: skip
+        done = commands.samovar(["deploy", str(path)], environment=environment, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         stack.deployed_projects.add(path.name)
 
     def api(self, number: int) -> httpx.Client:
         headers = {"Authorization": f"Bearer {ADMIN}"}
-        return httpx.Client(base_url=self.urls[number], headers=headers, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.urls[number], headers=headers, timeout=60, **PLAIN)
 
     def client(self, number: int) -> Client:
         return Client(self.urls[number], ADMIN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 
 from coordinator.storage.tables import metadata, runs
-from tests.conformance.databases import cluster, fresh_database, postgres_binaries
+from tests.conformance.databases import cluster, fresh_database, memory, postgres_binaries
 from tests.conformance.store import Store
 
 
@@ -39,13 +40,14 @@ def postgres_store(postgres: str) -> Iterator[Store]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store."""
     if request.param == "sqlite":
-        path = shutil.copyfile(request.getfixturevalue("migrated"), tmp_path / "coordinator.db")
-        store = Store(f"sqlite:///{path}")
-        yield store
-        store.database.close()
+        with tempfile.TemporaryDirectory(prefix="samovar-store-", dir=memory()) as directory:
+            path = shutil.copyfile(request.getfixturevalue("migrated"), Path(directory) / "coordinator.db")
+            store = Store(f"sqlite:///{path}")
+            yield store
+            store.database.close()
         return
     shared: Store = request.getfixturevalue("postgres_store")
     shared.now = 1_800_000_000.0

@@ -93,17 +93,17 @@ class Project:
         return "\n".join(lines)
 
     def names(self, image: str) -> set[str]:
-        """Every path in an image."""
-        created = self.engine.containers.create(image, labels={"samovar": "1", "samovar.test": "1"})
+        """Every path in an image outside of /proc, /sys and /dev, also where nobody but root may look."""
+        created = self.engine.containers.create(
+            image, ["/", "-xdev"], entrypoint="/usr/bin/find", user="0:0", network_mode="none",
+            labels={"samovar": "1", "samovar.test": "1"},
+        )  # fmt: skip
         try:
-            with tempfile_of(created.export()) as stream, tarfile.open(fileobj=stream) as tar:
-                return set(tar.getnames())
+            created.start()
+            assert created.wait(timeout=120)["StatusCode"] == 0
+            return {path.lstrip("/") for path in created.logs(stderr=False).decode().splitlines()} - {""}
         finally:
             created.remove(force=True)
-
-
-def tempfile_of(chunks) -> io.BytesIO:
-    return io.BytesIO(b"".join(chunks))
 
 
 @pytest.fixture

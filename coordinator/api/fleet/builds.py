@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
-from coordinator.api.reading import Route
+from coordinator.api.routers import fleet
 from coordinator.context import Core
 from coordinator.deployments import builds
 from coordinator.foundation.errors import Gone
 from coordinator.signals import waking
 from coordinator.wire import BuildDone, BuildFailed, BuildLog
 
-router = APIRouter(prefix="/builds/{deployment}", include_in_schema=False, route_class=Route)
+router = fleet("/builds/{deployment}")
 
 
 @router.get("/source")

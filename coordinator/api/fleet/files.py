@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import FileResponse
 
 from coordinator.api.files import contents
-from coordinator.api.reading import Route
+from coordinator.api.routers import fleet
 from coordinator.context import Core
 from coordinator.files import files, receiving
 from coordinator.wire import ArtifactCall, Received
 
-router = APIRouter(prefix="/attempts/{attempt}", include_in_schema=False, route_class=Route)
+router = fleet("/attempts/{attempt}")
 
 Token = Annotated[int, Query(ge=0, le=2**63 - 1)]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from sqlalchemy import Connection
 
 from coordinator.access import hosts
 from coordinator.api.direct import Held, Way
 from coordinator.api.fleet.assignments import assignment, wanted
 from coordinator.api.polling import poll
-from coordinator.api.reading import Route
+from coordinator.api.routers import fleet
 from coordinator.attempts import claims, runners
 from coordinator.attempts.claims import Claimed
 from coordinator.context import Coordinator, Core
@@ -35,7 +35,7 @@ from coordinator.wire import (
     RemovableImages,
 )
 
-router = APIRouter(include_in_schema=False, route_class=Route)
+router = fleet()
 
 
 @router.post("/runners/{runner}/enrol")

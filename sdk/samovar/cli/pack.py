@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pathspec
-
 from samovar.cli.errors import CliError
 
 if sys.version_info >= (3, 11):
@@ -229,7 +227,11 @@ def _read_rules(directory: Path) -> _Rules | None:
             continue
         except OSError as error:
             raise CliError(f"{directory / name} cannot be read: {error}", code="unreadable") from None
-    return _Rules(directory, pathspec.GitIgnoreSpec.from_lines(lines)) if lines else None
+    if not lines:
+        return None
+    import pathspec  # what only reads a samovar.toml is spared it
+
+    return _Rules(directory, pathspec.GitIgnoreSpec.from_lines(lines))
 
 
 def _repository_parents(root: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from samovar.cli.main import app
+from samovar.cli.commands import application
 
 _HEAD = """\
 # The command line
@@ -78,7 +78,7 @@ _COMMON = frozenset({"as_json", "url", "api_key", "data", "help"})
 
 def render() -> str:
     """The whole page, in Markdown."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(application())
     return "\n".join([_HEAD, *_sections("samovar", group)]).rstrip() + "\n"
 
 

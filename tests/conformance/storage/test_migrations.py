@@ -10,23 +10,21 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect, text
 
 from coordinator.attempts import checkpoints
 from coordinator.deployments import deployments
 from coordinator.foundation.errors import Conflict
 from coordinator.line import queues
-from coordinator.storage import dialect
+from coordinator.storage import dialect, schema
 from coordinator.storage.database import Database
 from coordinator.storage.tables import metadata
 from tests.conformance.databases import fresh_database
 from tests.conformance.store import Store, task_entry
-
-MIGRATIONS = Path(__file__).resolve().parents[3] / "coordinator" / "storage" / "migrations"
 
 
 def shape(conn: Connection) -> dict[str, Any]:
@@ -72,18 +70,37 @@ def test_built_fresh_equals_migrated_on_postgresql(postgres: str) -> None:
 
 
 def check(migrated_url: str, fresh_url: str) -> None:
-    database = Database(migrated_url)
-    database.migrate()
-    database.migrate()  # a second start finds nothing to do
-    migrated = database.read_now(lambda conn, now: shape(conn))
-    database.close()
-    engine = create_engine(fresh_url)
-    with engine.begin() as conn:
-        metadata.create_all(conn)
-        fresh = shape(conn)
-    engine.dispose()
-    assert migrated == fresh
-    assert set(fresh) == set(metadata.tables)
+    """What went the way of all migrations is as what was made at once, and a second start changes neither."""
+    found = []
+    for url, first in ((migrated_url, all_migrations), (fresh_url, None)):
+        database = Database(url)
+        if first is not None:
+            database.write_now(first)
+        for _ in range(2):
+            database.migrate()
+            found.append(database.read_now(lambda conn, now: (shape(conn), version(conn))))
+        database.close()
+    migrated, *others = found
+    assert all(other == migrated for other in others)
+    assert set(migrated[0]) == set(metadata.tables)
+
+
+def all_migrations(conn: Connection, now: float) -> None:
+    schema.migrate(conn, "head")
+
+
+def version(conn: Connection) -> list[tuple[Any, ...]]:
+    columns = [
+        sorted((key, str(value)) for key, value in c.items()) for c in inspect(conn).get_columns("alembic_version")
+    ]
+    key = inspect(conn).get_pk_constraint("alembic_version")
+    return [(columns, key), *map(tuple, conn.execute(text("SELECT * FROM alembic_version")))]
+
+
+def test_the_newest_revision_is_the_last_of_the_migrations() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    assert schema.newest() == ScriptDirectory.from_config(config).get_current_head()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -126,10 +143,7 @@ def test_all_who_open_a_new_sqlite_file_at_once_get_it(tmp_path: Path) -> None:
 
 def at_first(conn: Connection, now: float) -> None:
     """A database of the first schema with a deployment, and a run in each state that matters."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = conn
-    command.upgrade(config, "0001")
+    schema.migrate(conn, "0001")
     conn.execute(text("INSERT INTO projects (name, current_deployment, created_at) VALUES ('orders', 'dep', 1)"))
     conn.execute(
         text(

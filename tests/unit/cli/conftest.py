@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import commands
+from tests.plain import PLAIN
 from tests.waiting import eventually
 
 ADMIN, RUNNER = "sk_admin_of_the_tests_of_the_cli", "rk_runner_of_the_tests_of_the_cli"
@@ -79,15 +81,11 @@ class Install:
 
     def samovar(self, *arguments: str, stdin: str | None = None, code: int | None = 0) -> Result:
         """Run the command as a user does; `code` is the exit code that is expected (None: any)."""
-        done = subprocess.run(
-            [sys.executable, "-m", "samovar.cli.main", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**os.environ, **self.environment, "SAMOVAR_DATA": str(self.data), "TERM": "dumb"},
+        done = commands.samovar(
+            arguments,
+            environment={**os.environ, **self.environment, "SAMOVAR_DATA": str(self.data), "TERM": "dumb"},
             cwd=self.data,
-            check=False,
+            stdin=stdin,
         )
         assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return Result(done.returncode, done.stdout, done.stderr)
@@ -101,7 +99,7 @@ class Hand:
 
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(
-            base_url=f"{url}/internal/v1", headers={"authorization": f"Bearer {RUNNER}"}, timeout=30
+            base_url=f"{url}/internal/v1", headers={"authorization": f"Bearer {RUNNER}"}, timeout=30, **PLAIN
         )
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -199,7 +197,7 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
             def answers() -> bool:
                 assert process.poll() is None, (data / "coordinator.log").read_text()
                 try:
-                    return httpx.get(f"{made.url}/healthz").status_code == 200
+                    return httpx.get(f"{made.url}/healthz", **PLAIN).status_code == 200
                 except httpx.TransportError:
                     return False
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import commands
 from tests.unit.cli.conftest import Hand, Install, Result
 
 
 def samovar(install: Install, folder: Path, *arguments: str, code: int = 0, stdin: str | None = None) -> Result:
     """The command as it is typed in `folder`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "samovar.cli.main", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "SAMOVAR_DATA": str(install.data), "TERM": "dumb"},
-        cwd=folder,
-        check=False,
-    )
+    environment = {**os.environ, "SAMOVAR_DATA": str(install.data), "TERM": "dumb"}
+    done = commands.samovar(arguments, environment=environment, cwd=folder, stdin=stdin)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     return Result(done.returncode, done.stdout, done.stderr)
 

@@ -19,6 +19,7 @@ from coordinator.app import create_app, open_coordinator
 from coordinator.context import Coordinator
 from coordinator.settings import Settings
 from tests.conformance.store import task_entry
+from tests.plain import PLAIN
 from tests.waiting import eventually
 
 ADMIN = "admin-key-for-tests-0123"
@@ -36,7 +37,7 @@ class Api:
 
     def client(self, key: str | None) -> httpx.Client:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, **PLAIN)
 
     def close(self) -> None:
         self.admin.close()

@@ -23,6 +23,7 @@ import samovar
 from samovar import ApiError, Client, CoordinatorUnreachable, NotFound, OptionError, RunFailed, WaitTimeout
 from samovar.declare.options import DEFAULTS
 
+from tests.plain import PLAIN
 from tests.waiting import eventually
 
 ADMIN, RUNNER = "admin-key-of-the-tests", "runner-key-of-the-tests"
@@ -35,7 +36,7 @@ class Fleet:
         self._data = data
         self._start(port)
         self._http = httpx.Client(
-            base_url=f"{self.url}/internal/v1", headers={"authorization": f"Bearer {RUNNER}"}, timeout=30
+            base_url=f"{self.url}/internal/v1", headers={"authorization": f"Bearer {RUNNER}"}, timeout=30, **PLAIN
         )
 
     def _start(self, port: int) -> None:
