@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from coordinator.wire.basics import MAX_ITEMS, Bytes, Cause, Count, Name, Number, Seconds, Start, Whole, Word
+from coordinator.wire.basics import (
+    MAX_ITEMS,
+    BaseModel,
+    Bytes,
+    Cause,
+    Count,
+    Name,
+    Number,
+    Seconds,
+    Start,
+    Whole,
+    Word,
+)
 
 #: Of a container's runs, how many of the last ones are told with their memory.
 MAX_SAMPLES = 32
