@@ -7,29 +7,28 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Update, bindparam, func, select, update
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.access import leases
-from coordinator.attempts import phases
+from coordinator.attempts import closing, phases
+from coordinator.attempts.closing import Ending
 from coordinator.foundation.errors import NotFound, TooMuch, invalid_field
-from coordinator.foundation.limits import MAX_ERROR_MESSAGE, MAX_METADATA, MAX_TRACEBACK
-from coordinator.foundation.states import ATTEMPT, DEAD, LIVE, RUN, sources
+from coordinator.foundation.limits import MAX_METADATA
+from coordinator.foundation.states import ATTEMPT, LIVE, sources
 from coordinator.line import lanes
 from coordinator.runs import endings, failures, logs, plans
 from coordinator.storage import quota
-from coordinator.storage.tables import IS_LIVE, attempts, checkpoints, runs, tasks
-from coordinator.storage.values import Stored, decode, digest, encode, encode_small
+from coordinator.storage.tables import IS_LIVE, attempts, runs, tasks
+from coordinator.storage.values import Stored, decode, digest, encode
 from coordinator.tasks import retries
 from coordinator.tasks.index import stored_options
-from coordinator.tasks.retries import End, Random, SoFar, Verdict
+from coordinator.tasks.retries import End, Random, SoFar
 from coordinator.waits import waits
-from coordinator.wire import FINAL, AttemptLogLine, ErrorBody, Finish, Lost, Report, Started
+from coordinator.wire import FINAL, ErrorBody, Finish, Lost, Report, Started
 
 #: The attempt with its run, the run locked, and the task's options.
 _OF_ATTEMPT: Select[Any] = (
@@ -68,11 +67,6 @@ _NO_WAIT = ErrorBody(
 )
 
 
-def _given(names: Iterable[str]) -> dict[str, Any]:
-    """Values of an UPDATE that are said when it is executed: `to_{name}` of each column."""
-    return {name: bindparam(f"to_{name}") for name in sorted(names)}
-
-
 # Statements of the hot path are built once.
 
 _BEGIN = (
@@ -95,38 +89,6 @@ _RUN_BEGINS = (
     )
 )
 _METADATA = select(runs.c.metadata).where(runs.c.id == bindparam("run"))
-#: What an attempt that ends leaves in checkpoints and logs.
-_LEFT = select(
-    func.coalesce(
-        select(func.sum(checkpoints.c.size))
-        .where(checkpoints.c.run_id == attempts.c.run_id, checkpoints.c.attempt_id == attempts.c.id)
-        .scalar_subquery(),
-        0,
-    )
-    + attempts.c.log_bytes
-).where(attempts.c.id == bindparam("attempt"))
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt ended, whoever says so."""
-
-    end: End
-    error: ErrorBody | None = None
-    result: Stored = field(default_factory=Stored)
-    retry_allowed: bool = True
-    retry_after: float | None = None
-    exit_code: int | None = None
-    peak_memory: int | None = None
-    lines: list[AttemptLogLine] = field(default_factory=list)
-    digest: str | None = None
-    #: The keys of what it waits for, where it ended in waits.
-    waits: list[str] = field(default_factory=list)
-    #: Seconds since it was said here; and since the container has said it, where that is known.
-    waited: float = 0.0
-    reported: float | None = None
-    #: What the runner knows of an attempt that never began.
-    placed: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,7 +149,7 @@ def report(conn: Connection, now: float, attempt_id: str, body: Report) -> str:
 
 @cache
 def _reporting(names: frozenset[str]) -> Update:
-    return update(runs).where(runs.c.id == bindparam("run")).values(_given(names))
+    return update(runs).where(runs.c.id == bindparam("run")).values(closing.said(names))
 
 
 def extend(conn: Connection, now: float, attempt_id: str, token: int, seconds: float) -> None:
@@ -320,11 +282,11 @@ def end(
         resolved=resolved,
         rng=rng,
     )
-    error = _error(ending, verdict)
-    _close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
+    error = closing.error(ending, verdict)
+    closing.close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
     if ending.lines:
         logs.store(conn, found.run_id, found.number, ending.lines)
-    run = _move(conn, now, attempt_id, found, ending, verdict, error)
+    run = closing.move(conn, now, attempt_id, found, ending, verdict, error)
     entering: list[Row[Any]] = [] if queued is None else queued
     if verdict.status == "queued":
         entering.append(run)
@@ -336,132 +298,7 @@ def end(
     return Ended(found.run_id, verdict.status, run.due_at, topics=frozenset(topics))
 
 
-def _close(
-    conn: Connection,
-    now: float,
-    attempt_id: str,
-    token: int,
-    ending: Ending,
-    verdict: Verdict,
-    error: ErrorBody | None,
-    began: float | None,
-) -> None:
-    statuses = {"out_of_memory": "failed", "rejected": "failed", "waiting": "suspended", "no_image": "lost"}
-    status = statuses.get(ending.end, ending.end)
-    if status == "canceled" and verdict.status != "canceled":
-        status = "lost"
-    values = {
-        "status": status,
-        "finished_at": now,
-        "exit_code": ending.exit_code,
-        "peak_memory": ending.peak_memory,
-        "error": None if error is None else encode_small(error.model_dump()),
-        "finish_digest": ending.digest,
-        **phases.at_end(began, now, ending.reported),
-        **(ending.placed if began is None else {}),
-    }
-    given = {"attempt": attempt_id, "held_token": token, **{f"to_{name}": value for name, value in values.items()}}
-    if conn.execute(_closing(frozenset(values)), given).rowcount != 1:
-        raise leases.stale(attempt_id)
-
-
-@cache
-def _closing(names: frozenset[str]) -> Update:
-    """The UPDATE that sets these columns, of which there are a few sets."""
-    return (
-        update(attempts)
-        .where(
-            attempts.c.id == bindparam("attempt"),
-            attempts.c.token == bindparam("held_token"),
-            attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
-        )
-        .values(_given(names))
-    )
-
-
-def _move(
-    conn: Connection,
-    now: float,
-    attempt_id: str,
-    found: Row[Any],
-    ending: Ending,
-    verdict: Verdict,
-    error: ErrorBody | None,
-) -> Row[Any]:
-    """The run's guarded UPDATE; the run after it."""
-    values: dict[str, Any] = {
-        "status": verdict.status,
-        "memory": verdict.memory,
-        "failures": verdict.failures,
-        "ooms": verdict.ooms,
-        "losses": verdict.losses,
-        "peak_memory": ending.peak_memory,
-    }
-    if found.attempt_started_at is not None:
-        values["run_ms"] = max(0.0, now - ending.waited - found.attempt_started_at) * 1000
-    if verdict.memory != found.memory:
-        values["lane"] = lanes.name(found.project, found.queue, found.task, found.concurrency_key, verdict.memory)
-    if verdict.status in FINAL:
-        values |= {"finished_at": now, "error": None if error is None else encode_small(error.model_dump())}
-        if verdict.status == "completed":
-            values |= {"result": ending.result.text, "result_blob": ending.result.blob, "error": None}
-        values |= {"deadline_at": None, "dead_at": now if verdict.status in DEAD else None}
-    elif verdict.status == "waiting":
-        pass  # whoever wakes it gives it a new place in line
-    elif verdict.delay > 0:
-        due_at = now + verdict.delay
-        values |= {"due_at": due_at, "queued_at": due_at, "order_at": due_at - found.priority}
-    else:
-        # its place in line is the old one: it has waited its turn already
-        values |= {"queued_at": now}
-    given = {"run": found.run_id, "attempt": attempt_id, "size": ending.result.size}
-    given |= {f"to_{name}": value for name, value in values.items()}
-    moved = conn.execute(_moving(frozenset(values)), given).one_or_none()
-    if moved is None:
-        raise leases.stale(attempt_id)
-    return moved
-
-
-@cache
-def _moving(names: frozenset[str]) -> ReturningUpdate[Any]:
-    """The UPDATE that sets these columns: there are no more kinds of end than a few."""
-    values = _given(names)
-    values["bytes"] = runs.c.bytes + bindparam("size") + _LEFT.scalar_subquery()
-    return (
-        update(runs)
-        .where(
-            runs.c.id == bindparam("run"),
-            runs.c.current_attempt == bindparam("attempt"),
-            runs.c.status.in_(sources(RUN, by="attempts.end")),
-        )
-        .values(**values)
-        .returning(*runs.c)
-    )
-
-
 def _end_of(body: Finish) -> End:
     if body.outcome == "failed" and body.error is not None and body.error.reason == "out_of_memory":
         return "out_of_memory"
     return body.outcome
-
-
-def _error(ending: Ending, verdict: Verdict) -> ErrorBody | None:
-    """The error that the attempt is closed with, and the run if it ends: never missing, never endless."""
-    if ending.end == "completed" or (ending.end == "waiting" and verdict.status != "canceled"):
-        return None
-    default: dict[End, ErrorBody] = {
-        "timed_out": ErrorBody(type="TimedOut", message="ran out of time", reason="timeout"),
-        "canceled": ErrorBody(type="Canceled", message="canceled on request", reason="canceled"),
-        "waiting": ErrorBody(type="Canceled", message="canceled when it came to a wait", reason="canceled"),
-        "lost": ErrorBody(type="Lost", message="the attempt was lost", reason="lost"),
-    }
-    error = ending.error or default.get(ending.end) or ErrorBody(type="Failed", message="failed without a word")
-    # the traceback is kept to its end: the last frames and the exception say the most
-    traceback = error.traceback and error.traceback[-MAX_TRACEBACK:]
-    message = error.message[:MAX_ERROR_MESSAGE]
-    reason = error.reason
-    if ending.end == "lost" and verdict.status == "failed":
-        message = f"the platform lost this run {verdict.losses} times, which is its limit; the last time: {message}"
-    if verdict.status == "canceled":
-        reason = "canceled"
-    return error.model_copy(update={"message": message, "traceback": traceback, "reason": reason})

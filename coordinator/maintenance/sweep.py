@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, Select, func, literal_column, select, up
 
 from coordinator.attempts import attempts as lives
 from coordinator.attempts import runners
+from coordinator.attempts.closing import Ending
 from coordinator.deployments import builds
 from coordinator.foundation.errors import CoordinatorError, StaleAttempt
 from coordinator.foundation.limits import LEASE
@@ -201,7 +202,7 @@ def end_as_lost(
     conn: Connection, now: float, attempt: str, token: int, message: str, rng: Random, queued: list[Row[Any]]
 ) -> set[str]:
     """The topics to wake; none where the attempt came to another end meanwhile. As `attempts.end` for `queued`."""
-    ending = lives.Ending("lost", ErrorBody(type="Lost", message=message, reason="lost"))
+    ending = Ending("lost", ErrorBody(type="Lost", message=message, reason="lost"))
     try:
         with conn.begin_nested():
             ended = lives.end(conn, now, attempt, token, ending, rng, queued)
