@@ -56,7 +56,7 @@ def samovar(
         pid = int(answers.readline())
         if not select.select([connection], [], [], timeout)[0]:
             os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(asked["arguments"], timeout)
+            raise subprocess.TimeoutExpired(list(arguments), timeout)
         code = int(answers.readline())
         texts = []
         for stream in (out, err):
@@ -100,7 +100,8 @@ def _serve(path: str) -> None:
         # nobody waits for those who wait for commands
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         print("ready", flush=True)
-        while listener in select.select([listener, 0], [], [])[0]:
+        awaited: list[socket.socket | int] = [listener, 0]
+        while listener in select.select(awaited, [], [])[0]:
             connection, _ = listener.accept()
             with connection:
                 if not os.fork():
