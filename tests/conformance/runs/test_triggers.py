@@ -27,7 +27,9 @@ def test_a_run_begins_queued_on_the_current_deployment(store: Store) -> None:
     assert (run.status, run.project, run.task, run.attempts) == ("queued", "orders", "greet", 0)
     assert (run.priority, run.memory, run.tags) == (3, 512 * MIB, '["a","b"]')
     assert run.payload == '{"name":"Ann"}'
-    assert store.run(run.id) == run
+    # what is looked up has what its latest attempt knows as well: there is none
+    assert {name: getattr(store.run(run.id), name) for name in run._fields} == run._asdict()
+    assert store.run(run.id).attempt_cause is None
 
 
 def test_a_priority_of_zero_is_not_the_tasks_own(store: Store) -> None:
