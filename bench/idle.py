@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import docker
 
 from bench.bed import Bed
 from bench.figures import Outcome, Series, Target
+from tests.stack import resident
 from tests.waiting import eventually
 
 MIB = 1024**2
@@ -72,12 +72,5 @@ def container_memory(bed: Bed, container: str) -> tuple[float, ...]:
     detail = stats.get("stats", {})
     # cgroup v1 says total_inactive_file, v2 inactive_file
     cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
-    resident = sum(_resident(pid) for pid in _processes(bed, container))
-    return (stats["usage"] - cache) / MIB, stats["usage"] / MIB, resident
-
-
-def _resident(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0  # a kernel thread or a dead process has none
+    held = sum(resident(pid) / MIB for pid in _processes(bed, container))
+    return (stats["usage"] - cache) / MIB, stats["usage"] / MIB, held

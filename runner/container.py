@@ -92,6 +92,11 @@ class Container:
         """Whether it was prepared, and nothing has run in it."""
         return self.prepared is not None and self.runs == 0
 
+    @property
+    def spare(self) -> bool:
+        """Whether it is a stem that nothing has run in."""
+        return self.prepared == "stem" and self.unused
+
     def tell(self, what: Happening) -> None:
         if isinstance(what, SidecarEvent):
             self.connected.set()  # whatever it says, it says over its connection

@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from coordinator.wire import Cause, Leaving, Life, Sample, Start, StartCount, StartSlot, Whose
+from coordinator.wire.pool import START_SLOT
 from runner.container import Container
 
 log = structlog.get_logger()
 
 #: Containers that have left and are not told yet; and how many of them one heartbeat tells.
 _MOST_LEFT, _MOST_TOLD = 2000, 200
-#: Seconds of one slot, and slots that are not told yet: a day and a little.
-SLOT, _MOST_SLOTS = 300, 300
+#: Slots that are not told yet: a day and a little.
+_MOST_SLOTS = 300
 #: Of one slot: projects with the ways in which their runs have begun.
 _MOST_COUNTS = 5000
 
@@ -95,7 +96,7 @@ class Tally:
         return [
             StartSlot(
                 slot=f"{self._boot}-{number}",
-                ago=max(0.0, self._clock() - number * SLOT),
+                ago=max(0.0, self._clock() - number * START_SLOT),
                 counts=[
                     StartCount(project=project, start=start, cause=cause, count=count)
                     for (project, start, cause), count in counts.items()
@@ -116,4 +117,4 @@ class Tally:
 
     @property
     def _number(self) -> int:
-        return int(self._clock() // SLOT)
+        return int(self._clock() // START_SLOT)

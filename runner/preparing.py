@@ -73,7 +73,7 @@ class Preparer:
                 self._spawn(self._stand_by(self._begin(wish.key, wish.task, "stem"), wish))
 
     def _may(self, wish: Wish) -> bool:
-        unused = [c for c in self._containers.values() if c.prepared == "stem" and c.unused]
+        unused = [c for c in self._containers.values() if c.spare]
         if len(unused) >= self._most or any(c.state == "starting" for c in unused):
             return False
         free = self._starts.quiet and not self._waited_for() and not self._starts.pause(wish.key.project)

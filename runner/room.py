@@ -45,9 +45,7 @@ class Room:
             if container.unused and container.state == "starting":
                 self._destroy(container, "evicted", by)  # nobody waits for it
         leaving = sum(c.key.memory for c in self._containers.values() if c.state == "leaving")
-        stems = [
-            c.name for c in self._containers.values() if c.prepared == "stem" and c.unused and c.state == "idle"
-        ]
+        stems = [c.name for c in self._containers.values() if c.spare and c.state == "idle"]
         while self.used - leaving + memory > self._memory:
             name = stems.pop() if stems else self._warm.evict()
             if name is None:

@@ -23,7 +23,7 @@ import docker
 import docker.errors
 from samovar import Client, RunHandle
 
-from tests.stack import PARTS, Stack, deployed_projects, remove_traces, stack, written
+from tests.stack import PARTS, Stack, deployed_projects, remove_traces, resident, stack, written
 from tests.waiting import eventually
 
 SECONDS = float(os.environ.get("SAMOVAR_SOAK_SECONDS", "1800"))
@@ -173,7 +173,7 @@ class Soak:
             at,
             len(self.stack.containers()),
             len(pids),
-            {part: _resident(pid) for part, pid in pids.items()},
+            {part: resident(pid) for part, pid in pids.items()},
             {part: len(os.listdir(f"/proc/{pid}/fd")) for part, pid in pids.items()},
             {part: len(os.listdir(f"/proc/{pid}/task")) for part, pid in pids.items()},
         )
@@ -229,13 +229,6 @@ class Soak:
 
 def _medians(part: str, name: str, *samples: list[Sample]) -> list[float]:
     return [statistics.median(getattr(one, name)[part] for one in some) for some in samples]
-
-
-def _resident(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Rss:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def sustained(client: Client) -> float:

@@ -205,6 +205,14 @@ def stack(network: str = "", **environment: str) -> Iterator[Stack]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has in it; 0 for one that has none, as the dead."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def written(directory: Path, name: str, code: str) -> Path:
     """A project in directory/name with `code` for its tasks."""
     project = directory / name

@@ -9,11 +9,12 @@ from sqlalchemy import Connection, Row
 
 from coordinator.api.routers import public
 from coordinator.attempts import pool
-from coordinator.attempts.pool import SLOT, Began
+from coordinator.attempts.pool import Began
 from coordinator.context import Core
 from coordinator.runs import views
 from coordinator.storage.values import decode
 from coordinator.wire import LifeShown, PoolPage, RunnerState, Sample, StartFigures
+from coordinator.wire.pool import START_SLOT
 
 router = public("pool")
 
@@ -73,7 +74,7 @@ def _figures(began: list[Began], since: float, project: str | None) -> StartFigu
     """Of the slots that were not over by `since`."""
     found = StartFigures()
     for slot in began:
-        if slot.at + SLOT <= since:
+        if slot.at + START_SLOT <= since:
             continue
         for count in slot.counts:
             if project not in (None, count.project):

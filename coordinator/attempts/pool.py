@@ -16,13 +16,12 @@ from coordinator.storage import dialect
 from coordinator.storage.tables import lives, runners, starts
 from coordinator.storage.values import decode, encode_small
 from coordinator.wire import Heartbeat, Life, PoolEntry, StartCount, StartSlot
+from coordinator.wire.pool import START_SLOT
 
 #: Containers of one runner that have left, of which it is kept how they did.
 MOST_LIVES = 2000
 #: How long it is kept how runs have begun: what is shown reaches back for a day.
 STARTS_KEPT = 26 * 3600.0
-#: Seconds of one slot, as runners have them.
-SLOT = 300.0
 #: Containers of one runner that are listed.
 _MOST_CONTAINERS = 10_000
 
@@ -89,7 +88,7 @@ def left(conn: Connection, now: float, project: str | None, most: int) -> list[R
 
 def began(conn: Connection, now: float) -> list[Began]:
     """How runs have begun in the last day, on all runners."""
-    query = select(starts.c.at, starts.c.counts).where(starts.c.at > now - 86400 - SLOT)
+    query = select(starts.c.at, starts.c.counts).where(starts.c.at > now - 86400 - START_SLOT)
     return [Began(row.at, _COUNTS.validate_json(row.counts)) for row in conn.execute(query)]
 
 

@@ -20,6 +20,9 @@ from coordinator.wire.basics import (
     Word,
 )
 
+#: Seconds of one slot of StartSlot: runners count so, and what is shown is cut so.
+START_SLOT = 300
+
 #: Of a container's runs, how many of the last ones are told with their memory.
 MAX_SAMPLES = 32
 
@@ -97,8 +100,8 @@ class Sample(BaseModel):
 Samples = Annotated[list[Sample], Field(max_length=MAX_SAMPLES)]
 
 
-class Life(BaseModel):
-    """A container that has left. `lived`: seconds from the wish for it until then; `ago`: seconds since then.
+class Left(BaseModel):
+    """A container that has left.
 
     `task`: of its last run, or what it was prepared for. `worth`: its H, where it was idle. `memory_runs`: of its
     last runs, the oldest first.
@@ -109,13 +112,19 @@ class Life(BaseModel):
     image: Name
     memory: Bytes
     why: Leaving
+    #: Whose run or container it left for; in public null too where that is not for this key to know.
     by: Whose | None = None
-    lived: Seconds
-    ago: Seconds
     runs: Count
     task: Name | None = None
     worth: Number | None = None
     memory_runs: Samples = Field(default_factory=list)
+
+
+class Life(Left):
+    """As its runner tells it. `lived`: seconds from the wish for it until it left; `ago`: seconds since then."""
+
+    lived: Seconds
+    ago: Seconds
 
 
 class StartCount(BaseModel):
@@ -151,23 +160,12 @@ class RunnerState(BaseModel):
     containers: Annotated[list[PoolEntry], Field(max_length=MAX_ITEMS)]
 
 
-class LifeShown(BaseModel):
+class LifeShown(Left):
     """A container that has left, as `GET /pool` lists it."""
 
-    container: Name
     runner: Name
-    project: Name
-    image: Name
-    memory: Bytes
-    why: Leaving
-    #: Whose run or container it left for; null too where that is not for this key to know.
-    by: Whose | None = None
     began_at: Word
     left_at: Word
-    runs: Count
-    task: Name | None = None
-    worth: Number | None = None
-    memory_runs: Samples = Field(default_factory=list)
 
 
 class StartFigures(BaseModel):

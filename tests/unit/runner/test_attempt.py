@@ -178,6 +178,17 @@ def test_a_missing_image_is_told_apart_and_is_nobodys_fault(tmp_path: Path) -> N
     with_host(engine, test, tmp_path)
 
 
+async def held(w: World, host: Host) -> tuple[Attempt, Container, asyncio.Task[None]]:
+    """An attempt that has ended well in a container which is still to be cleaned up."""
+    attempt = Attempt(host, w.assignment())
+    running = asyncio.create_task(attempt.run())
+    container = await container_of(w, attempt.id)
+    container.tell(event(container, "ready", memory=20 * MIB))
+    container.tell(event(container, "started", attempt.id))
+    container.tell(event(container, "finished", attempt.id, outcome="completed", held=True))
+    return attempt, container, running
+
+
 def test_a_held_container_comes_back_when_it_says_so_and_its_run_is_over_before(tmp_path: Path) -> None:
     async def test(w: World, host: Host, told: Told) -> None:
         attempt = Attempt(host, w.assignment())
@@ -204,12 +215,7 @@ def test_a_held_container_that_is_not_clean_is_removed_and_nothing_is_blamed_on_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: bool
 ) -> None:
     async def test(w: World, host: Host, told: Told) -> None:
-        attempt = Attempt(host, w.assignment())
-        running = asyncio.create_task(attempt.run())
-        container = await container_of(w, attempt.id)
-        container.tell(event(container, "ready", memory=20 * MIB))
-        container.tell(event(container, "started", attempt.id))
-        container.tell(event(container, "finished", attempt.id, outcome="completed", held=True))
+        attempt, container, running = await held(w, host)
         if account:
             container.tell(event(container, "released", attempt.id, clean=False, memory=20 * MIB))
         await asyncio.wait_for(running, 30)
@@ -224,12 +230,7 @@ def test_a_sidecar_that_dies_between_finished_and_released_costs_the_container_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(w: World, host: Host, told: Told) -> None:
-        attempt = Attempt(host, w.assignment())
-        running = asyncio.create_task(attempt.run())
-        container = await container_of(w, attempt.id)
-        container.tell(event(container, "ready", memory=20 * MIB))
-        container.tell(event(container, "started", attempt.id))
-        container.tell(event(container, "finished", attempt.id, outcome="completed", held=True))
+        _, container, running = await held(w, host)
         await asyncio.wait_for(running, 30)
         # the next sidecar is told of the container, and knows nothing of what it has still to say
         await register_again(host)

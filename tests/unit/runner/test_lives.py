@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from coordinator.wire import Whose
+from coordinator.wire.pool import START_SLOT
 from runner.container import Container
-from runner.lives import SLOT, Lives, Tally
+from runner.lives import Lives, Tally
 from runner.spec import ContainerKey
 from runner.telling import Telling
 from tests.unit.runner.test_pool import Clock
@@ -68,7 +69,7 @@ def test_a_slot_is_told_whole_when_it_has_changed_and_not_else() -> None:
     assert (again.slot, [c.count for c in again.counts]) == (slot.slot, [1, 2])
     tally.told([again])
     assert tally.untold() == []
-    clock.now = SLOT + 1
+    clock.now = START_SLOT + 1
     tally.began("p", "stem", None)
     (other,) = tally.untold()
     assert (other.slot != slot.slot, other.ago) == (True, 1.0)
@@ -80,7 +81,7 @@ def test_slots_that_nobody_hears_of_are_bounded() -> None:
     clock = Clock()
     tally = Tally(clock)
     for number in range(1000):
-        clock.now = number * SLOT
+        clock.now = number * START_SLOT
         tally.began("p", "warm", None)
     assert (len(tally._slots), len(tally._changed), len(tally.untold())) == (300, 300, 300)
 
