@@ -68,6 +68,8 @@ class Preparer:
             ready = [c for c in there if c.state == "idle" or (c.unused and c.state == "starting")]
             if ready or (wish.supersedes and there):
                 self._stems.met(wish)
+                if wish.supersedes:  # as one of another task of the deploy may have met it already
+                    self._spawn(self._supersede((ready or there)[0], wish))
             elif self._may(wish):
                 self._stems.met(wish)
                 self._spawn(self._stand_by(self._begin(wish.key, wish.task, "stem"), wish))
@@ -81,7 +83,13 @@ class Preparer:
 
     async def _stand_by(self, container: Container, wish: Wish) -> None:
         await self._stand_ready(container)
-        if container.state == "leaving" or not wish.supersedes:
+        if wish.supersedes:
+            await self._supersede(container, wish)
+
+    async def _supersede(self, container: Container, wish: Wish) -> None:
+        """Those of other versions leave as soon as the new one serves."""
+        await container.settled.wait()
+        if container.state == "leaving" or container.baseline is None:
             return
         for other in [self._containers[idle.name] for idle in self._warm if idle.task == wish.task]:
             if other.key.project == wish.key.project and other.key.image != wish.key.image:

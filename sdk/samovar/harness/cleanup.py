@@ -45,10 +45,11 @@ class Processes:
         """Pids of what is left, without this process and the zygote. Dead ones not yet collected don't count."""
         if self._alone():
             return []  # asked first: a list of processes takes ten times as long, for as many as there never are
-        self.ended.update(reap())
         own = os.getpid()
         candidates = kernel.processes() if self._everything else kernel.descendants(own)
-        return [pid for pid in candidates if pid not in (own, *self._keep) and kernel.is_alive(pid)]
+        left = [pid for pid in candidates if pid not in (own, *self._keep) and kernel.is_alive(pid)]
+        self.ended.update(reap())  # last: of what has died meanwhile, nothing stays either
+        return left
 
     def wait_for_leaving(self) -> None:
         """Give what is left a moment to end by itself."""

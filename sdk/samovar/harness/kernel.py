@@ -71,7 +71,11 @@ def is_alive(pid: int) -> bool:
     """Whether a process is there, and not dead with its status yet to be collected."""
     # the command name, in parentheses, may hold anything; what follows the last one is plain
     _, _, rest = read_text(f"/proc/{pid}/stat").rpartition(")")
-    return rest.split()[:1] not in ([], ["Z"], ["X"])
+    fields = rest.split()
+    if fields[:1] in ([], ["X"]):
+        return False
+    # one whose first thread has ended looks dead, while its other threads go on
+    return fields[0] != "Z" or int(fields[17]) > 1
 
 
 def _list(path: str) -> list[str]:

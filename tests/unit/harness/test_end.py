@@ -209,6 +209,31 @@ def test_processes_left_behind_are_killed_and_counted(container: Make) -> None:
     assert len(one.children()) == 1
 
 
+def test_a_process_whose_first_thread_has_ended_is_left_behind_too(container: Make) -> None:
+    one = container(
+        """
+        import ctypes, os, threading, time
+        from samovar import task
+        @task
+        def leave():
+            ready, told = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.setsid()
+                threading.Thread(target=lambda: (time.sleep(0.01), os.write(told, b"."), time.sleep(3600))).start()
+                ctypes.CDLL(None).syscall(60, 0)    # exit: of this thread alone
+            os.read(ready, 1)
+            state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+            return pid, state
+        """
+    )
+    finish = one.run("leave")
+    pid, state = finish["result"]
+    assert state == "Z", "it looks dead"
+    assert finish["container"] == {**finish["container"], "clean": False, "leftovers": 1}
+    assert not Path(f"/proc/{pid}").exists()
+
+
 def test_scratch_is_wiped_whatever_a_run_made_of_it(container: Make) -> None:
     one = container(
         """

@@ -254,6 +254,33 @@ def test_the_stem_of_a_new_version_takes_the_place_of_the_old_ones() -> None:
         assert (made.state, other.state) == ("idle", "idle")
         assert [life.why for life in w.pool.lives.untold()] == ["superseded"]
 
+        # another task of the deploy finds its container there already, and has no less from it
+        w.pool.stems.wish("another", new, "another task", 60.0, supersedes=True)
+        w.clock.now += 2.0
+        await w.pool.expire()
+        await eventually_async(lambda: other.state == "leaving", "the other's to leave")
+        assert made.state == "idle"
+
+    run(FakeEngine(), test)
+
+
+def test_a_version_that_cannot_be_imported_takes_no_place() -> None:
+    async def test(w: World) -> None:
+        old = await w.acquire()
+        await w.pool.release(old, clean=True, memory=20 * MIB)
+        await eventually_async(lambda: w.pool._starts.quiet, "the starts to be over")
+        new = replace(KEY, image=f"{IMAGE}-2")
+        w.engine.images.add(new.image)
+        for task in ("t", "u"):
+            w.pool.stems.wish(task, new, task, 60.0, supersedes=True)
+        w.clock.now += 2.0
+        await w.pool.expire()
+        (made,) = set(w.pool) - {old}
+        error = ErrorBody(type="ImportError", message="no module")
+        made.tell(SidecarEvent(seq=1, container=made.name, kind="ready", error=error))
+        await eventually_async(lambda: made.state == "leaving", "the new one to leave")
+        assert old.state == "idle"
+
     run(FakeEngine(), test)
 
 
