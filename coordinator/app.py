@@ -48,6 +48,7 @@ from coordinator.api.fleet import runners as fleet_runners
 from coordinator.api.gate import Gate
 from coordinator.api.head import Head
 from coordinator.context import Coordinator
+from coordinator.dashboard import site
 from coordinator.deployments.uploads import Uploads
 from coordinator.foundation.errors import CoordinatorError, DirectoryUnusable, RateLimited, StorageUnavailable
 from coordinator.maintenance.duties import DUTIES
@@ -183,6 +184,8 @@ def create_app(coordinator: Coordinator) -> FastAPI:
     ):
         # as they are (api/routers.py): to include them would be to build them all again
         app.router.routes.extend(module.router.routes)
+    # after the API's: the same address is never both
+    app.router.routes.extend(site.routes())
     refusals = {CoordinatorError: _refused, RequestValidationError: _invalid, HTTPException: _http}
     for kind, refuse in refusals.items():
         app.add_exception_handler(kind, refuse)

@@ -1,13 +1,16 @@
-"""Whose keys were seen lately, so that not every request asks the database for it.
+"""Whose keys and sessions were seen lately, so that not every request asks the database for it.
 
-All are forgotten when a key is revoked, here or (where it hears of others) at another coordinator.
+All are forgotten when a key is revoked or a session ends, here or (where it hears of others) elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from coordinator.access import keys
+from sqlalchemy import Connection
+
+from coordinator.access import keys, sessions
 from coordinator.access.keys import Caller
 from coordinator.foundation.errors import Unauthenticated
 from coordinator.signals.waking import KEYS, Waking
@@ -18,28 +21,38 @@ from coordinator.storage.database import Database
 _REMEMBERED = 5.0
 _MOST = 1024
 
+Look = Callable[[Connection, float, str], Caller | None]
+
 
 class Callers:
     """Used from the event loop's thread only."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        #: By the SHA-256 of the key: until when it is believed (by the loop's clock), and whose it is.
+        #: By the SHA-256 of the key, or of the session's cookie: until when it is believed (by the loop's
+        #: clock), and whose it is.
         self._known: dict[str, tuple[float, Caller]] = {}
         self._forgotten = 0
 
     async def find(self, key: str) -> Caller:
         """Whose the key is. Raises Unauthenticated."""
+        return await self._find(key, keys.caller_of, "this key is not known, or was revoked")
+
+    async def of_session(self, cookie: str) -> Caller:
+        """Whose the session is. Raises Unauthenticated."""
+        return await self._find(cookie, sessions.caller_of, "this session is over: sign in again")
+
+    async def _find(self, secret: str, look: Look, unknown: str) -> Caller:
         now = asyncio.get_running_loop().time()
-        hashed = keys.hash_key(key)
+        hashed = keys.hash_key(secret)
         until, caller = self._known.get(hashed, (0.0, None))
         if caller is not None and until > now:
             return caller
         forgotten = self._forgotten
-        found = await self._database.read(keys.caller_of, hashed)
+        found = await self._database.read(look, hashed)
         if found is None:
             self._known.pop(hashed, None)
-            raise Unauthenticated("this key is not known, or was revoked")
+            raise Unauthenticated(unknown)
         if forgotten == self._forgotten:  # else it may have been revoked since it was looked up
             if len(self._known) >= _MOST:
                 self._known.clear()

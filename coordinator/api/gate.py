@@ -7,6 +7,8 @@ It stands before the body is read, so that nobody without a key can make the coo
     /internal/v1/attempts/{id}/*     that attempt's own secret
     /internal/v1/runners/{id}/enrol  a host's token, or a key with the role runner
     /internal/v1/*                   a key with the role runner, bound to the runner that it is about
+    pages of the dashboard           a session, where there is one; what a page shows and does it asks of /api/v1,
+                                     from inside, as the session's key (dashboard/inside.py)
     anything else                    open: health, the OpenAPI document, webhooks (which check signatures), tokens
                                      (whose ids nobody can guess)
 
@@ -29,6 +31,7 @@ from coordinator.access.audit import Act
 from coordinator.access.keys import SHARED, Caller, hash_key
 from coordinator.api import acts, budgets, scopes
 from coordinator.api.budgets import Budgets, Ticket
+from coordinator.api.inside import COOKIE, FORMS_WITH_VALUES, INSIDE
 from coordinator.context import Coordinator
 from coordinator.foundation import sight, turns
 from coordinator.foundation.errors import (
@@ -54,6 +57,8 @@ from coordinator.wire import API, FLEET
 
 _UPLOAD = f"{API}/deployments"
 _ENROL = re.compile(rf"{FLEET}/runners/[^/]+/enrol")
+#: What needs nobody who is signed in.
+_OPEN = ("/hooks/", "/tokens/", "/healthz", "/readyz", "/openapi.json", "/static/")
 
 
 class Gate:
@@ -135,7 +140,7 @@ class Gate:
 
     def _watched(self, scope: Scope, send: Send) -> Send:
         """Counts what an address without a key has sent wrongly."""
-        if not scope["path"].startswith(("/hooks/", "/tokens/")):
+        if not scope["path"].startswith(("/hooks/", "/tokens/", "/login")):
             return send
 
         async def watched(message: Message) -> None:
@@ -152,6 +157,8 @@ class Gate:
             if not self._core.secrets.check(attempt, _bearer(scope)):
                 raise Forbidden(f"this is not the secret of the attempt {attempt[:80]}")
             return self._budgets.admit(f"attempt:{attempt}", budgets.ATTEMPT)
+        if (inside := scope.get(INSIDE)) is not None:  # the server makes scopes without it
+            return await self._admit_caller(scope, inside.caller, f"page:{inside.caller.id}")
         if path.startswith((f"{API}/", f"{FLEET}/")):
             key = _bearer(scope)
             if key.startswith(hosts.TOKEN_PREFIX) and _ENROL.fullmatch(path):
@@ -176,26 +183,42 @@ class Gate:
                 state = scope.setdefault("state", {})
                 state["caller"], state["key"] = caller, key
                 return ticket
-            turns.lane.set(f"project:{caller.project}" if caller.project is not None else who)
-            sight.project.set(caller.project)
-            scopes.check_role(caller, scope["method"], path)
-            ticket = self._budgets.admit(who, budgets.KEY, poll=_is_poll(scope))
-            try:
-                row = scopes.hold(caller, scope)
-                if row is not None and caller.project is not None:
-                    await self._core.database.read(scopes.check_row, caller.project, *row)
-            except BaseException:
-                ticket.close()
-                raise
-            state = scope.setdefault("state", {})
-            state["caller"], state["key"] = caller, key
+            ticket = await self._admit_caller(scope, caller, who)
+            scope["state"]["key"] = key
             return ticket
         address = _address(scope)
-        if path.startswith(("/hooks/", "/tokens/")):
+        if (cookie := _cookie(scope)) and not path.startswith(_OPEN):
+            turns.lane.set(f"address:{address}")
+            with suppress(Unauthenticated):  # who is not signed in is led to where that is done
+                caller = await self._core.callers.of_session(cookie)
+                self._line(caller, f"page:{caller.id}")
+                scope.setdefault("state", {}).update(caller=caller, session=cookie)
+                return self._budgets.admit(f"session:{hash_key(cookie)[:16]}", budgets.KEY, poll=_is_poll(scope))
+        if path.startswith(("/hooks/", "/tokens/", "/login")):
             self._budgets.check_address(address)
         if not path.startswith(("/healthz", "/readyz")):
             turns.lane.set(f"address:{address}")
         return self._budgets.admit(f"address:{address}", budgets.ADDRESS)
+
+    async def _admit_caller(self, scope: Scope, caller: Caller, who: str) -> Ticket:
+        """A request to /api/v1 of this caller, held to what its key may do."""
+        self._line(caller, who)
+        scopes.check_role(caller, scope["method"], scope["path"])
+        ticket = self._budgets.admit(who, budgets.KEY, poll=_is_poll(scope))
+        try:
+            row = scopes.hold(caller, scope)
+            if row is not None and caller.project is not None:
+                await self._core.database.read(scopes.check_row, caller.project, *row)
+        except BaseException:
+            ticket.close()
+            raise
+        scope.setdefault("state", {})["caller"] = caller
+        return ticket
+
+    def _line(self, caller: Caller, who: str) -> None:
+        """Which line its reads wait in, and what it may hear of."""
+        turns.lane.set(f"project:{caller.project}" if caller.project is not None else who)
+        sight.project.set(caller.project)
 
     async def _hold_runner(self, caller: Caller, key: str, path: str) -> Caller:
         """Keeps a runner's key to its runner: what it acts as, and what it writes for. Raises Forbidden."""
@@ -231,6 +254,8 @@ def _most(path: str) -> int:
         return 2 * MAX_EVENT
     if path.startswith(f"{API}/files/"):
         return FILE_PART
+    if path.endswith(FORMS_WITH_VALUES):
+        return 2 * MAX_VALUE_BODY  # a form's text, in which a quotation mark takes three bytes
     return MAX_SMALL_BODY
 
 
@@ -239,7 +264,7 @@ def _is_poll(scope: Scope) -> bool:
     path: str = scope["path"]
     if path.startswith(f"{FLEET}/"):
         return path.endswith(("/claim", "/commands"))
-    return scope["method"] in ("GET", "HEAD") and path.endswith(("/wait", "/stream", "/log"))
+    return scope["method"] in ("GET", "HEAD") and path.endswith(("/wait", "/stream", "/log", "/live"))
 
 
 class _Capped:
@@ -295,6 +320,15 @@ def _header(scope: Scope, name: bytes) -> str:
     for key, value in scope["headers"]:
         if key == name:
             return str(value.decode("latin-1"))
+    return ""
+
+
+def _cookie(scope: Scope) -> str:
+    """The dashboard's session, empty for none."""
+    for part in _header(scope, b"cookie").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE and len(value) < 100:
+            return value
     return ""
 
 

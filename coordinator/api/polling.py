@@ -28,7 +28,10 @@ _CALLER = 5.0
 async def still_allowed(request: Request, core: Coordinator) -> None:
     """Raises Unauthenticated, Forbidden where the key that began this wait was revoked, or may do less now."""
     state = request.scope.get("state", {})
-    if "key" in state and await core.callers.find(state["key"]) != state["caller"]:
+    if "session" in state:
+        if await core.callers.of_session(state["session"]) != state["caller"]:
+            raise Forbidden("this session may not do any more what it could when this wait began")
+    elif "key" in state and await core.callers.find(state["key"]) != state["caller"]:
         raise Forbidden("this key may not do any more what it could when this wait began")
 
 

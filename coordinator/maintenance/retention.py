@@ -36,6 +36,8 @@ from coordinator.storage.tables import (
     projects,
     run_files,
     runs,
+    sessions,
+    sign_in_links,
     starts,
     ticks,
 )
@@ -48,6 +50,8 @@ log = structlog.get_logger()
 _RUNS, _ROWS = 20, 500
 #: Seconds in which a file that is being sent has to come on.
 _UNFINISHED = 86400.0
+#: Seconds after its end for which a session stays.
+_OVER = 3600.0
 #: How many times what it took is waited after it: others have the database for the rest of the time.
 _PAUSE = 4.0
 
@@ -219,6 +223,12 @@ def old_starts(conn: Connection, before: float, after: float, blobs: Blobs, sett
     return Step(removed, after if removed == _ROWS else None)
 
 
+def old_sessions(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    """Sessions of the dashboard that are over, and the links that begin one."""
+    removed = [_delete_some(conn, table, table.c.expires_at < before) for table in (sessions, sign_in_links)]
+    return Step(sum(removed), after if _ROWS in removed else None)
+
+
 def old_batches(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
     """The idempotency keys of batches none of whose runs is there any more."""
     query = select(batches).where(batches.c.created_at < before, batches.c.created_at > after)
@@ -244,6 +254,7 @@ KINDS = (
     Kind("files that never came", lambda settings: _UNFINISHED, unfinished_files),
     Kind("containers that have left", lambda settings: settings.retention_pool, old_lives),
     Kind("how runs have begun", lambda settings: STARTS_KEPT, old_starts),
+    Kind("sessions", lambda settings: _OVER, old_sessions),
     Kind("audit", lambda settings: settings.retention_audit, old_audit),
     Kind("build logs", lambda settings: settings.retention_builds, old_build_logs),
     # last: the runs that kept a deployment may just have gone

@@ -16,13 +16,17 @@ CLAIMS = "claims"
 BUILDS = "builds"
 #: A time that the maintenance has to keep may have come nearer.
 DUE = "due"
-#: A key was revoked.
+#: A key was revoked, or a session of one has ended.
 KEYS = "keys"
+#: Some run has changed: heard by who listens to this, and never notified itself.
+RUNS = "runs"
+
+_RUN = "run:"
 
 
 def run(run_id: str) -> str:
     """The topic of a run: its status, logs or progress changed."""
-    return f"run:{run_id}"
+    return f"{_RUN}{run_id}"
 
 
 def commands(runner: str) -> str:
@@ -73,6 +77,9 @@ class Waking:
         for topic in topics:
             for event in self._listeners.get(topic, ()):
                 event.set()
+            if topic.startswith(_RUN):
+                for event in self._listeners.get(RUNS, ()):
+                    event.set()
 
     def wake_all(self) -> None:
         for listeners in self._listeners.values():

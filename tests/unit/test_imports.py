@@ -27,7 +27,7 @@ MAY = {
 ROOMS = (
     *("archive", "wire", "foundation", "signals", "storage", "tasks", "access", "files", "line", "waits"),
     *("runs", "attempts", "sources", "deployments", "settings", "context", "why", "maintenance"),
-    *("api", "app", "connections", "listening", "__main__"),
+    *("api", "dashboard", "app", "connections", "listening", "__main__"),
 )
 
 

@@ -6,7 +6,7 @@ Text columns that hold JSON are written by `values.encode`, never by hand.
 
 from __future__ import annotations
 
-from coordinator.storage.tables.access import audit, host_tokens, keys, secrets
+from coordinator.storage.tables.access import audit, host_tokens, keys, secrets, sessions, sign_in_links
 from coordinator.storage.tables.base import metadata
 from coordinator.storage.tables.conditions import (
     IS_BUILDING,
@@ -60,6 +60,8 @@ __all__ = [
     "runs",
     "schedules",
     "secrets",
+    "sessions",
+    "sign_in_links",
     "starts",
     "tasks",
     "ticks",

@@ -1,4 +1,4 @@
-"""Who may call, and what tasks may know: keys and secrets."""
+"""Who may call, and what tasks may know: keys, the sessions they begin, and secrets."""
 
 from __future__ import annotations
 
@@ -22,6 +22,33 @@ keys = Table(
     Column("runner", String),
     CheckConstraint("role IN ('admin', 'runner', 'trigger', 'read')", name="role"),
     Index("ix_keys_runner", "runner"),
+)
+
+# Who is signed in to the dashboard. What a session may do is what its key may, at every request.
+sessions = Table(
+    "sessions",
+    metadata,
+    #: SHA-256 of the cookie, hexadecimal.
+    Column("hash", String(64), primary_key=True),
+    # no foreign key: a session is found with its key, or not at all
+    Column("key_id", String(40), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("ix_sessions_expires", "expires_at"),
+)
+
+# Links that sign in once: their row goes with their use.
+sign_in_links = Table(
+    "sign_in_links",
+    metadata,
+    #: SHA-256 of the link's secret, hexadecimal.
+    Column("hash", String(64), primary_key=True),
+    Column("key_id", String(40), nullable=False),
+    #: The page that it leads to.
+    Column("path", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("ix_sign_in_links_expires", "expires_at"),
 )
 
 host_tokens = Table(

@@ -20,7 +20,19 @@ from coordinator.runs import logs, plans, triggers
 from coordinator.settings import Settings
 from coordinator.sources import events
 from coordinator.storage.blobs import Blobs
-from coordinator.storage.tables import audit, batches, build_log, deliveries, lives, metadata, runs, starts, ticks
+from coordinator.storage.tables import (
+    audit,
+    batches,
+    build_log,
+    deliveries,
+    lives,
+    metadata,
+    runs,
+    sessions,
+    sign_in_links,
+    starts,
+    ticks,
+)
 from coordinator.storage.tables import deployments as deployments_table
 from coordinator.storage.tables import events as events_table
 from coordinator.storage.values import Stored
@@ -207,7 +219,18 @@ def test_ticks_without_a_run_go(store: Store, keep: Keeper) -> None:
 def test_every_table_is_emptied_or_kept_on_purpose() -> None:
     """A new table that only grows is noticed here."""
     small = {"keys", "projects", "queues", "lanes", "turns", "runners", "host_tokens", "schedules", "secrets"}
-    roots = {runs, deployments_table, events_table, deliveries, batches, audit, lives, starts}
+    roots = {
+        runs,
+        deployments_table,
+        events_table,
+        deliveries,
+        batches,
+        audit,
+        lives,
+        starts,
+        sessions,
+        sign_in_links,
+    }
     removed = {table.name for table in roots}
     removed |= {
         table.name

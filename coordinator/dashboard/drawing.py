@@ -1,0 +1,97 @@
+"""Pictures, drawn on the server: attributes and classes of SVG, which the policy of the pages lets through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from coordinator.dashboard.text import visible
+
+_WIDTH = 600.0
+
+
+class Part(NamedTuple):
+    """Of a bar: how much it is, in any unit; `kind` is its colour (`.f-…` of the stylesheet)."""
+
+    name: str
+    value: float
+    kind: str
+    words: str
+
+
+def bar(parts: Sequence[Part], label: str) -> Markup:
+    """Parts of a whole, side by side, with a legend that says what they are."""
+    whole = sum(part.value for part in parts)
+    if whole <= 0:
+        return Markup("")
+    drawn, at = [], 0.0
+    for part in parts:
+        width = _WIDTH * part.value / whole
+        title = visible(f"{part.name}: {part.words}")
+        drawn.append(
+            Markup(
+                '<rect x="{:.2f}" y="0" width="{:.2f}" height="14" class="f-{}"><title>{}</title></rect>'
+            ).format(at, max(width, 0.5), part.kind, title)
+        )
+        at += width
+    legend = Markup("").join(
+        Markup(
+            '<li><svg viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" class="f-{}"/></svg>'
+            "{} {}</li>"
+        ).format(part.kind, part.name, part.words)
+        for part in parts
+    )
+    return Markup(
+        '<svg class="bar" viewBox="0 0 {:.0f} 14" preserveAspectRatio="none" height="14" role="img" '
+        'aria-label="{}">{}</svg><ul class="legend">{}</ul>'
+    ).format(_WIDTH, visible(label), Markup("").join(drawn), legend)
+
+
+def columns(rows: Sequence[tuple[str, Sequence[Part]]], label: str, height: float = 90.0) -> Markup:
+    """Stacked columns, one for each of `rows`, whose names are their titles."""
+    most = max((sum(part.value for part in parts) for _, parts in rows), default=0.0)
+    if not rows or most <= 0:
+        return Markup("")
+    step = _WIDTH / len(rows)
+    drawn = []
+    for number, (name, parts) in enumerate(rows):
+        top = height
+        words = ", ".join(f"{part.name} {part.words}" for part in parts) or "nothing"
+        shapes = []
+        for part in parts:
+            tall = (height - 4) * part.value / most
+            top -= tall
+            shapes.append(
+                Markup('<rect x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" class="f-{}"/>').format(
+                    number * step + 1, top, max(step - 2, 0.5), tall, part.kind
+                )
+            )
+        drawn.append(
+            Markup("<g><title>{}</title>{}</g>").format(visible(f"{name}: {words}"), Markup("").join(shapes))
+        )
+    return Markup(
+        '<svg class="bar" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">'
+        '<path class="f-line" d="M0 {h:.1f}H{w:.0f}"/>{drawn}</svg>'
+    ).format(w=_WIDTH, h=height, label=visible(label), drawn=Markup("").join(drawn))
+
+
+def curve(points: Sequence[float], limit: float | None, label: str, height: float = 80.0) -> Markup:
+    """A line over time, from zero; `limit` is a line across it."""
+    if len(points) < 2:
+        return Markup("")
+    most = max([*points, limit or 0.0]) or 1.0
+    step = _WIDTH / (len(points) - 1)
+
+    def y(value: float) -> float:
+        return height - 2 - (height - 6) * value / most
+
+    path = " ".join(f"{number * step:.1f},{y(value):.1f}" for number, value in enumerate(points))
+    across = Markup("")
+    if limit is not None:
+        across = Markup('<path class="f-limit" d="M0 {:.1f}H{:.0f}"/>').format(y(limit), _WIDTH)
+    return Markup(
+        '<svg class="bar" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">'
+        '<polygon class="f-curve" points="0,{h:.1f} {path} {w:.0f},{h:.1f}"/>{across}</svg>'
+    ).format(w=_WIDTH, h=height, label=visible(label), path=path, across=across)

@@ -1,0 +1,114 @@
+"""The log of a run: read by pages, followed live, searched and downloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from coordinator.api.inside import Refusal
+from coordinator.api.polling import still_allowed
+from coordinator.dashboard import rendering
+from coordinator.dashboard.live import STREAM_HEADERS
+from coordinator.dashboard.pages import EVERY, Page, View, page, to_login
+from coordinator.dashboard.rendering import address, segment
+from coordinator.foundation.errors import CoordinatorError, Forbidden, Unauthenticated
+from coordinator.signals import waking
+from coordinator.wire import FINAL
+
+#: Lines of one page, and of one message of a stream; how often a second a stream speaks at the most.
+_PAGE, _BATCH, _PAUSE = 500, 500, 0.25
+_FILTERS = ("level", "text", "attempt", "stream", "logger")
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def _filters(page: Page) -> dict[str, str]:
+    return {name: page.query(name) for name in _FILTERS if page.query(name)}
+
+
+def lines_html(items: list[dict[str, Any]]) -> str:
+    template = rendering.environment().get_template("log_lines.html")
+    return template.render({"items": items})
+
+
+@page("/runs/{run}/logs")
+async def show(page: Page) -> View:
+    path = f"/runs/{segment(page.path['run'])}"
+    given = _filters(page)
+    run = await page.api.get(path)
+    found = await page.api.get(f"{path}/logs", **given, after=page.query("after") or None, limit=_PAGE)
+    following = None
+    if found["next"]:
+        following = address(f"{path}/logs", **given, after=found["next"])
+    follow = None
+    if run["status"] not in FINAL and not following:
+        follow = address(f"{path}/logs/live", **given) + ("" if given else "?")
+    return View(
+        "logs.html",
+        {
+            "run": run,
+            "path": path,
+            "given": given,
+            "lines": Markup(lines_html(found["items"])),
+            "empty": not found["items"],
+            "next": following,
+            "first": address(f"{path}/logs", **given) if page.query("after") else None,
+            "last": found["last"] or "",
+            "follow": follow,
+            "levels": LEVELS,
+        },
+        topics=(),
+    )
+
+
+async def live(request: Request) -> Response:
+    if "caller" not in request.scope.get("state", {}):
+        return to_login(request)
+    page = Page(request)
+    try:
+        await page.api.get(f"/runs/{segment(page.path['run'])}")
+    except Refusal as refusal:
+        return Response(refusal.message + "\n", refusal.status, rendering.HEADERS, "text/plain")
+    after = request.headers.get("last-event-id") or page.query("after")
+    return StreamingResponse(
+        _events(request, page, after or None), media_type="text/event-stream", headers=STREAM_HEADERS
+    )
+
+
+async def _events(request: Request, page: Page, after: str | None) -> AsyncIterator[str]:
+    core, path, given = page.core, f"/runs/{segment(page.path['run'])}", _filters(page)
+    with core.waking.listen(waking.run(page.path["run"]), waking.KEYS) as changed:
+        while not core.waking.closed:
+            changed.clear()
+            try:
+                await still_allowed(request, core)
+                run = await page.api.get(path)
+                found = await page.api.get(f"{path}/logs", **given, after=after, limit=_BATCH)
+            except (Unauthenticated, Forbidden):
+                return
+            except (Refusal, CoordinatorError):
+                await asyncio.sleep(EVERY)
+                continue
+            if found["items"]:
+                after = found["last"] or after
+                told = {"html": lines_html(found["items"]), "last": after}
+                yield f"id: {after}\nevent: lines\ndata: {json.dumps(told)}\n\n"
+            if found["next"]:
+                await asyncio.sleep(_PAUSE)
+                continue
+            if run["status"] in FINAL:
+                yield "event: over\ndata: {}\n\n"
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), EVERY * 2)
+            await asyncio.sleep(_PAUSE)
+
+
+ROUTES = [Route("/runs/{run}/logs/live", live, methods=["GET"])]

@@ -1,0 +1,37 @@
+"""The first page: what goes on now."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordinator.dashboard.pages import Page, View, page
+from coordinator.dashboard.rendering import address
+
+_FEW = 8
+
+
+@page("/")
+async def overview(page: Page) -> View:
+    queues, running, failed, dead, pool, deployed = await asyncio.gather(
+        page.api.get("/queues"),
+        page.api.get("/runs", status="running", limit=_FEW),
+        page.api.get("/runs", status="failed,timed_out,expired", limit=_FEW),
+        page.api.get("/runs", dead_letter="true", limit=100),
+        page.api.get("/pool", left=0),
+        page.api.get("/deployments", limit=5),
+    )
+    return View(
+        "overview.html",
+        {
+            "running": sum(queue["running"] for queue in queues["items"]),
+            "queued": sum(queue["queued"] for queue in queues["items"]),
+            "paused": [queue["name"] for queue in queues["items"] if queue["paused"]],
+            "working": running["items"],
+            "failed": failed["items"],
+            "dead": dead,
+            "hosts": pool["items"],
+            "hour": pool["hour"],
+            "deployments": deployed["items"],
+            "failed_address": address("/runs", status="failed,timed_out,expired"),
+        },
+    )

@@ -1,0 +1,203 @@
+"""One run: what happened, why it doesn't, where its time and memory went; and what can be done about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.responses import Response
+
+from coordinator.api.inside import Refusal
+from coordinator.dashboard.drawing import Part, bar
+from coordinator.dashboard.formats import milliseconds
+from coordinator.dashboard.pages import Page, View, action, page, to
+from coordinator.dashboard.rendering import address, segment
+from coordinator.signals import waking
+from coordinator.wire import FINAL
+
+#: In the order in which they come, with their colours.
+PHASES = (
+    ("queued", "queued_ms", "queued"),
+    ("placed", "placed_ms", "placed"),
+    ("container", "started_ms", "started"),
+    ("import", "imported_ms", "imported"),
+    ("handed over", "handed_over_ms", "handed"),
+    ("ran", "ran_ms", "ran"),
+    ("reported", "reported_ms", "reported"),
+)
+#: Checkpoints, and runs that it has triggered, on the run's own page.
+_CHECKPOINTS, _CHILDREN = 100, 50
+
+
+def phases(values: dict[str, Any]) -> Any:
+    """Where the time of an attempt went, as a bar; empty where nothing of it is known."""
+    parts = [
+        Part(name, values[field], kind, milliseconds(values[field]))
+        for name, field, kind in PHASES
+        if values.get(field) is not None
+    ]
+    return bar(parts, "where the time of the attempt went")
+
+
+@page("/runs/{run}")
+async def show(page: Page) -> View:
+    path = f"/runs/{segment(page.path['run'])}"
+    run = await page.api.get(path)
+    attempts, checkpoints, children, why, files = await asyncio.gather(
+        page.api.get(f"{path}/attempts"),
+        page.api.get(f"{path}/checkpoints", limit=_CHECKPOINTS),
+        page.api.get("/runs", parent=run["id"], limit=_CHILDREN),
+        _why(page, run),
+        page.api.get(f"{path}/files"),
+    )
+    return View(
+        "run.html",
+        {
+            "run": run,
+            "path": path,
+            "attempts": attempts["items"],
+            "checkpoints": checkpoints,
+            "children": children,
+            "why": why,
+            "files": files["items"],
+            "phases": phases,
+            "over": run["status"] in FINAL,
+            "remedy": _remedy(run, why),
+        },
+        topics=(waking.run(run["id"]),),
+    )
+
+
+async def _why(page: Page, run: dict[str, Any]) -> dict[str, Any] | None:
+    if run["status"] in FINAL or run["status"] == "running":
+        return None
+    return await page.api.get(f"/runs/{segment(run['id'])}/why")
+
+
+def _remedy(run: dict[str, Any], why: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The one button that helps, where one does."""
+    if why is None:
+        return None
+    queue = {"project": run["project"], "queue": why["queue"], "back": f"/runs/{run['id']}"}
+    if why["reason"] == "paused":
+        return {
+            "path": "/queues/change",
+            "words": "Resume the queue",
+            "fields": {**queue, "paused": "no"},
+            "asks": ("PATCH", f"/queues/{why['queue']}"),
+        }
+    if why["reason"] in ("turn", "queue_limit", "key_limit") and run["status"] == "queued":
+        return {
+            "path": f"/runs/{segment(run['id'])}/bump",
+            "words": "Put it at the front of its queue",
+            "fields": {},
+            "asks": ("POST", f"/runs/{run['id']}/bump"),
+        }
+    return None
+
+
+@page("/runs/{run}/checkpoints")
+async def checkpoints(page: Page) -> View:
+    path = f"/runs/{segment(page.path['run'])}"
+    run = await page.api.get(path)
+    found = await page.api.get(f"{path}/checkpoints", after=page.query("after") or None, limit=_CHECKPOINTS)
+    following = address(f"{path}/checkpoints", after=found["next"]) if found["next"] else None
+    return View(
+        "checkpoints.html",
+        {"run": run, "path": path, "items": found["items"], "next": following},
+        topics=(waking.run(run["id"]),),
+    )
+
+
+# ---------------------------------------------------------------- replay
+
+
+@page("/runs/{run}/replay")
+async def replay_form(page: Page) -> View:
+    path = f"/runs/{segment(page.path['run'])}"
+    run = await page.api.get(path)
+    text = json.dumps(run["payload"], indent=2, ensure_ascii=False)
+    return await _replay_view(page, run, {"payload": text, "from_checkpoint": page.query("from")}, None)
+
+
+@action("/runs/{run}/replay")
+async def replay(page: Page) -> View | Response:
+    path = f"/runs/{segment(page.path['run'])}"
+    given = page.form
+    try:
+        body: dict[str, Any] = {}
+        if given.get("version"):
+            body["version"] = given["version"]
+        if given.get("from_checkpoint"):
+            body["from_checkpoint"] = given["from_checkpoint"]
+        if given.get("payload", "").strip():
+            body["payload"] = _payload(given["payload"])
+        made = await page.api.ask("POST", f"{path}/replay", body)
+    except Refusal as refusal:
+        if refusal.status not in (404, 409, 422):
+            raise
+        return await _replay_view(page, await page.api.get(path), given, refusal)
+    return to(f"/runs/{made['id']}")
+
+
+async def _replay_view(page: Page, run: dict[str, Any], given: dict[str, str], problem: Refusal | None) -> View:
+    path = f"/runs/{segment(run['id'])}"
+    checkpoints, deployments = await asyncio.gather(
+        page.api.get(f"{path}/checkpoints", limit=500),
+        page.api.get("/deployments", project=run["project"], limit=50),
+    )
+    keys = [item for item in checkpoints["items"] if item["state"] == "done"]
+    chosen = given.get("from_checkpoint", "")
+    kept = next((number + 1 for number, item in enumerate(keys) if item["key"] == chosen), 0)
+    return View(
+        "replay.html",
+        {
+            "run": run,
+            "path": path,
+            "given": given,
+            "problem": problem,
+            "keys": keys,
+            "kept": keys[:kept],
+            "again": keys[kept:],
+            "deployments": [d for d in deployments["items"] if d["status"] == "ready"],
+        },
+        topics=(),
+        status=problem.status if problem else 200,
+    )
+
+
+def _payload(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise Refusal(
+            422, "invalid", f"payload: not JSON: {error}", [{"path": "payload", "message": f"not JSON: {error}"}]
+        ) from None
+    if not isinstance(value, dict):
+        raise Refusal(422, "invalid", "payload: give an object, the arguments of the task by their names", [])
+    return value
+
+
+# ---------------------------------------------------------------- one at a time
+
+
+@action("/runs/{run}/cancel")
+async def cancel(page: Page) -> Response:
+    return await _done(page, "cancel")
+
+
+@action("/runs/{run}/bump")
+async def bump(page: Page) -> Response:
+    return await _done(page, "bump")
+
+
+@action("/runs/{run}/dismiss")
+async def dismiss(page: Page) -> Response:
+    return await _done(page, "dismiss")
+
+
+async def _done(page: Page, verb: str) -> Response:
+    run = segment(page.path["run"])
+    await page.api.ask("POST", f"/runs/{run}/{verb}")
+    return to(page.form.get("back") or f"/runs/{run}")

@@ -1,0 +1,179 @@
+"""Runs: the list with its filters, and what is done to many of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, get_args
+
+from starlette.responses import Response
+
+from coordinator.api.inside import Refusal
+from coordinator.dashboard.pages import Page, View, action, page
+from coordinator.dashboard.rendering import address
+from coordinator.wire import RunStatus
+
+#: What the list is narrowed by, as its address has it.
+FILTERS = ("status", "task", "project", "tag", "since", "parent", "error")
+_PAGE = 50
+#: Runs that one request does something to, and beyond how many a person types that it is meant.
+_STEP, _TYPED = 100, 100
+STATUSES = get_args(RunStatus)
+
+
+def filters(page: Page) -> dict[str, Any]:
+    """Those that the address has. What is wrong with them the API says."""
+    found: dict[str, Any] = {name: page.query(name) for name in FILTERS if page.query(name)}
+    if len(page.queries("status")) > 1:
+        found["status"] = ",".join(page.queries("status"))
+    return found
+
+
+def words(given: dict[str, Any]) -> str:
+    """A filter as a sentence has it."""
+    names = {"since": "since", "tag": "with the tag", "task": "of the task", "project": "of the project"}
+    parts = []
+    if status := given.get("status"):
+        parts.append(str(status).replace(",", " or ").replace("_", " "))
+    parts += [f"{names.get(name, name)} {value}" for name, value in given.items() if name != "status"]
+    return ", ".join(parts) or "all"
+
+
+def command(given: dict[str, Any]) -> str:
+    parts = [f"--{name} {value}" for name, value in given.items()]
+    return " ".join(["samovar runs list", *parts])
+
+
+@page("/runs")
+async def listing(page: Page) -> View:
+    return await _list(page, "runs.html")
+
+
+@page("/dead-letters")
+async def dead_letters(page: Page) -> View:
+    return await _list(page, "dead_letters.html", dead_letter="true")
+
+
+async def _list(page: Page, template: str, **more: Any) -> View:
+    given = filters(page)
+    problem: Refusal | None = None
+    found: dict[str, Any] = {"items": [], "next": None}
+    try:
+        found = await page.api.get("/runs", **given, **more, cursor=page.query("cursor") or None, limit=_PAGE)
+    except Refusal as refusal:
+        if refusal.status != 422:
+            raise
+        problem = refusal  # a filter that is wrong is said beside the filter
+    path = page.request.url.path
+    return View(
+        template,
+        {
+            "items": found["items"],
+            "given": given,
+            "statuses": STATUSES,
+            "problem": problem,
+            "first": address(path, **given) if page.query("cursor") else None,
+            "next": address(path, **given, cursor=found["next"]) if found["next"] else None,
+            "words": words(given),
+            "command": command(given),
+            "api": address("/api/v1/runs", **given, **more),
+        },
+        status=422 if problem else 200,
+    )
+
+
+# ---------------------------------------------------------------- many at once
+
+_ACTS = {"cancel": "Cancel", "replay": "Replay", "dismiss": "Dismiss"}
+
+
+def _wanted(page: Page) -> dict[str, Any]:
+    """The filter of a form: the runs that were marked, or all that fit what the list showed."""
+    marked = page.chosen("run")
+    if marked and page.form.get("all") != "yes":
+        return {"runs": marked}
+    given: dict[str, Any] = {}
+    for name in ("task", "project", "since", "error"):
+        if page.form.get(name):
+            given[name] = page.form[name]
+    if page.form.get("status"):
+        given["status"] = page.form["status"].split(",")
+    if page.form.get("tag"):
+        given["tags"] = [page.form["tag"]]
+    if page.form.get("dead_letter"):
+        given["dead_letter"] = True
+    return given
+
+
+@action("/runs/preview")
+async def preview(page: Page) -> View | Response:
+    """What would be done, to which runs; nothing is."""
+    act = page.form.get("act", "")
+    if act not in _ACTS:
+        raise Refusal(422, "invalid", f"act: {act!r} is none of {', '.join(_ACTS)}", [])
+    wanted = _wanted(page)
+    body = {"filter": wanted, "dry_run": True, "limit": 1000}
+    found = await page.api.ask("POST", f"/runs/{act}", body)
+    items = found["items"]
+    return View(
+        "bulk_preview.html",
+        {
+            "act": act,
+            "verb": _ACTS[act],
+            "fields": _fields(wanted, page),
+            "items": items[:20],
+            "count": len(items),
+            "more": found["next"] is not None,
+            "tasks": Counter(item["task"] for item in items).most_common(10),
+            "statuses": Counter(item["status"] for item in items).most_common(),
+            "typed": len(items) > _TYPED or found["next"] is not None,
+            "words": f"{len(wanted['runs'])} marked ones" if "runs" in wanted else words(_shown(wanted)),
+            "back": page.form.get("back", "/runs"),
+        },
+    )
+
+
+@action("/runs/apply")
+async def apply(page: Page) -> View | Response:
+    """Does it to the next hundred; the page goes on by itself where it may, and by a button else."""
+    act = page.form.get("act", "")
+    if act not in _ACTS:
+        raise Refusal(422, "invalid", f"act: {act!r} is none of {', '.join(_ACTS)}", [])
+    if page.form.get("typed") and page.form.get("word", "").strip() != act:
+        raise Refusal(422, "not_confirmed", f"type the word {act!r} to say that all of them are meant", [])
+    wanted = _wanted(page)
+    body: dict[str, Any] = {"filter": wanted, "limit": _STEP, "cursor": page.form.get("cursor") or None}
+    if page.form.get("version"):
+        body["version"] = page.form["version"]
+    found = await page.api.ask("POST", f"/runs/{act}", body)
+    before = int(page.form.get("done", "0") or 0)
+    problems = [item for item in found["items"] if item["problem"]]
+    return View(
+        "bulk_done.html",
+        {
+            "act": act,
+            "verb": _ACTS[act],
+            "done": before + len(found["items"]) - len(problems),
+            "problems": problems,
+            "replays": [item for item in found["items"] if item["replay"]][:20],
+            "next": found["next"],
+            "fields": _fields(wanted, page),
+            "back": page.form.get("back", "/runs"),
+        },
+    )
+
+
+def _shown(wanted: dict[str, Any]) -> dict[str, Any]:
+    shown = {**wanted}
+    if "status" in shown:
+        shown["status"] = ",".join(shown["status"])
+    if "tags" in shown:
+        shown["tag"] = shown.pop("tags")[0]
+    return shown
+
+
+def _fields(wanted: dict[str, Any], page: Page) -> list[tuple[str, str]]:
+    """The hidden fields by which the next form means the same runs."""
+    fields = [("back", page.form.get("back", "/runs"))]
+    if "runs" in wanted:
+        return fields + [("run", run) for run in wanted["runs"]]
+    return fields + [(name, "yes" if value is True else str(value)) for name, value in _shown(wanted).items()]
