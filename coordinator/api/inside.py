@@ -7,6 +7,7 @@ every refusal, limit and entry in the audit is that of the API.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -105,5 +106,8 @@ class Api:
             elif message["type"] == "http.response.body":
                 parts.append(message.get("body", b""))
 
-        await self._app(scope, receive, send)
+        with suppress(Exception):  # it is raised after it was answered, for the server's log, which has it by now
+            await self._app(scope, receive, send)
+        if not parts:
+            raise Refusal(500, "internal", "the coordinator failed; its log says why", [])
         return status, b"".join(parts)

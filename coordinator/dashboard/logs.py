@@ -30,7 +30,7 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def _filters(page: Page) -> dict[str, str]:
-    return {name: page.query(name) for name in _FILTERS if page.query(name)}
+    return {name: page.query(name) for name in _FILTERS}
 
 
 def lines_html(items: list[dict[str, Any]]) -> str:
@@ -49,13 +49,14 @@ async def show(page: Page) -> View:
         following = address(f"{path}/logs", **given, after=found["next"])
     follow = None
     if run["status"] not in FINAL and not following:
-        follow = address(f"{path}/logs/live", **given) + ("" if given else "?")
+        follow = address(f"{path}/logs/live", **given) + ("" if any(given.values()) else "?")
     return View(
         "logs.html",
         {
             "run": run,
             "path": path,
             "given": given,
+            "narrowed": any(given.values()),
             "lines": Markup(lines_html(found["items"])),
             "empty": not found["items"],
             "next": following,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -16,6 +17,8 @@ from coordinator.context import Coordinator
 from coordinator.dashboard import rendering
 from coordinator.foundation.errors import CoordinatorError
 from coordinator.signals.waking import RUNS
+
+log = structlog.get_logger()
 
 #: Seconds after which a live page is looked at again where nothing wakes it.
 EVERY = 2.0
@@ -117,6 +120,7 @@ def action(path: str) -> Callable[[Handler], Handler]:
 async def _answer(made: Page, handler: Handler) -> Response:
     try:
         view = await handler(made)
+        return view if isinstance(view, Response) else made.render(view)
     except Refusal as refusal:
         if refusal.status == 401:
             return to_login(made.request)
@@ -124,7 +128,11 @@ async def _answer(made: Page, handler: Handler) -> Response:
     except CoordinatorError as error:
         shown = Refusal(error.status, error.problem().code, error.message, [])
         view = View("problem.html", {"problem": shown}, status=error.status)
-    return view if isinstance(view, Response) else made.render(view)
+    except Exception as error:
+        log.error("a page failed", path=made.request.url.path, exc_info=error)
+        shown = Refusal(500, "internal", "the coordinator failed; its log says why", [])
+        view = View("problem.html", {"problem": shown}, status=500)
+    return made.render(view)
 
 
 async def form(request: Request) -> list[tuple[str, str]]:

@@ -118,13 +118,14 @@ async def replay_form(page: Page) -> View:
     path = f"/runs/{segment(page.path['run'])}"
     run = await page.api.get(path)
     text = json.dumps(run["payload"], indent=2, ensure_ascii=False)
-    return await _replay_view(page, run, {"payload": text, "from_checkpoint": page.query("from")}, None)
+    given = {"payload": text, "from_checkpoint": page.query("from"), "version": ""}
+    return await _replay_view(page, run, given, None)
 
 
 @action("/runs/{run}/replay")
 async def replay(page: Page) -> View | Response:
     path = f"/runs/{segment(page.path['run'])}"
-    given = page.form
+    given = {"payload": "", "from_checkpoint": "", "version": "", **page.form}
     try:
         body: dict[str, Any] = {}
         if given.get("version"):

@@ -21,8 +21,8 @@ STATUSES = get_args(RunStatus)
 
 
 def filters(page: Page) -> dict[str, Any]:
-    """Those that the address has. What is wrong with them the API says."""
-    found: dict[str, Any] = {name: page.query(name) for name in FILTERS if page.query(name)}
+    """What the address has of each, empty where it has none. What is wrong with them the API says."""
+    found: dict[str, Any] = {name: page.query(name) for name in FILTERS}
     if len(page.queries("status")) > 1:
         found["status"] = ",".join(page.queries("status"))
     return found
@@ -34,12 +34,12 @@ def words(given: dict[str, Any]) -> str:
     parts = []
     if status := given.get("status"):
         parts.append(str(status).replace(",", " or ").replace("_", " "))
-    parts += [f"{names.get(name, name)} {value}" for name, value in given.items() if name != "status"]
+    parts += [f"{names.get(name, name)} {value}" for name, value in given.items() if value and name != "status"]
     return ", ".join(parts) or "all"
 
 
 def command(given: dict[str, Any]) -> str:
-    parts = [f"--{name} {value}" for name, value in given.items()]
+    parts = [f"--{name} {value}" for name, value in given.items() if value]
     return " ".join(["samovar runs list", *parts])
 
 
@@ -69,6 +69,7 @@ async def _list(page: Page, template: str, **more: Any) -> View:
         {
             "items": found["items"],
             "given": given,
+            "narrowed": any(given.values()),
             "statuses": STATUSES,
             "problem": problem,
             "first": address(path, **given) if page.query("cursor") else None,
