@@ -37,6 +37,7 @@ from coordinator.api import (
     runs,
     schedules,
     secrets,
+    system,
     tokens,
 )
 from coordinator.api import keys as api_keys
@@ -178,6 +179,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         deliveries,
         deployments,
         pool,
+        system,
         fleet_runners,
         fleet_builds,
         fleet_files,

@@ -49,6 +49,7 @@ RULES = (
     _rule("POST", rf"{API}/keys", "key.create"),
     _rule("DELETE", rf"{API}/keys/(?P<target>.+)", "key.revoke"),
     _rule("POST", rf"{API}/hosts/token", "host.token"),
+    _rule("POST", rf"{API}/dashboard/link", "session.link"),
     _rule("POST", rf"{API}/hosts/(?P<target>[^/]+)/drain", "host.drain"),
     _rule("DELETE", rf"{API}/hosts/(?P<target>[^/]+)/drain", "host.undrain"),
     _rule("POST", rf"{API}/deliveries/(?P<target>[^/]+)/replay", "delivery.replay", deliveries),

@@ -77,6 +77,10 @@ RULES = (
     _rule("POST", r"/deliveries/(?P<id>[^/]+)/.+", "", Held.ROW, deliveries),
     _rule("POST", r"/projects/(?P<project>[^/]+)/.+", "", Held.PATH),
     _rule("GET", r"/pool", "read", Held.QUERY),
+    _rule("GET", r"/waits", "read", Held.QUERY),
+    _rule("GET", r"/system", "read", Held.NOT),
+    # what the link lets see is what the key itself does
+    _rule("POST", r"/dashboard/link", "trigger read", Held.ROUTE),
     _rule("GET POST DELETE", r"/hosts(/.+)?", "", Held.NOT),
     _rule("GET POST", r"/keys", "", Held.NOT),
     _rule("DELETE", r"/keys/.+", "", Held.NOT),

@@ -11,7 +11,18 @@ from starlette.routing import BaseRoute, Route
 from coordinator.dashboard import live, logs, pages, rendering, signing
 
 #: Each declares its pages as it is imported.
-_PAGES = ("overview", "runs", "run", "logs")
+_PAGES = (
+    "overview",
+    "runs",
+    "run",
+    "logs",
+    "tasks",
+    "line",
+    "sources",
+    "deployments",
+    "pool",
+    "install",
+)
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".LICENSE": "text/plain"}
 
 

@@ -25,11 +25,12 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    inspect,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from coordinator.foundation.errors import CoordinatorError
@@ -287,3 +288,22 @@ def json_text(dialect_name: str, column: ColumnElement[Any], *path: str) -> Colu
     if dialect_name == "sqlite":
         return func.json_extract(column, "$." + ".".join(path))
     return func.json_extract_path_text(cast(column, JSON), *path)
+
+
+def table_sizes(conn: Connection, now: float) -> list[tuple[str, int | None]]:
+    """Our tables and about how many rows each has, without counting any: None where the database has no estimate.
+
+    SQLite has none of its own: where a table's key is a number of SQLite's, the highest one stands for it.
+    """
+    names = sorted(inspect(conn).get_table_names())
+    if not is_sqlite(conn):
+        rows = conn.exec_driver_sql("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'").all()
+        known = {name: int(count) for name, count in rows if count >= 0}
+        return [(name, known.get(name)) for name in names]
+    found: list[tuple[str, int | None]] = []
+    for name in names:
+        try:
+            found.append((name, conn.exec_driver_sql(f'SELECT max(rowid) FROM "{name}"').scalar() or 0))
+        except OperationalError:  # a table without row numbers
+            found.append((name, None))
+    return found

@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, or_, select, tuple_, update
 
 from coordinator.access import leases
 from coordinator.foundation.errors import Conflict, Gone, NotFound, TooLarge, invalid_field
@@ -345,6 +345,29 @@ def stored(conn: Connection, run_id: str) -> tuple[list[Row[Any]], set[str]]:
         if total <= PRELOAD and row.kind not in ("run", "batch"):
             sent.add(row.key)
     return rows, sent
+
+
+def listing(
+    conn: Connection, now: float, project: str | None, kind: str, after: str | None, limit: int
+) -> tuple[list[Row[Any]], str | None]:
+    """What runs wait for now, those of the newest runs first, with the `project` and `task` of each; and the cursor
+    of the next page, a run's id and its key.
+    """
+    query = (
+        select(waits, runs.c.project, runs.c.task)
+        .join(runs, runs.c.id == waits.c.run_id)
+        .where(waits.c.kind == kind, IS_PENDING)
+        .order_by(waits.c.run_id.desc(), waits.c.key.desc())
+        .limit(limit + 1)
+    )
+    if project is not None:
+        query = query.where(runs.c.project == project)
+    if after is not None:
+        run, _, key = after.partition("/")
+        query = query.where(or_(waits.c.run_id < run, and_(waits.c.run_id == run, waits.c.key < key)))
+    rows: list[Row[Any]] = list(conn.execute(query))
+    more, rows = len(rows) > limit, rows[:limit]
+    return rows, f"{rows[-1].run_id}/{rows[-1].key}" if more else None
 
 
 def pending(conn: Connection, run_id: str) -> list[Row[Any]]:

@@ -184,6 +184,7 @@ from coordinator.wire.sources import (
     Webhook,
     WebhookPage,
 )
+from coordinator.wire.system import LinkRequest, PendingWait, PendingWaits, Retained, SignInLink, System, TableSize
 
 __all__ = [
     "API",
@@ -273,6 +274,7 @@ __all__ = [
     "Leaving",
     "Life",
     "LifeShown",
+    "LinkRequest",
     "LogLine",
     "LogPage",
     "Lost",
@@ -280,6 +282,8 @@ __all__ = [
     "NewKey",
     "Origin",
     "Outcome",
+    "PendingWait",
+    "PendingWaits",
     "Phases",
     "Placing",
     "PoolEntry",
@@ -295,6 +299,7 @@ __all__ = [
     "RemovableImages",
     "ReplayRequest",
     "Report",
+    "Retained",
     "Retry",
     "Rotated",
     "Rotation",
@@ -316,6 +321,7 @@ __all__ = [
     "Share",
     "Shares",
     "SidecarEvent",
+    "SignInLink",
     "Start",
     "StartCount",
     "StartFigures",
@@ -325,6 +331,8 @@ __all__ = [
     "StoredValue",
     "StoredWait",
     "Strict",
+    "System",
+    "TableSize",
     "TaskLimits",
     "TickTime",
     "TickTimes",

@@ -57,6 +57,7 @@ waits = Table(
         sqlite_where=text("token_hash IS NOT NULL"),
         postgresql_where=text("token_hash IS NOT NULL"),
     ),
+    partial("ix_waits_pending", "kind", "run_id", "key", where="status = 'pending'"),
     partial("ix_waits_due", "due_at", where="status = 'pending' AND due_at IS NOT NULL"),
     partial("ix_waits_event", "name", where="status = 'pending' AND kind = 'event'"),
 )

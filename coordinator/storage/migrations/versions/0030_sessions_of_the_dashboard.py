@@ -29,3 +29,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.Double(), nullable=False),
     )
     op.create_index("ix_sign_in_links_expires", "sign_in_links", ["expires_at"])
+    pending = sa.text("status = 'pending'")
+    op.create_index(
+        "ix_waits_pending", "waits", ["kind", "run_id", "key"], sqlite_where=pending, postgresql_where=pending
+    )

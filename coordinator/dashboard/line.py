@@ -1,0 +1,68 @@
+"""Queues: what is in them, and their limits changed live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from coordinator.api.inside import Refusal
+from coordinator.dashboard.pages import Page, View, action, page, to
+from coordinator.dashboard.rendering import segment
+
+
+@page("/queues")
+async def queues(page: Page) -> View:
+    project = page.query("project")
+    found = await page.api.get("/queues", project=project)
+    busy = [q for q in found["items"] if q["running"] or q["queued"] or q["paused"] or q["concurrency"]]
+    rest = [q for q in found["items"] if q not in busy]
+    return View("queues.html", {"busy": busy, "rest": rest, "project": project})
+
+
+@action("/queues/change")
+async def change(page: Page) -> Response:
+    given = page.form
+    body: dict[str, Any] = {}
+    if "paused" in given:
+        body["paused"] = given["paused"] == "yes"
+    if "concurrency" in given:
+        text = given["concurrency"].strip()
+        if text and not (text.isascii() and text.isdecimal() and len(text) < 9):
+            raise Refusal(422, "invalid", f"concurrency: {text!r} is no number: give 1 or more, or nothing", [])
+        body["concurrency"] = int(text) if text else None
+    await page.api.ask("PATCH", f"/queues/{given.get('queue', '')}", body, {"project": given.get("project")})
+    return to(given.get("back") or "/queues")
+
+
+@page("/schedules")
+async def schedules(page: Page) -> View:
+    found = await page.api.get("/schedules", project=page.query("project"), cursor=page.query("cursor"), limit=100)
+    return View("schedules.html", {"items": found["items"], "next": found["next"]})
+
+
+@page("/schedules/{schedule}")
+async def schedule(page: Page) -> View:
+    path = f"/schedules/{segment(page.path['schedule'])}"
+    found = await page.api.get(path)
+    coming = await page.api.get(f"{path}/next", count=5)
+    return View("schedule.html", {"one": found, "path": path, "coming": coming["items"]})
+
+
+@action("/schedules/{schedule}/change")
+async def change_schedule(page: Page) -> Response:
+    path = f"/schedules/{segment(page.path['schedule'])}"
+    await page.api.ask("PATCH", path, {"paused": page.form.get("paused") == "yes"})
+    return to(page.form.get("back") or path)
+
+
+@action("/schedules/{schedule}/run")
+async def run_schedule(page: Page) -> Response:
+    """Its task, with the schedule's payload, at once: it makes no tick of it."""
+    found = await page.api.get(f"/schedules/{segment(page.path['schedule'])}")
+    made = await page.api.ask(
+        "POST",
+        f"/tasks/{found['project']}/{found['task']}/runs",
+        {"payload": found["payload"], "tags": ["by-hand"]},
+    )
+    return to(f"/runs/{made['id']}")

@@ -1,0 +1,149 @@
+"""Tasks: what is deployed, how it does, and a form from its schema that triggers one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.responses import Response
+
+from coordinator.api.inside import Refusal
+from coordinator.dashboard.pages import Page, View, action, page, to
+from coordinator.dashboard.rendering import segment
+
+_FEW = 10
+
+
+@page("/tasks")
+async def listing(page: Page) -> View:
+    project = page.query("project")
+    found = await page.api.get("/deployments", project=project, limit=500)
+    current = [one for one in found["items"] if one["current"]]
+    return View("tasks.html", {"current": current, "project": project}, topics=())
+
+
+@page("/tasks/{project}/{task}")
+async def show(page: Page) -> View:
+    return await _task(page, {}, None)
+
+
+async def _task(page: Page, given: dict[str, str], problem: Refusal | None) -> View:
+    project, name = page.path["project"], page.path["task"]
+    found, lately, failed = await asyncio.gather(
+        page.api.get("/deployments", project=project, limit=100),
+        page.api.get("/runs", task=f"{project}/{name}", limit=_FEW),
+        page.api.get("/runs", task=f"{project}/{name}", status="failed,timed_out,expired", limit=_FEW),
+    )
+    current = next((one for one in found["items"] if one["current"]), None)
+    task = None
+    if current is not None:
+        whole = await page.api.get(f"/deployments/{segment(current['id'])}")
+        task = next((one for one in whole["tasks"] if one["id"] == name), None)
+    if task is None and not lately["items"]:
+        raise Refusal(404, "unknown_task", f"there is no task {project}/{name}", [])
+    schema = (task or {}).get("schema") or {}
+    return View(
+        "task.html",
+        {
+            "project": project,
+            "name": name,
+            "task": task,
+            "current": current,
+            "fields": fields(schema, given),
+            "given": given,
+            "problem": problem,
+            "lately": lately["items"],
+            "failed": failed["items"],
+            "example": json.dumps(example(schema), indent=2, ensure_ascii=False),
+        },
+        status=problem.status if problem else 200,
+    )
+
+
+def fields(schema: dict[str, Any], given: dict[str, str]) -> list[dict[str, Any]]:
+    """Of a task's payload: a field of the form for each argument that is a text, a number or yes or no.
+
+    What is deeper is written as JSON.
+    """
+    found = []
+    required = schema.get("required") or []
+    for name, one in (schema.get("properties") or {}).items():
+        kind = one.get("type")
+        shape = "json"
+        if isinstance(one.get("enum"), list) and all(isinstance(v, str) for v in one["enum"]):
+            shape = "choice"
+        elif kind in ("string", "integer", "number", "boolean"):
+            shape = str(kind)
+        default = one.get("default")
+        text = default if isinstance(default, str) else "" if default is None else json.dumps(default)
+        found.append(
+            {
+                "name": name,
+                "shape": shape,
+                "required": name in required,
+                "choices": one.get("enum") if shape == "choice" else [],
+                "value": given.get(f"arg.{name}", text),
+                "words": one.get("description") or one.get("title") or "",
+            }
+        )
+    return found
+
+
+def example(schema: dict[str, Any]) -> dict[str, Any]:
+    """A payload to begin with: what the schema wants, with its defaults."""
+    blank: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": [], "object": {}}
+    required = schema.get("required") or []
+    return {
+        name: one.get("default", blank.get(str(one.get("type"))))
+        for name, one in (schema.get("properties") or {}).items()
+        if name in required or "default" in one
+    }
+
+
+@action("/tasks/{project}/{task}/trigger")
+async def trigger(page: Page) -> View | Response:
+    project, name = page.path["project"], page.path["task"]
+    given = page.form
+    try:
+        body: dict[str, Any] = {"payload": _payload(page)}
+        if given.get("tags", "").strip():
+            body["tags"] = [tag.strip() for tag in given["tags"].split(",") if tag.strip()]
+        if given.get("delay", "").strip():
+            body["delay"] = given["delay"].strip()
+        made = await page.api.ask("POST", f"/tasks/{project}/{name}/runs", body)
+    except Refusal as refusal:
+        if refusal.status not in (404, 409, 413, 422, 429):
+            raise
+        return await _task(page, given, refusal)
+    return to(f"/runs/{made['id']}")
+
+
+def _payload(page: Page) -> dict[str, Any]:
+    """Of the form: its JSON where that was written in, else the fields that were filled in."""
+    if text := page.form.get("payload", "").strip():
+        value = _parse("payload", text)
+        if not isinstance(value, dict):
+            raise _wrong("payload", "give an object, the arguments of the task by their names")
+        return value
+    payload: dict[str, Any] = {}
+    for field, value in page.fields:
+        kind, _, name = field.partition(".")
+        shape = page.form.get(f"shape.{name}")
+        if kind != "arg" or (value == "" and shape != "string"):
+            continue
+        if value == "" and f"sent.{name}" not in page.form:
+            continue
+        payload[name] = value if shape in ("string", "choice") else _parse(name, value)
+    return payload
+
+
+def _parse(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise _wrong(name, f"{text[:80]!r} is not JSON: {error}") from None
+
+
+def _wrong(name: str, message: str) -> Refusal:
+    return Refusal(422, "invalid", f"{name}: {message}", [{"path": name, "message": message}])

@@ -1,0 +1,72 @@
+"""The coordinator itself, over the public API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from coordinator.wire.basics import MAX_ITEMS, BaseModel, Bytes, Name, Number, Strict, Text, Whole, Word
+from coordinator.wire.runs import WaitKind
+
+
+class TableSize(BaseModel):
+    """`rows`: about how many, as the database has them counted; null where it has not."""
+
+    table: Name
+    rows: Whole | None
+
+
+class Retained(BaseModel):
+    """How long something is kept, in seconds; 0: for good."""
+
+    what: Name
+    seconds: Number
+
+
+class System(BaseModel):
+    """How the coordinator that answers does. `database`: its URL without a password; `database_ms`: what it took to
+    read one value, in milliseconds; `duties`: of the maintenance, those that this coordinator holds; `up`: seconds.
+    """
+
+    version: Text
+    database: Text
+    database_ms: Number
+    up: Number
+    duties: Annotated[list[Name], Field(max_length=MAX_ITEMS)]
+    all_duties: Annotated[list[Name], Field(max_length=MAX_ITEMS)]
+    disk_free: Bytes
+    disk_least_free: Bytes
+    tables: Annotated[list[TableSize], Field(max_length=MAX_ITEMS)]
+    retention: Annotated[list[Retained], Field(max_length=MAX_ITEMS)]
+
+
+class PendingWait(BaseModel):
+    """Something that a run waits for now. `name`: the event or task that it is about; a token's id is not told."""
+
+    run: Name
+    project: Name
+    task: Name
+    key: Name
+    kind: WaitKind
+    name: Name | None = None
+    created_at: Word
+    until: Word | None = None
+
+
+class PendingWaits(BaseModel):
+    items: Annotated[list[PendingWait], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None
+
+
+class LinkRequest(Strict):
+    """`path`: the page that the link leads to."""
+
+    path: str = Field("/", min_length=1, max_length=2000, pattern=r"^/(?![/\\])[ -~]*$")
+
+
+class SignInLink(BaseModel):
+    """`url` signs in once, on the coordinator's own host, as the key that has asked for it."""
+
+    url: Text
+    expires_at: Word
