@@ -1,6 +1,6 @@
 # What to type: `make help`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long claim-race isolation-mutants fuzz fuzz-api soak check format bench clean
+.PHONY: help setup demo test test-long claim-race isolation-mutants fuzz fuzz-api soak pictures check format bench clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -47,6 +47,9 @@ fuzz-api: setup ## requests made of the OpenAPI document, none of which may answ
 
 soak: setup ## runs of all kinds for half an hour, while containers are killed: nothing may grow
 	$(BIN)/python -m tests.soak
+
+pictures: setup ## the pictures of the tour (docs/tour), taken anew by the tests with a browser
+	SAMOVAR_TEST_PICTURES=docs/tour $(BIN)/python -m pytest -m browser tests/browser
 
 check: $(INSTALLED) ## types, lint and format
 	$(BIN)/ruff check .

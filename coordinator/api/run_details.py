@@ -14,12 +14,14 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection, Row
 
 from coordinator.api.docs import refusals
+from coordinator.api.log_filters import Filtered
 from coordinator.api.polling import parse_position, recheck, still_allowed
 from coordinator.api.routers import public
 from coordinator.attempts import checkpoints
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import Forbidden, Unauthenticated
-from coordinator.runs import logs, runs, views
+from coordinator.runs import log_search, logs, runs, views
+from coordinator.runs.log_search import Wanted
 from coordinator.signals import waking
 from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LogPage
 
@@ -65,20 +67,29 @@ async def list_attempts(run: str, core: Core) -> AttemptPage:
 async def list_logs(
     run: str,
     core: Core,
+    wanted: Filtered,
     after: Annotated[str | None, Query(description="The `next` of an earlier page")] = None,
     limit: Annotated[int, Query(ge=1, le=5000)] = 500,
 ) -> LogPage:
-    """Oldest first. To follow a run that is not over, use `/runs/{run}/stream`."""
-    cursor = logs.parse_cursor(after)
+    """Oldest first. To follow a run that is not over, use `/runs/{run}/stream`.
 
-    def read(conn: Connection, now: float) -> list[Row[Any]]:
+    A page that is `cut_short` has looked at as many lines as one request may, and found fewer than `limit`: `next`
+    goes on from there.
+    """
+    cursor = logs.parse_cursor(after) if after else None
+
+    def read(conn: Connection, now: float) -> log_search.Found:
         runs.get(conn, now, run)
-        return logs.read(conn, now, run, cursor, limit + 1)
+        return log_search.search(conn, now, run, wanted, cursor, limit)
 
-    rows = await core.database.read(read)
-    more, rows = len(rows) > limit, rows[:limit]
-    last = logs.cursor_text(rows[-1]) if rows else after
-    return LogPage(items=[views.log_line(row) for row in rows], next=last if more else None, last=last)
+    found = await core.database.read(read)
+    return LogPage(
+        items=[views.log_line(row) for row in found.lines],
+        next=None if found.next is None else logs.write_cursor(found.next),
+        last=None if found.last is None else logs.write_cursor(found.last),
+        looked_at=found.looked_at,
+        cut_short=found.cut_short,
+    )
 
 
 @router.get(
@@ -91,23 +102,31 @@ async def stream(
     run: str,
     request: Request,
     core: Core,
+    wanted: Filtered,
     after: Annotated[str | None, Query(description="A log cursor to go on after")] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
     """Events `log` (a log line), `progress` (the run's progress and metadata) and `status` (the run without its
     payload and result). The first `status` is the state now; the one with a final status is the last event.
-    Each event's id is a log cursor: a client that reconnects with `Last-Event-ID` gets every line once.
+    Each event's id is a log cursor: a client that reconnects with `Last-Event-ID` gets every line once. With
+    filters only lines that fit come; each is looked at by itself, also one that replaces another.
     """
     cursor = logs.parse_cursor(last_event_id or after)
     await core.database.read(runs.get, run)  # a 404 has to come before the stream begins
-    return StreamingResponse(_events(request, core, run, cursor), media_type="text/event-stream", headers=_LIVE)
+    return StreamingResponse(
+        _events(request, core, run, cursor, wanted), media_type="text/event-stream", headers=_LIVE
+    )
 
 
 #: A proxy that gathers what comes, or packs it, would hold it back: nginx goes by the first, others by the second.
 _LIVE = {"X-Accel-Buffering": "no", "Cache-Control": "no-store, no-transform"}
 
 
-async def _events(request: Request, core: Coordinator, run: str, cursor: logs.Cursor) -> AsyncIterator[str]:
+async def _events(
+    request: Request, core: Coordinator, run: str, cursor: logs.Cursor, wanted: Wanted
+) -> AsyncIterator[str]:
+    fits = log_search.matcher(wanted)
+
     def look(conn: Connection, now: float) -> tuple[Row[Any], list[Row[Any]]]:
         # in one transaction: a final status is read together with every line stored before it
         return runs.get(conn, now, run), logs.read(conn, now, run, cursor, _BATCH)
@@ -129,7 +148,8 @@ async def _events(request: Request, core: Coordinator, run: str, cursor: logs.Cu
                 yield _status(shown.model_dump_json(exclude={"payload", "result"}), cursor)
             for line in lines:
                 cursor = (line.attempt, line.seq)
-                yield _event("log", views.log_line(line).model_dump_json(), cursor)
+                if fits(line):
+                    yield _event("log", views.log_line(line).model_dump_json(), cursor)
             if len(lines) == _BATCH:
                 continue
             reported: dict[str, Any] = {"progress": shown.progress, "metadata": shown.metadata}

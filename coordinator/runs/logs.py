@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from json.encoder import encode_basestring
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Row, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, Insert, Row, bindparam, delete, func, select, tuple_, update
 
 from coordinator.access import leases
 from coordinator.foundation.errors import TooMuch, invalid_field
@@ -17,6 +18,9 @@ from coordinator.wire import AttemptLogLine
 #: (attempt, seq) of the last line seen.
 Cursor = tuple[int, int]
 START: Cursor = (0, -1)
+
+#: As far as the database's integers go.
+_CURSOR = re.compile(r"([0-9]{1,9})\.(-?[0-9]{1,18})", re.ASCII)
 
 _CHUNK = 500
 #: Bytes of an attempt's lines, encoded and with everything in them: what its sidecar lets through, and a little
@@ -116,28 +120,30 @@ def _cost(level: str, logger: str | None, message: str) -> int:
 
 def read(conn: Connection, now: float, run_id: str, after: Cursor = START, limit: int = 500) -> list[Row[Any]]:
     """Lines after the cursor, oldest first."""
-    attempt, seq = after
+    # as one comparison: two of them would be read from the attempt's first line on
     query = select(log_lines).where(
-        log_lines.c.run_id == run_id,
-        log_lines.c.attempt >= attempt,
-        or_(log_lines.c.attempt > attempt, and_(log_lines.c.attempt == attempt, log_lines.c.seq > seq)),
+        log_lines.c.run_id == run_id, tuple_(log_lines.c.attempt, log_lines.c.seq) > after
     )
     return list(conn.execute(query.order_by(log_lines.c.attempt, log_lines.c.seq).limit(limit)))
 
 
 def cursor_text(row: Row[Any]) -> str:
-    return f"{row.attempt}.{row.seq}"
+    return write_cursor((row.attempt, row.seq))
+
+
+def write_cursor(cursor: Cursor) -> str:
+    """As `1.118`: the 118th number of the first attempt."""
+    return f"{cursor[0]}.{cursor[1]}"
 
 
 def parse_cursor(text: str | None) -> Cursor:
     """The cursor in `text`. Raises Invalid when it is none of ours."""
     if not text:
         return START
-    attempt, _, seq = text.partition(".")
-    try:
-        return int(attempt), int(seq)
-    except ValueError:
-        raise invalid_field("after", f"{text!r} is no cursor: give the `next` of an earlier page") from None
+    if (match := _CURSOR.fullmatch(text)) is None:
+        shown = text if len(text) <= 80 else text[:80] + "…"
+        raise invalid_field("after", f"{shown!r} is no cursor: give the `next` of an earlier page")
+    return int(match[1]), int(match[2])
 
 
 def _text(text: str) -> str:

@@ -163,6 +163,7 @@ def log_line(row: AnyRow) -> wire.LogLine:
         logger=row.logger,
         message=row.message,
         attempt=row.attempt,
+        seq=row.seq,
         partial=row.partial,
         replaces=row.replaces is not None,
     )

@@ -223,7 +223,10 @@ class Checkpoint(BaseModel):
 
 
 class LogLine(BaseModel):
-    """`partial`: the line has not ended yet, as that of a prompt or a progress bar. A later line of its stream that
+    """`seq` rises with each line of an attempt, and has gaps where lines were replaced: with the attempt it
+    names the line, for good.
+
+    `partial`: the line has not ended yet, as that of a prompt or a progress bar. A later line of its stream that
     says `replaces` stands for it; a page that is read after that does not hold the partial one any more.
     """
 
@@ -233,6 +236,7 @@ class LogLine(BaseModel):
     logger: Text | None = None
     message: Text
     attempt: Whole
+    seq: Whole
     partial: bool = False
     replaces: bool = False
 
@@ -357,8 +361,12 @@ class LogPage(BaseModel):
     """`next` continues after the last line; null when there is no more now.
 
     `last` is where the lines end that there are: given as `after` later, it brings those that have come since.
+    `looked_at`: how many lines were read for this page. `cut_short`: it has fewer than were asked for, perhaps
+    none, because it had looked at 20,000, or for 150 ms; `next` goes on.
     """
 
     items: Annotated[list[LogLine], Field(max_length=MAX_ITEMS)]
     next: Name | None = None
     last: Name | None = None
+    looked_at: Count = 0
+    cut_short: bool = False

@@ -180,7 +180,7 @@ class Api:
             if not cursor:
                 return
 
-    def events(self, path: str, *, last: str | None = None) -> Iterator[tuple[str, str | None, Any]]:
+    def events(self, path: str, *, last: str | None = None, **params: Any) -> Iterator[tuple[str, str | None, Any]]:
         """Server-sent events at `path` as (event, id, data) until the coordinator ends the stream.
 
         A connection that breaks is made again from the last event's id, so nothing is missed or said twice;
@@ -191,7 +191,7 @@ class Api:
             headers = {"accept": "text/event-stream", **({"last-event-id": last} if last else {})}
             try:
                 with self._http.stream(
-                    "GET", path, headers=headers, timeout=httpx.Timeout(90, connect=5)
+                    "GET", path, params=_given(params), headers=headers, timeout=httpx.Timeout(90, connect=5)
                 ) as answer:
                     if answer.status_code >= 400:
                         answer.read()

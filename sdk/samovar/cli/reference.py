@@ -39,7 +39,7 @@ Where a command takes `--project` and it is not given, it is the project of the 
 Without one there, lists are of every project, and what is about one project takes the only one that the key sees.
 
 With `--json` one thing is one object, and a list is `{"items": [...], "next": cursor}`; `runs logs` is a list of
-`{at, level, stream, logger, message, attempt}`. A refused input is `{"error": {"code", "message", "fields":
+`{at, level, stream, logger, message, attempt, seq}`. A refused input is `{"error": {"code", "message", "fields":
 [{"path", "message"}]}}`.
 
 | exit code | meaning |

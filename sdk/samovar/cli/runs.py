@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import Annotated, Any, Optional
@@ -176,39 +177,50 @@ def show_logs(
     cli: Cli,
     run: RunArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    level: Annotated[
+        Optional[str],
+        typer.Option(help="Only lines of this level or a higher one: debug, info, warning, error, critical."),
+    ] = None,
+    grep: Annotated[
+        Optional[str], typer.Option(help="Only lines with this text, in whatever case.", metavar="TEXT")
+    ] = None,
+    attempt: Annotated[Optional[int], typer.Option(min=1, help="Only lines of this attempt.")] = None,
+    stream: Annotated[
+        Optional[str], typer.Option(help="Only lines of this stream: stdout, stderr, logging, samovar.")
+    ] = None,
+    logger: Annotated[Optional[str], typer.Option(help="Only lines by this logger, or one below it.")] = None,
 ) -> None:
-    """Print what a run wrote."""
+    """Print what a run wrote, or those lines of it that are looked for."""
+    wanted = {"level": level, "text": grep or None, "attempt": attempt, "stream": stream, "logger": logger or None}
     with cli.api() as api:
         if follow and not cli.as_json:
-            watching.follow(api, cli.output, api.get(f"/runs/{run}"))
+            watching.follow(api, cli.output, api.get(f"/runs/{run}"), **wanted)
             return
         if follow:
             watching.wait(api, cli.output, api.get(f"/runs/{run}"))
-        lines = _all_lines(api, run)
-    if cli.as_json:
-        names = ("at", "level", "stream", "logger", "message", "attempt")
-        whole = [{name: line.get(name) for name in names} for line in lines]
-        for shown, line in zip(whole, lines):
-            if line.get("partial"):
-                shown["partial"] = True
-        cli.output.document(whole)
-        return
-    for line in lines:
-        # as it stands now: nothing more of it will come here
-        watching.print_line(cli.output, {**line, "partial": False})
+        if not cli.as_json:
+            for line in _lines(api, run, **wanted):
+                # as it stands now: nothing more of it will come here
+                watching.print_line(cli.output, {**line, "partial": False})
+            return
+        lines = list(_lines(api, run, **wanted))
+    names = ("at", "level", "stream", "logger", "message", "attempt", "seq")
+    whole = [{name: line.get(name) for name in names} for line in lines]
+    for shown, line in zip(whole, lines):
+        if line.get("partial"):
+            shown["partial"] = True
+    cli.output.document(whole)
 
 
-def _all_lines(api: Any, run: str) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
+def _lines(api: Any, run: str, **wanted: Any) -> Iterator[dict[str, Any]]:
+    """Page after page; one that looked through much and found nothing is not the last."""
     after = None
     while True:
-        page = api.get(f"/runs/{run}/logs", after=after)
-        if isinstance(page, list):
-            return page
-        lines += page["items"]
+        page = api.get(f"/runs/{run}/logs", after=after, **wanted)
+        yield from page["items"]
         after = page.get("next")
-        if not after or not page["items"]:
-            return lines
+        if not after:
+            return
 
 
 def explain_run(cli: Cli, run: RunArgument) -> None:

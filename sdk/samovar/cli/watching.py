@@ -26,12 +26,12 @@ def wait(api: Api, output: Output, run: dict[str, Any], *, timeout: float | None
     return run
 
 
-def follow(api: Api, output: Output, run: dict[str, Any]) -> dict[str, Any]:
-    """Print the run's log lines and progress as they come, until it has ended."""
+def follow(api: Api, output: Output, run: dict[str, Any], **wanted: Any) -> dict[str, Any]:
+    """Print the run's log lines and progress as they come, until it has ended; `wanted`: which lines."""
     last: str | None = None
     status = run["status"]
     while status not in FINAL or last is None:
-        for event, identifier, data in api.events(f"/runs/{run['id']}/stream", last=last):
+        for event, identifier, data in api.events(f"/runs/{run['id']}/stream", last=last, **wanted):
             last = identifier or last
             if event == "log":
                 print_line(output, data)

@@ -12,11 +12,11 @@ from tests.unit.coordinator.conftest import ADMIN, Api, error, ok
 Event = tuple[str, str, dict[str, Any]]
 
 
-def events(api: Api, run: str, last: str | None = None) -> Iterator[Event]:
+def events(api: Api, run: str, last: str | None = None, query: str = "") -> Iterator[Event]:
     """(name, id, data) as they come, until the stream ends."""
     headers = {} if last is None else {"Last-Event-ID": last}
     with api.client(ADMIN) as client:
-        with client.stream("GET", f"/api/v1/runs/{run}/stream", headers=headers) as answer:
+        with client.stream("GET", f"/api/v1/runs/{run}/stream{query}", headers=headers) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             fields: dict[str, str] = {}
             for text in answer.iter_lines():
