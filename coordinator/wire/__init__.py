@@ -184,6 +184,16 @@ from coordinator.wire.sources import (
     Webhook,
     WebhookPage,
 )
+from coordinator.wire.traces import (
+    Ledger,
+    LeftOut,
+    Span,
+    SpanAttempt,
+    SpanChild,
+    SpanKind,
+    SpanWait,
+    Trace,
+)
 
 __all__ = [
     "API",
@@ -271,6 +281,8 @@ __all__ = [
     "KeyRole",
     "LastTick",
     "Leaving",
+    "Ledger",
+    "LeftOut",
     "Life",
     "LifeShown",
     "LogLine",
@@ -316,6 +328,11 @@ __all__ = [
     "Share",
     "Shares",
     "SidecarEvent",
+    "Span",
+    "SpanAttempt",
+    "SpanChild",
+    "SpanKind",
+    "SpanWait",
     "Start",
     "StartCount",
     "StartFigures",
@@ -330,6 +347,7 @@ __all__ = [
     "TickTimes",
     "Timings",
     "TokenCompleted",
+    "Trace",
     "TriggerRequest",
     "Usage",
     "WaitAnswer",
