@@ -66,3 +66,8 @@ def mapping(value: object) -> dict[str, Any]:
 
 def size(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+
+
+def milliseconds(value: object) -> float | None:
+    """A time that a container has measured; None where it is no number. How large it is the wire decides."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -297,7 +297,8 @@ class Container:
 
     async def _on_checkpoint_put(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._writes.turn()
-        body = fleet.CheckpointPut(token=a.token, key=accounts.key(request), value=None)
+        took = accounts.milliseconds(request.get("took_ms", most=64))
+        body = fleet.CheckpointPut(token=a.token, key=accounts.key(request), value=None, took_ms=took)
         return await self._send(request, a, "checkpoint", body, "value")
 
     async def _on_log(self, request: Request, a: fleet.Assignment) -> bytes:

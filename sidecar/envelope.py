@@ -60,6 +60,7 @@ class _Members(msgspec.Struct):
     error: msgspec.Raw = _NONE
     memory: msgspec.Raw = _NONE
     key: msgspec.Raw = _NONE
+    took_ms: msgspec.Raw = _NONE
     value: msgspec.Raw = _NONE
     kind: msgspec.Raw = _NONE
     name: msgspec.Raw = _NONE

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from sqlalchemy import Connection, Row
 
 from coordinator.api.docs import refusals
@@ -20,10 +20,10 @@ from coordinator.api.routers import public
 from coordinator.attempts import checkpoints
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import Forbidden, Unauthenticated
-from coordinator.runs import log_search, logs, runs, views
+from coordinator.runs import history, log_search, logs, runs, trace, views
 from coordinator.runs.log_search import Wanted
 from coordinator.signals import waking
-from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LogPage
+from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LogPage, Trace
 
 router = public("runs")
 
@@ -61,6 +61,22 @@ async def list_checkpoints(
 async def list_attempts(run: str, core: Core) -> AttemptPage:
     rows = await core.database.read(runs.list_attempts, run)
     return AttemptPage(items=[views.attempt(row) for row in rows])
+
+
+@router.get(
+    "/runs/{run}/trace",
+    response_model=Trace,
+    summary="Where a run's time went, as spans and as a ledger",
+    responses=refusals(404),
+)
+async def show_trace(run: str, core: Core) -> Response:
+    """What does not belong to a span is left out of it."""
+
+    # made where it is read: some thousand spans would hold up everybody else on the loop
+    def read(conn: Connection, now: float) -> str:
+        return trace.build(history.read(conn, now, run), now).model_dump_json(exclude_none=True)
+
+    return Response(await core.database.read(read), media_type="application/json")
 
 
 @router.get("/runs/{run}/logs", response_model=LogPage, summary="A run's log lines", responses=refusals(404, 422))

@@ -40,8 +40,13 @@ _SIZES = (
 )
 
 
-def put(conn: Connection, now: float, attempt_id: str, token: int, key: str, value: Stored) -> Kept:
-    """Keeps `value` unless the run has the key. Raises StaleAttempt and TooLarge, and then nothing is written."""
+def put(
+    conn: Connection, now: float, attempt_id: str, token: int, key: str, value: Stored, took: float | None = None
+) -> Kept:
+    """Keeps `value`, begun `took` seconds ago, unless the run has the key.
+
+    Raises StaleAttempt and TooLarge, and then nothing is written.
+    """
     held = leases.require(conn, now, attempt_id, token)
     row = _find(conn, held.run_id, key)
     if row is not None:
@@ -72,10 +77,17 @@ def put(conn: Connection, now: float, attempt_id: str, token: int, key: str, val
             "size": value.size,
             "attempt_id": attempt_id,
             "attempt": held.number,
+            "begun_at": None if took is None else _begun(held, now, took),
             "created_at": now,
         },
     )
     return Kept(True, value)
+
+
+def _begun(held: Row[Any], now: float, took: float) -> float:
+    """Within its attempt, whatever its container says."""
+    first = held.claimed_at if held.started_at is None else held.started_at
+    return min(now, max(float(first), now - took))
 
 
 def get(conn: Connection, now: float, attempt_id: str, token: int, key: str) -> Stored | None:

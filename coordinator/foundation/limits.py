@@ -100,6 +100,14 @@ DEBOUNCE_FACTOR = 10
 MAX_BATCH = 1000
 #: How far `why` counts who stands before a run.
 MAX_POSITION = 10_000
+#: Of a run's trace: the latest attempts, checkpoints, waits and children that are spans of it; the attempts that
+#: its ledger is added up over; and how far what is left out is counted.
+TRACE_ATTEMPTS = 50
+TRACE_CHECKPOINTS = 500
+TRACE_WAITS = 500
+TRACE_CHILDREN = 200
+TRACE_LEDGER = 2_000
+MAX_COUNTED = 10_000
 #: Longest hold of a long poll.
 MAX_POLL = 60.0
 MAX_METADATA = 64 * KIB

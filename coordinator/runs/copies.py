@@ -20,7 +20,7 @@ class Copied:
 
 def copy(conn: Connection, copied: Copied, run_id: str) -> None:
     """Gives the new run `run_id` what is copied: the values and the waits that are over."""
-    names = ["key", "position", "value", "value_blob", "size", "attempt_id", "attempt", "created_at"]
+    names = ["key", "position", "value", "value_blob", "size", "attempt_id", "attempt", "begun_at", "created_at"]
     # the attempt is the one that made the value, in the earlier run: it is where the value came from
     source = select(*[checkpoints.c[name] for name in names]).where(
         checkpoints.c.run_id == copied.run, checkpoints.c.position <= copied.position

@@ -109,7 +109,9 @@ async def checkpoint(row: AnyRow, values: Values) -> wire.Checkpoint:
         created_at=iso(row.created_at),
         size_bytes=row.size,
     )
-    if "kind" in row._fields:
+    if "kind" not in row._fields:
+        shown.begun_at = iso(row.begun_at)
+    else:
         shown.kind, shown.state, shown.name = row.kind, row.status, row.name
         shown.until = iso(row.due_at) if row.status == "pending" else None
         shown.runs = decode(row.runs)

@@ -185,6 +185,16 @@ from coordinator.wire.sources import (
     WebhookPage,
 )
 from coordinator.wire.system import LinkRequest, PendingWait, PendingWaits, Retained, SignInLink, System, TableSize
+from coordinator.wire.traces import (
+    Ledger,
+    LeftOut,
+    Span,
+    SpanAttempt,
+    SpanChild,
+    SpanKind,
+    SpanWait,
+    Trace,
+)
 
 __all__ = [
     "API",
@@ -272,6 +282,8 @@ __all__ = [
     "KeyRole",
     "LastTick",
     "Leaving",
+    "Ledger",
+    "LeftOut",
     "Life",
     "LifeShown",
     "LinkRequest",
@@ -322,6 +334,11 @@ __all__ = [
     "Shares",
     "SidecarEvent",
     "SignInLink",
+    "Span",
+    "SpanAttempt",
+    "SpanChild",
+    "SpanKind",
+    "SpanWait",
     "Start",
     "StartCount",
     "StartFigures",
@@ -338,6 +355,7 @@ __all__ = [
     "TickTimes",
     "Timings",
     "TokenCompleted",
+    "Trace",
     "TriggerRequest",
     "Usage",
     "WaitAnswer",

@@ -9,6 +9,7 @@ from pydantic import Field
 from coordinator.wire.basics import (
     BaseModel,
     Bytes,
+    ClampedMilliseconds,
     ClampedMoment,
     ClampedSeconds,
     Json,
@@ -102,9 +103,12 @@ class CheckpointValue(BaseModel):
 
 
 class CheckpointPut(BaseModel):
+    """`took_ms`: what the container says of how long it was at it; null where it does not say."""
+
     token: Whole
     key: str = Field(min_length=1, max_length=512)
     value: Json
+    took_ms: ClampedMilliseconds | None = None
 
 
 class CheckpointStored(BaseModel):

@@ -65,6 +65,7 @@ Bytes = Annotated[int, Field(ge=0, le=2**53)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 ClampedSeconds = Annotated[float, _clamped(0, MAX_SECONDS), Field(ge=0, le=MAX_SECONDS)]
+ClampedMilliseconds = Annotated[float, _clamped(0, 1000 * MAX_SECONDS), Field(ge=0, le=1000 * MAX_SECONDS)]
 ClampedMoment = Annotated[float, _clamped(0, MAX_MOMENT), Field(ge=0, le=MAX_MOMENT)]
 Object = Annotated[dict[Annotated[str, Field(max_length=4096)], Json], Field(max_length=MAX_ITEMS)]
 #: Names with texts: headers, mounts.

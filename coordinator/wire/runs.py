@@ -208,6 +208,7 @@ class Checkpoint(BaseModel):
 
     `state` of a wait: `pending`, `done`, `timed_out`, or `closed` because the run ended before. `until`: when a
     pending one is over by itself. `name`: the event or task it is about; `runs`: the runs it is about.
+    `begun_at` of a result: when its computation began, by what the container has measured; null where it did not.
     """
 
     key: Name
@@ -218,6 +219,7 @@ class Checkpoint(BaseModel):
     runs: Names | None = None
     value: Json
     attempt: Whole
+    begun_at: Word | None = None
     created_at: Word
     size_bytes: Bytes
 

@@ -14,7 +14,8 @@ Requests, container → sidecar (every one but `hello` and `ready` names its `at
     ready           error (null, or an error body: the project's modules could not be imported), memory (bytes)
     started         user code is about to run
     checkpoint.get  key                      → found, value
-    checkpoint.put  key, value               → stored (false: the run had this key), value (the one that holds)
+    checkpoint.put  key, took_ms (since its computation began, or null), value
+                                             → stored (false: the run had this key), value (the one that holds)
     log             dropped, lines           lines: [{seq, at, level, stream, logger, message}];
                                              `partial` in one that has not ended, `replaces` (a seq) in
                                              what that one has become

@@ -28,10 +28,11 @@ from coordinator.foundation.limits import LEASE
 from coordinator.line import lanes, queues
 from coordinator.maintenance import schedules as schedule_duty
 from coordinator.maintenance import sweep
-from coordinator.runs import cancelling, children, plans, triggers
+from coordinator.runs import cancelling, children, history, plans, trace, triggers
 from coordinator.runs.cancelling import Canceled
 from coordinator.sources import events
 from coordinator.storage.tables import IS_MISSING, deployments, schedules
+from coordinator.storage.tables import runs as runs_table
 from coordinator.storage.values import Stored, encode
 from coordinator.waits import event_waits, waits
 from coordinator.waits.waits import Called
@@ -47,9 +48,11 @@ from coordinator.wire import (
     Problem,
     QueuePatch,
     Retry,
+    Trace,
     TriggerRequest,
     WaitCall,
 )
+from tests import traced
 from tests.conformance.model import Model
 from tests.conformance.store import GIB, Store, fixed, queue, task_entry
 
@@ -542,6 +545,7 @@ class Machine(RuleBasedStateMachine):
 
     def bring_everything_to_its_end(self) -> None:
         """With hosts that live and users that answer, everything ends: what does not is lost or stuck."""
+        self.check_traces()
         self.set_queue(LIMIT, paused=False)
         self.store.write(_stop_schedules)
         self.zombies.clear()
@@ -565,6 +569,17 @@ class Machine(RuleBasedStateMachine):
                 self.store.sweep()
         self.model.check()
         self.model.check_nothing_is_left()
+        self.check_traces()
+
+    def check_traces(self) -> None:
+        """The ledger of every run adds up to its whole time, and its spans are a tree."""
+
+        def built(conn: Connection, now: float) -> list[Trace]:
+            every = conn.scalars(select(runs_table.c.id)).all()
+            return [trace.build(history.read(conn, now, run), now) for run in every]
+
+        for found in self.store.read(built):
+            traced.check(found)
 
 
 # ---------------------------------------------------------------- transactions of the model's own

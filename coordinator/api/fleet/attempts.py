@@ -98,16 +98,19 @@ async def checkpoint_get(core: Coordinator, attempt: str, body: CheckpointGet) -
 
 def _checkpoint(core: Coordinator, attempt: str, body: CheckpointPut, waited: float) -> Write:
     encoded = encode(body.value, f"checkpoint {body.key!r}")
-    return _put(attempt, body, encoded, inline(encoded))
+    return _put(attempt, body, encoded, inline(encoded), waited)
 
 
-def _put(attempt: str, body: CheckpointPut, encoded: Encoded, given: Stored) -> Write:
+def _put(attempt: str, body: CheckpointPut, encoded: Encoded, given: Stored, waited: float = 0.0) -> Write:
+    took = None if body.took_ms is None else body.took_ms / 1000 + waited
+
     async def answer(core: Coordinator, kept: Kept) -> bytes | CheckpointStored:
         if kept.stored:
             return f'{{"stored":true,"value":{encoded.text}}}'.encode()
         return CheckpointStored(stored=False, value=await core.values.get(kept.value))
 
-    return Write(checkpoints.put, (attempt, body.token, body.key, given), answer, lambda kept: kept.value.size)
+    known = (attempt, body.token, body.key, given, took)
+    return Write(checkpoints.put, known, answer, lambda kept: kept.value.size)
 
 
 async def checkpoint(core: Coordinator, attempt: str, body: CheckpointPut) -> bytes | BaseModel:

@@ -206,6 +206,8 @@ checkpoints = Table(
     #: No foreign key: a replay's checkpoints come from attempts of an earlier run, which may be forgotten first.
     Column("attempt_id", String(40), nullable=False),
     Column("attempt", Integer, nullable=False),
+    #: When its computation began, as the container has measured it; null where it has not.
+    Column("begun_at", Double),
     Column("created_at", Double, nullable=False),
     partial("ix_checkpoints_value_blob", "value_blob", where="value_blob IS NOT NULL"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from samovar.cli.command import Cli
-from samovar.cli.output import ago, memory, short
+from samovar.cli.output import ago, between, memory, milliseconds, short
 from samovar.cli.runs import RunArgument
 
 
@@ -24,7 +24,7 @@ def list_checkpoints(cli: Cli, run: RunArgument) -> None:
         cli.output.document({"items": items, "next": None})
         return
     cli.output.table(
-        ("key", "kind", "state", "attempt", "stored", "size", "value"),
+        ("key", "kind", "state", "attempt", "stored", "took", "size", "value"),
         [
             (
                 item["key"],
@@ -32,6 +32,7 @@ def list_checkpoints(cli: Cli, run: RunArgument) -> None:
                 item["state"] if item.get("until") is None else f"{item['state']} until {item['until']}",
                 str(item["attempt"]),
                 ago(item["created_at"]),
+                _took(item),
                 memory(item["size_bytes"]),
                 _value(item),
             )
@@ -39,6 +40,12 @@ def list_checkpoints(cli: Cli, run: RunArgument) -> None:
         ],
         empty="no checkpoints",
     )
+
+
+def _took(item: dict[str, Any]) -> str:
+    if item.get("begun_at") is None:
+        return ""
+    return milliseconds(1000 * between(item["begun_at"], item["created_at"]))
 
 
 def _value(item: dict[str, Any]) -> str:

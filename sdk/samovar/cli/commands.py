@@ -33,6 +33,7 @@ GROUPS = {
             "list": "runs.list_runs",
             "show": "runs.show_run",
             "attempts": "runs.list_attempts",
+            "trace": "tracing.show_trace",
             "logs": "runs.show_logs",
             "cancel": "runs.cancel_run",
             "bump": "runs.bump_run",

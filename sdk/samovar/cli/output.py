@@ -160,6 +160,12 @@ def ago(text: str | None) -> str:
     return f"{duration(max(seconds, 0))} ago"
 
 
+def between(first: str, last: str) -> float:
+    """Seconds between two times in ISO 8601."""
+    times = [datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (first, last)]
+    return max(0.0, (times[1] - times[0]).total_seconds())
+
+
 def duration(seconds: float) -> str:
     """Seconds for people: "3 s", "4 min", "2 h", "5 d"."""
     for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from samovar.cli.command import Cli
-from samovar.cli.output import ago, duration, memory
+from samovar.cli.output import ago, between, duration, memory
 
 #: Containers that have left, as many as a person looks at.
 _LEFT = 20
@@ -75,7 +74,7 @@ def _left(life: dict[str, Any]) -> tuple[str, ...]:
         str(life.get("task") or ""),
         str(life["why"]),
         f"{by['project']}/{by['task']}" if by else "",
-        duration(_between(life["began_at"], life["left_at"])),
+        duration(between(life["began_at"], life["left_at"])),
         str(life["runs"]),
         _staircase(life["memory_runs"]),
     )
@@ -87,8 +86,3 @@ def _staircase(samples: list[dict[str, Any]]) -> str:
     peaks = [sample["peak"] for sample in samples if sample.get("peak") is not None]
     held = " to ".join(dict.fromkeys(memory(value) for value in (after[0], after[-1]))) if after else ""
     return ", ".join(filter(None, (held, f"peak {memory(max(peaks))}" if peaks else "")))
-
-
-def _between(first: str, last: str) -> float:
-    times = [datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (first, last)]
-    return max(0.0, (times[1] - times[0]).total_seconds())

@@ -26,6 +26,8 @@ _END = memoryview(b"\n")
 _MOST_REQUESTS = 64
 _MOST_BYTES = 2 * wire.MAX_LINE
 _LONGEST_EXTENSION = 30 * 86400
+#: Milliseconds: longer than any computation is not believed.
+_LONGEST_STEP = 1e12
 #: Seconds after its last word that the run's process has: what it gives its own end (`ending.SECONDS`), and some.
 ENDING = 3.0
 #: Seconds that it has for its exit, once it has said that nothing comes any more.
@@ -406,7 +408,8 @@ class Attempt:
             if not isinstance(key, str) or not 1 <= len(key) <= wire.MAX_KEY:
                 problem = f"key: text of 1 to {wire.MAX_KEY} characters is wanted"
             elif kind == wire.CHECKPOINT_PUT:
-                forwarded["value"] = message.get("value")
+                forwarded["took_ms"] = _milliseconds(message.get("took_ms"))
+                forwarded["value"] = message.get("value")  # last: it may be long
                 problem = check_value(forwarded["value"])
             elif kind == wire.WAIT:
                 forwarded |= {part: message.get(part) for part in ("kind", "name", "spec")}
@@ -425,6 +428,11 @@ class Attempt:
             except wire.ProtocolError as error:
                 problem = str(error)
         self._tell(wire.refusal(message, "bad_request", problem))
+
+
+def _milliseconds(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and 0 <= value < _LONGEST_STEP else None
 
 
 def check_value(value: Any, most: int = wire.MAX_VALUE) -> str | None:

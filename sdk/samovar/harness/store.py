@@ -93,8 +93,9 @@ class WireStore:
         self._known[key] = reply.get("value")
         return True, self._known[key]
 
-    def put(self, key: str, value: Any) -> Any:
-        reply = self._ask({"type": wire.CHECKPOINT_PUT, "key": key, "value": value})
+    def put(self, key: str, value: Any, took_ms: float | None = None) -> Any:
+        took = None if took_ms is None else round(took_ms, 3)
+        reply = self._ask({"type": wire.CHECKPOINT_PUT, "key": key, "took_ms": took, "value": value})
         self._known[key] = value if reply.get("stored") else reply.get("value")
         return self._known[key]
 

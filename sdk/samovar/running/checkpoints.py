@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from typing import Any, Callable, TypeVar, overload
 
 from samovar.errors import OptionError
@@ -127,6 +128,7 @@ def _run(key: str, given: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         found, stored = run.lookup(key)
         if found:
             return codec.decode(stored, key)
+    began = time.monotonic()
     value = given(*args, **kwargs) if callable(given) else given
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
@@ -135,7 +137,7 @@ def _run(key: str, given: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
             f"checkpoint({key!r}): the function returned an awaitable; give the coroutine function itself, "
             f"await checkpoint({key!r}, fn, *args)"
         )
-    return _store(run, key, value)
+    return _store(run, key, value, began)
 
 
 async def _run_async(key: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -148,8 +150,9 @@ async def _run_async(key: str, function: Callable[..., Any], args: tuple[Any, ..
         found, stored = await asyncio.to_thread(run.lookup, key)
         if found:
             return codec.decode(stored, key)
+    began = time.monotonic()
     value = await function(*args, **kwargs)
-    return await asyncio.to_thread(_store, run, key, value)
+    return await asyncio.to_thread(_store, run, key, value, began)
 
 
 def _check(run: CurrentRun, key: str) -> None:
@@ -159,6 +162,8 @@ def _check(run: CurrentRun, key: str) -> None:
         raise mixed(key, describe(wait["kind"], wait["name"]), "a checkpoint")
 
 
-def _store(run: CurrentRun | None, key: str, value: Any) -> Any:
+def _store(run: CurrentRun | None, key: str, value: Any, began: float) -> Any:
     encoded = codec.encode(value, key)
-    return codec.decode(encoded if run is None else run.store.put(key, encoded), key)
+    if run is not None:
+        encoded = run.store.put(key, encoded, 1000 * (time.monotonic() - began))
+    return codec.decode(encoded, key)

@@ -36,7 +36,7 @@ class MemoryStore:
     def get(self, key: str) -> tuple[bool, Any]:
         return key in self.checkpoints, self.checkpoints.get(key)
 
-    def put(self, key: str, value: Any) -> Any:
+    def put(self, key: str, value: Any, took_ms: float | None = None) -> Any:
         return self.checkpoints.setdefault(key, value)
 
     def report(self, progress: dict[str, Any] | None, metadata: dict[str, Any] | None) -> None:

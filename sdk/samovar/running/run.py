@@ -27,8 +27,11 @@ class Store(Protocol):
         """Whether there is a checkpoint `key`, and its encoded value."""
         ...
 
-    def put(self, key: str, value: Any) -> Any:
-        """Keep `value` durably unless the run has this key; the encoded value that holds."""
+    def put(self, key: str, value: Any, took_ms: float | None = None) -> Any:
+        """Keep `value` durably unless the run has this key; the encoded value that holds.
+
+        `took_ms`: how long it took to make, until now.
+        """
         ...
 
     def report(self, progress: dict[str, Any] | None, metadata: dict[str, Any] | None) -> None: ...

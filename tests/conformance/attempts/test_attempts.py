@@ -252,6 +252,28 @@ def test_the_first_writer_of_a_key_wins(store: Store) -> None:
     assert (row.key, row.value, row.attempt, row.position) == ("k", "1", 1, 1)
 
 
+def test_a_checkpoint_begins_within_its_attempt_whatever_its_container_says(store: Store) -> None:
+    store.deploy()
+    claimed = store.started()
+    began = store.now
+    store.now += 10
+    for key, took in (("told", 4.0), ("huge", 1e9), ("none", 0.0), ("before", -5.0), ("unknown", None)):
+        store.write(checkpoints.put, claimed.attempt, claimed.token, key, Stored("1", None, 1), took)
+    rows, _ = store.read(checkpoints.listing, claimed.run.id)
+    found = {row.key: row.begun_at for row in rows}
+    assert found == {
+        "told": store.now - 4,
+        "huge": began,
+        "none": store.now,
+        "before": store.now,
+        "unknown": None,
+    }
+    # the same again, and another for a key that is there, change nothing
+    store.now += 1
+    store.write(checkpoints.put, claimed.attempt, claimed.token, "told", Stored("1", None, 1), 0.5)
+    assert {row.key: row.begun_at for row in store.read(checkpoints.listing, claimed.run.id)[0]} == found
+
+
 def test_a_checkpoint_outlives_its_attempt(store: Store) -> None:
     store.deploy()
     claimed = store.started()

@@ -161,12 +161,14 @@ def test_a_replay_from_a_checkpoint_takes_those_up_to_it(store: Store) -> None:
     store.deploy()
     claimed = store.started()
     for key in ("fetch", "charge", "ship"):
-        store.write(checkpoints.put, claimed.attempt, claimed.token, key, Stored(f'"{key}"', None, 8))
+        store.write(checkpoints.put, claimed.attempt, claimed.token, key, Stored(f'"{key}"', None, 8), 0.0)
     store.fail(claimed)
     body = ReplayRequest(from_checkpoint="charge")
     plan = store.read(plans.plan_replay, claimed.run.id, body, store.payloads)
     run, _, _ = store.write(triggers.create, plan, plan.stored or Stored())
-    assert [row.key for row in store.read(checkpoints.listing, run.id)[0]] == ["fetch", "charge"]
+    copied = store.read(checkpoints.listing, run.id)[0]
+    assert [row.key for row in copied] == ["fetch", "charge"]
+    assert [row.begun_at for row in copied] == [store.now, store.now]
     with pytest.raises(Invalid, match="has no checkpoint and no wait 'refund'"):
         store.read(plans.plan_replay, claimed.run.id, ReplayRequest(from_checkpoint="refund"), store.payloads)
 

@@ -101,7 +101,14 @@ def test_a_payload_that_is_no_json_is_refused_here(install: Install, tmp_path: P
 def test_what_is_not_there_ends_with_4(install: Install, hand: Hand, project: Path) -> None:
     deploy(install, hand, project)
     assert "did you mean 'greet'" in install.samovar("trigger", "gret", code=4).err
-    for arguments in (["runs", "show"], ["runs", "logs"], ["runs", "cancel"], ["runs", "wait"], ["checkpoints"]):
+    for arguments in (
+        ["runs", "show"],
+        ["runs", "logs"],
+        ["runs", "cancel"],
+        ["runs", "wait"],
+        ["runs", "trace"],
+        ["checkpoints"],
+    ):
         assert install.json(*arguments, "run_none", code=4)["error"]["message"]
     install.samovar("deployments", "promote", "20000101.1", "--project", "demo", code=4)
 
@@ -121,6 +128,10 @@ def test_runs_are_listed_shown_and_replayed(install: Install, hand: Hand, projec
     assert install.samovar("runs", "logs", run, "--follow").out == "from the task\n"
     assert [item["key"] for item in install.json("checkpoints", run)["items"]] == ["greeting"]
     assert "Hello, you!" in install.samovar("checkpoints", run).out
+    trace = install.json("runs", "trace", run)
+    assert [span["name"] for span in trace["spans"] if span["kind"] == "checkpoint"] == ["greeting"]
+    drawn = install.samovar("runs", "trace", run).out
+    assert all(text in drawn for text in ("  attempt 1", "greeting (", "ran", "█")), drawn
     replayed = install.json("runs", "replay", run, "--payload", '{"name": "me"}', "--wait")
     assert replayed["id"] != run
     assert replayed["result"] == {"greeting": "Hello, me!"}

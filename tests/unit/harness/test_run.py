@@ -232,6 +232,35 @@ def test_the_stored_value_wins_over_the_one_computed(container: Make) -> None:
     assert one.run("f")["result"] == 1
 
 
+def test_a_checkpoint_says_what_it_took(container: Make) -> None:
+    one = container(
+        """
+        import asyncio, time
+        from samovar import task, checkpoint
+        def nap(): time.sleep(0.2)
+        async def rest(): await asyncio.sleep(0.2)
+        @checkpoint.step
+        def step(): time.sleep(0.2)
+        @task
+        def f():
+            time.sleep(0.2)
+            checkpoint("value", 1)
+            checkpoint("function", nap)
+            step()
+            async def inside(): await checkpoint("async", rest)
+            asyncio.run(inside())
+            checkpoint("long", "x" * 600_000)
+        """
+    )
+    assert one.run("f")["outcome"] == "completed"
+    took = {put["key"]: put["took_ms"] for put in one.sidecar.of(wire.CHECKPOINT_PUT)}
+    assert 0 <= took["value"] < 100
+    assert 0 <= took["long"] < 200
+    assert all(200 <= took[key] < 1500 for key in ("function", "step", "async")), took
+    # what is long comes last, so that who reads the line finds the rest before it
+    assert list(one.sidecar.of(wire.CHECKPOINT_PUT)[-1])[-1] == "value"
+
+
 def test_a_checkpoint_that_is_refused_raises_in_the_task(container: Make) -> None:
     one = container(
         """

@@ -249,8 +249,23 @@ def test_the_token_and_the_secret_are_attached_here_and_never_sent_in() -> None:
         assert w.coordinator.calls[-1] == (
             "checkpoint",
             "Bearer the-secret",
-            {"token": 7, "key": "k", "value": [1]},
+            {"token": 7, "key": "k", "value": [1], "took_ms": None},
         )
+
+    run(test)
+
+
+def test_what_a_checkpoint_took_is_passed_on_where_it_is_a_number() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        said = [12.5, 0, -3, 1e300, "12", True, None, [1]]
+        for n, took in enumerate(said):
+            answer = await harness.ask("checkpoint.put", attempt=ATTEMPT, key=f"k{n}", took_ms=took, value=n)
+            assert answer["ok"]
+        taken = [body["took_ms"] for body in w.coordinator.seen("checkpoint")]
+        assert taken == [12.5, 0, 0, 1e12, None, None, None, None]
 
     run(test)
 

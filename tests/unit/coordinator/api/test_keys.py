@@ -231,6 +231,32 @@ def test_a_projects_admin_sees_and_changes_nothing_of_another(two: Api) -> None:
     assert [s["project"] for s in ok(two.admin.get("/api/v1/secrets"))["items"]] == ["blog"]
 
 
+def test_a_trace_is_its_projects_and_names_no_other(two: Api) -> None:
+    run = two.trigger("shop/greet")["id"]
+    (assignment,) = [a for a in two.claim(most=10)["assignments"] if a["run"] == run]
+    placing = {
+        "container": "c1",
+        "seconds": 0.1,
+        "cause": "evicted",
+        "evicted_by": {"project": "blog", "task": "post"},
+    }
+    ok(two.attempt(assignment, "start", start="cold", placing=placing, starting=0.0, importing=0.0))
+    path = f"/api/v1/runs/{run}/trace"
+    whole = two.admin.get(path)
+    spans = {span["kind"]: span for span in ok(whole)["spans"]}
+    assert spans["attempt"]["of_attempt"]["evicted_by"] == {"project": "blog", "task": "post"}
+    assert "ended_at" not in spans["ran"]
+    assert spans["ran"]["parent"] == spans["attempt"]["id"]
+    for role in ("read", "trigger"):
+        with with_key(two, name=role, project="shop", role=role) as client:
+            answer = client.get(path)
+            assert ok(answer)["project"] == "shop"
+            assert "blog" not in answer.text
+    with with_key(two, name="other", project="blog", role="read") as client:
+        error(client.get(path), 404, "not_found")
+    error(two.admin.get("/api/v1/runs/run_none/trace"), 404, "not_found")
+
+
 def test_a_key_of_one_project_sees_its_containers_and_no_other_name(two: Api) -> None:
     def of(project: str, name: str) -> dict[str, object]:
         entry = {"container": name, "project": project, "image": f"samovar/{project}:1", "memory": 7, "runs": 2}

@@ -1,0 +1,100 @@
+"""What the trace of one run is made of, read in a handful of statements, whatever the run has been through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, FromClause, Select, func, select
+
+from coordinator.foundation.limits import (
+    MAX_COUNTED,
+    TRACE_ATTEMPTS,
+    TRACE_CHECKPOINTS,
+    TRACE_CHILDREN,
+    TRACE_LEDGER,
+    TRACE_WAITS,
+)
+from coordinator.runs import runs as looked_up
+from coordinator.runs.trace import History
+from coordinator.storage.tables import attempts, checkpoints, runs, waits
+from coordinator.wire import LeftOut
+
+#: Without errors, and whatever else is long.
+_ATTEMPT = [
+    attempts.c[name]
+    for name in (
+        *("id", "number", "status", "runner", "start", "cause", "evicted_by_project", "evicted_by_task"),
+        *("container", "container_run", "exit_code", "claimed_at", "started_at", "finished_at"),
+        *("queued_ms", "placed_ms", "starting_ms", "importing_ms", "handed_ms", "ran_ms", "reported_ms"),
+    )
+]
+_CHECKPOINT = [
+    checkpoints.c[name]
+    for name in ("run_id", "key", "position", "size", "attempt_id", "attempt", "begun_at", "created_at")
+]
+_WAIT = [
+    waits.c[name]
+    for name in (
+        *("run_id", "key", "kind", "name", "position", "status", "due_at", "attempt"),
+        *("created_at", "resolved_at"),
+    )
+]
+_CHILD = [
+    runs.c[name]
+    for name in (*("id", "task", "status", "parent_key", "detached", "created_at", "started_at", "finished_at"),)
+]
+
+
+def read(conn: Connection, now: float, run_id: str) -> History:
+    """The latest of everything there is of a run. Raises NotFound."""
+    run = looked_up.get(conn, now, run_id)
+    tried = _latest(conn, select(*_ATTEMPT).where(attempts.c.run_id == run_id), attempts.c.number, TRACE_LEDGER)
+    shown = [row.id for row in tried[-TRACE_ATTEMPTS:]]
+    own = checkpoints.c.run_id == run_id
+    # (those that a replay has taken over are none of its own time)
+    made = _latest(
+        conn,
+        select(*_CHECKPOINT).where(own, checkpoints.c.attempt_id.in_(shown)),
+        checkpoints.c.position,
+        TRACE_CHECKPOINTS,
+    )
+    # a trigger is over as soon as it is stored: the run that it made is shown
+    waited = (
+        (waits.c.run_id == run_id)
+        & (waits.c.created_at >= run.created_at)
+        & waits.c.kind.not_in(("trigger", "batch_trigger"))
+    )
+    asked = _latest(conn, select(*_WAIT).where(waited), waits.c.position, TRACE_WAITS)
+    below = _latest(conn, select(*_CHILD).where(runs.c.parent == run_id), runs.c.id, TRACE_CHILDREN)
+    full = (
+        len(tried) > TRACE_ATTEMPTS
+        or len(made) == TRACE_CHECKPOINTS
+        or len(asked) == TRACE_WAITS
+        or len(below) == TRACE_CHILDREN
+    )
+    left_out = LeftOut()
+    if full:
+        all_own = select(attempts.c.id).where(attempts.c.run_id == run_id)
+        counted = conn.execute(
+            select(
+                _count(select(attempts.c.id).where(attempts.c.run_id == run_id)),
+                _count(select(checkpoints.c.key).where(own, checkpoints.c.attempt_id.in_(all_own))),
+                _count(select(waits.c.key).where(waited)),
+                _count(select(runs.c.id).where(runs.c.parent == run_id)),
+            )
+        ).one()
+        there = zip(counted, (shown, made, asked, below), strict=True)
+        names = ("attempts", "checkpoints", "waits", "children")
+        left_out = LeftOut(
+            **{name: max(0, int(count) - len(rows)) for name, (count, rows) in zip(names, there, strict=True)}
+        )
+    return History(run, tried, made, asked, below, left_out)
+
+
+def _latest(conn: Connection, query: Select[Any], by: Any, most: int) -> list[Any]:
+    return list(reversed(conn.execute(query.order_by(by.desc()).limit(most)).all()))
+
+
+def _count(query: Select[Any]) -> Any:
+    some: FromClause = query.limit(MAX_COUNTED).subquery()
+    return select(func.count()).select_from(some).scalar_subquery()
