@@ -109,4 +109,5 @@ def _filter(body: BulkRequest) -> runs.Filter:
         limit=body.limit,
         dead_letter=wanted.dead_letter,
         names=tuple(wanted.runs),
+        error=wanted.error,
     )

@@ -96,6 +96,9 @@ async def listing(
     dead_letter: Annotated[
         bool, Query(description="Only those that failed for good, and nobody saw to yet")
     ] = False,
+    error: Annotated[
+        str | None, Query(description="Only those that ended with this error: its fingerprint")
+    ] = None,
     since: Annotated[str | None, Query(description="A time in ISO 8601, or how long ago: 90s, 15m, 2h, 7d")] = None,
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
@@ -111,6 +114,7 @@ async def listing(
         cursor=cursor,
         limit=limit,
         dead_letter=dead_letter,
+        error=error,
     )
     rows, following = await core.database.read(runs.listing, wanted)
     page = RunPage(items=[views.run_summary(row) for row in rows], next=following)

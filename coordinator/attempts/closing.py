@@ -17,9 +17,10 @@ from coordinator.access import leases
 from coordinator.attempts import phases
 from coordinator.foundation.limits import MAX_ERROR_MESSAGE, MAX_TRACEBACK
 from coordinator.foundation.states import ATTEMPT, DEAD, RUN, sources
+from coordinator.history import fingerprints
 from coordinator.line import lanes
 from coordinator.storage.tables import attempts, checkpoints, runs
-from coordinator.storage.values import Stored, encode_small
+from coordinator.storage.values import Stored
 from coordinator.tasks.retries import End, Verdict
 from coordinator.wire import FINAL, AttemptLogLine, ErrorBody
 
@@ -76,8 +77,8 @@ def close(
         "finished_at": now,
         "exit_code": ending.exit_code,
         "peak_memory": ending.peak_memory,
-        "error": None if error is None else encode_small(error.model_dump()),
         "finish_digest": ending.digest,
+        **fingerprints.columns(error),
         **phases.at_end(began, now, ending.reported),
         **(ending.placed if began is None else {}),
     }
@@ -123,9 +124,9 @@ def move(
     if verdict.memory != found.memory:
         values["lane"] = lanes.name(found.project, found.queue, found.task, found.concurrency_key, verdict.memory)
     if verdict.status in FINAL:
-        values |= {"finished_at": now, "error": None if error is None else encode_small(error.model_dump())}
+        values |= {"finished_at": now, **fingerprints.columns(error)}
         if verdict.status == "completed":
-            values |= {"result": ending.result.text, "result_blob": ending.result.blob, "error": None}
+            values |= {"result": ending.result.text, "result_blob": ending.result.blob}
         values |= {"deadline_at": None, "dead_at": now if verdict.status in DEAD else None}
     elif verdict.status == "waiting":
         pass  # whoever wakes it gives it a new place in line

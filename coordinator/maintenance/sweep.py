@@ -20,13 +20,13 @@ from coordinator.deployments import builds
 from coordinator.foundation.errors import CoordinatorError, StaleAttempt
 from coordinator.foundation.limits import LEASE
 from coordinator.foundation.states import RUN, sources
+from coordinator.history import fingerprints
 from coordinator.line import lanes, queues
 from coordinator.line.queues import Limits
 from coordinator.runs import admission, cancelling, endings, failures, targets
 from coordinator.signals import waking
 from coordinator.storage.tables import IS_DELAYED, IS_LIVE, attempts, runs
 from coordinator.storage.tables import lanes as lane_rows
-from coordinator.storage.values import encode_small
 from coordinator.tasks.retries import Random
 from coordinator.waits import waits
 from coordinator.wire import ErrorBody
@@ -155,7 +155,7 @@ def overdue(conn: Connection, now: float, queued: list[Row[Any]]) -> set[str]:
     error = ErrorBody(
         type="TimedOut", message="its total_timeout was over before it came to an end", reason="timeout"
     )
-    values = {"status": "timed_out", "dead_at": now, "error": encode_small(error.model_dump())}
+    values = {"status": "timed_out", "dead_at": now, **fingerprints.columns(error)}
     topics: set[str] = set()
     for run in _end(conn, now, late, "sweep.overdue", **values):
         topics |= {waking.run(run.id)} | endings.settle(conn, now, run, queued)

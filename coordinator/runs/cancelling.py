@@ -8,11 +8,11 @@ from sqlalchemy import Connection, Row, select, update
 
 from coordinator.foundation.errors import NotFound
 from coordinator.foundation.states import RUN, sources
+from coordinator.history import fingerprints
 from coordinator.line import lanes
 from coordinator.runs import endings
 from coordinator.signals import waking
 from coordinator.storage.tables import attempts, runs
-from coordinator.storage.values import encode_small
 from coordinator.wire import ErrorBody
 
 
@@ -43,7 +43,7 @@ def cancel(
         error = ErrorBody(type="Canceled", message=why, reason="canceled")
         values: dict[str, Any] = {
             "status": "canceled",
-            "error": encode_small(error.model_dump()),
+            **fingerprints.columns(error),
             "finished_at": now,
             "due_at": None,
             "expires_at": None,

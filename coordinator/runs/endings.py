@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, or_, select, update
 
 from coordinator.foundation.states import RUN, sources
+from coordinator.history import fingerprints
 from coordinator.signals import waking
 from coordinator.storage import dialect
 from coordinator.storage.tables import IS_PENDING, IS_RUNNING, attempts, runs, waits
@@ -95,7 +96,7 @@ def _cancel(conn: Connection, now: float, names: list[str]) -> set[str]:
         .where(runs.c.id.in_(names), runs.c.status.in_(sources(RUN, by="cancelling.cancel")))
         .values(
             status="canceled",
-            error=encode_small(error.model_dump()),
+            **fingerprints.columns(error),
             finished_at=now,
             due_at=None,
             expires_at=None,

@@ -15,6 +15,7 @@ from coordinator.files import files
 from coordinator.foundation import ids
 from coordinator.foundation.errors import Refused
 from coordinator.foundation.limits import DEBOUNCE_FACTOR
+from coordinator.history import fingerprints
 from coordinator.line import lanes, queues
 from coordinator.line.queues import Limits
 from coordinator.runs import admission, copies, idempotency
@@ -121,8 +122,7 @@ def _create(
         if skipped is not None:
             error = ErrorBody(type="Skipped", message=skipped, reason="canceled")
             values |= {"status": "canceled", "finished_at": now, "expires_at": None, "rated_at": None}
-            values["deadline_at"] = None
-            values["error"] = encode_small(error.model_dump())
+            values |= {"deadline_at": None, **fingerprints.columns(error)}
         run = conn.execute(_insert(conn.dialect.name), values).one_or_none()
         if run is not None:
             break

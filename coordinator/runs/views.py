@@ -30,6 +30,15 @@ def error(text: str | None) -> wire.ErrorBody | None:
     return None if text is None else wire.ErrorBody.model_validate_json(text)
 
 
+def error_shown(row: AnyRow) -> wire.ErrorShown | None:
+    """Of a run or an attempt."""
+    if row.error is None:
+        return None
+    shown = wire.ErrorShown.model_validate_json(row.error)
+    shown.fingerprint = row.error_fingerprint
+    return shown
+
+
 async def run(row: AnyRow, values: Values) -> wire.Run:
     """The whole run, with its payload and result wherever they are kept."""
     shown = run_summary(row)
@@ -48,7 +57,7 @@ def run_summary(row: AnyRow) -> wire.Run:
         status=row.status,
         attempt=row.attempts,
         attempts=row.attempts,
-        error=error(row.error),
+        error=error_shown(row),
         tags=decode(row.tags),
         priority=row.priority,
         concurrency_key=row.concurrency_key,
@@ -134,7 +143,7 @@ def attempt(row: AnyRow) -> wire.Attempt:
         started_at=iso(row.started_at),
         finished_at=iso(row.finished_at),
         exit_code=row.exit_code,
-        error=error(row.error),
+        error=error_shown(row),
         usage=wire.Usage(peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory),
         egress=[wire.EgressHost.model_validate(host) for host in (decode(row.egress) or {"hosts": []})["hosts"]],
     )

@@ -71,6 +71,14 @@ class ErrorBody(BaseModel):
     reason: Reason = "exception"
 
 
+class ErrorShown(ErrorBody):
+    """`fingerprint`: that of all errors of the same type out of the same function; null where it is older than
+    those are.
+    """
+
+    fingerprint: Word | None = None
+
+
 class Phases(BaseModel):
     """Where an attempt's time went, in milliseconds; null where it has not come to that, or nobody has seen it.
 
@@ -126,7 +134,7 @@ class Run(BaseModel):
     attempts: Whole
     payload: Json = None
     result: Json = None
-    error: ErrorBody | None = None
+    error: ErrorShown | None = None
     tags: Names = Field(default_factory=list)
     priority: Whole = 0
     concurrency_key: Name | None = None
@@ -189,7 +197,7 @@ class Attempt(BaseModel):
     started_at: Word | None = None
     finished_at: Word | None = None
     exit_code: Whole | None = None
-    error: ErrorBody | None = None
+    error: ErrorShown | None = None
     usage: Usage = Field(default_factory=Usage)
     #: What it has reached through its sidecar.
     egress: EgressHosts = Field(default_factory=list)
@@ -266,6 +274,8 @@ class RunFilter(Strict):
     #: A time in ISO 8601, or how long ago.
     since: Text | None = None
     dead_letter: bool = False
+    #: The fingerprint of what they ended with.
+    error: Name | None = None
 
 
 class BulkRequest(Strict):

@@ -25,8 +25,8 @@ MAY = {
 
 #: The coordinator's rooms, in the order of their imports: each uses itself and those before it.
 ROOMS = (
-    *("archive", "wire", "foundation", "signals", "storage", "tasks", "access", "files", "line", "waits"),
-    *("runs", "attempts", "sources", "deployments", "settings", "context", "why", "maintenance"),
+    *("archive", "wire", "foundation", "signals", "storage", "tasks", "access", "files", "history", "line"),
+    *("waits", "runs", "attempts", "sources", "deployments", "settings", "context", "why", "maintenance"),
     *("api", "dashboard", "app", "connections", "listening", "__main__"),
 )
 

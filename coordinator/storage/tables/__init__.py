@@ -17,6 +17,7 @@ from coordinator.storage.tables.conditions import (
     IS_PENDING,
     IS_QUEUED,
     IS_RUNNING,
+    NOT_COMPLETED,
 )
 from coordinator.storage.tables.deployments import build_log, deployments, listeners, projects, tasks, webhooks
 from coordinator.storage.tables.files import files, run_files
@@ -35,6 +36,7 @@ __all__ = [
     "IS_PENDING",
     "IS_QUEUED",
     "IS_RUNNING",
+    "NOT_COMPLETED",
     "attempts",
     "audit",
     "batches",

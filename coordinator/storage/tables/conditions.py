@@ -14,6 +14,8 @@ from coordinator.storage.tables.waits import waits
 IS_QUEUED = runs.c.status == literal_column("'queued'")
 IS_RUNNING = runs.c.status == literal_column("'running'")
 IS_DELAYED = runs.c.status == literal_column("'delayed'")
+#: Where it is said beside other conditions on the status, ix_runs_task_status serves.
+NOT_COMPLETED = runs.c.status != literal_column("'completed'")
 IS_LIVE = attempts.c.status.in_([literal_column("'claimed'"), literal_column("'running'")])
 #: Its image is gone, and not built again yet.
 IS_MISSING = deployments.c.rebuild_due_at.is_not(None)

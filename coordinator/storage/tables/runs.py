@@ -38,6 +38,9 @@ runs = Table(
     Column("result", Text),
     Column("result_blob", String(64)),
     Column("error", Text),
+    # see coordinator/history/fingerprints.py; null too where it ended before there were any
+    Column("error_type", String),
+    Column("error_fingerprint", String(16)),
     Column("tags", Text, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("concurrency_key", String),
@@ -129,6 +132,11 @@ runs = Table(
     Index("ix_runs_task", "task", "id"),
     Index("ix_runs_project", "project", "id"),
     Index("ix_runs_status", "status", "id"),
+    # Of most tasks most runs have completed: those that have not are found without reading past them.
+    partial("ix_runs_task_status", "task", "status", "id", where="status <> 'completed'"),
+    partial("ix_runs_error", "error_fingerprint", "id", where="error_fingerprint IS NOT NULL"),
+    # what has no frame, as a cancel, has one fingerprint in all projects
+    partial("ix_runs_error_project", "error_fingerprint", "project", "id", where="error_fingerprint IS NOT NULL"),
     Index("ix_runs_deployment", "deployment_id", "task", "status"),
     partial("ix_runs_finished", "finished_at", where="finished_at IS NOT NULL"),
     partial("ix_runs_payload_blob", "payload_blob", where="payload_blob IS NOT NULL"),
@@ -164,6 +172,9 @@ attempts = Table(
     Column("exit_code", Integer),
     Column("peak_memory", BigInteger),
     Column("error", Text),
+    # see coordinator/history/fingerprints.py; null too where it ended before there were any
+    Column("error_type", String),
+    Column("error_fingerprint", String(16)),
     #: SHA-256 of the `finish` that ended it: the same one sent again is answered as the first was.
     Column("finish_digest", String(64)),
     #: Encoded bytes of its log lines, so that a run has only so many.

@@ -19,6 +19,7 @@ ProjectOption = Annotated[Optional[str], projects.only_option("All runs of this 
 TagOption = Annotated[Optional[list[str]], typer.Option(help="All runs with this tag; may be repeated.")]
 SinceOption = Annotated[Optional[str], typer.Option(help='None older than this: "2h", or a time in ISO 8601.')]
 DeadOption = Annotated[bool, typer.Option("--dead-letter", help="All runs of the dead-letter list.")]
+ErrorOption = Annotated[Optional[str], typer.Option(help="All runs that ended with this error: its fingerprint.")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are meant.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before changing many runs.")]
 
@@ -28,7 +29,7 @@ _PAGE = 200
 def single(runs: list[str] | None, conditions: dict[str, Any]) -> str | None:
     """The one run that is named, and nothing else; None where it is about several. Raises CliError for none."""
     if not runs and not any(conditions.values()):
-        message = "give the id of a run, or say which runs: --status, --task, --tag, --since, --dead-letter"
+        message = "give ids, or say which runs: --status, --task, --tag, --since, --dead-letter, --error"
         raise CliError(message, fields=[{"path": "RUN", "message": message}])
     return runs[0] if runs and len(runs) == 1 and not any(conditions.values()) else None
 

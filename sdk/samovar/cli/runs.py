@@ -34,6 +34,7 @@ def list_runs(
     dead_letter: Annotated[
         bool, typer.Option("--dead-letter", help="Only those that failed for good, and nobody saw to yet.")
     ] = False,
+    error: Annotated[Optional[str], typer.Option(help="Only those with this error: its fingerprint.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     cursor: Annotated[Optional[str], typer.Option(help="Where an earlier list ended (`next`).")] = None,
 ) -> None:
@@ -46,6 +47,7 @@ def list_runs(
         "tag": tag,
         "since": _since(since),
         "dead_letter": True if dead_letter else None,
+        "error": error,
     }
     with cli.api() as api:
         if cli.as_json:
@@ -101,6 +103,7 @@ def show_run(cli: Cli, run: RunArgument) -> None:
             ("ran", milliseconds(timings.get("run_ms"))),
             ("phases", phases(timings)),
             ("peak memory", _memory(usage)),
+            ("error", (found.get("error") or {}).get("fingerprint") or ""),
             ("origin", " ".join(filter(None, (found["origin"]["kind"], found["origin"]["id"])))),
             ("deadline", found.get("deadline_at") or ""),
             ("tags", ", ".join(found.get("tags") or [])),
@@ -298,11 +301,12 @@ def replay_run(
     tag: bulk.TagOption = None,
     since: bulk.SinceOption = None,
     dead_letter: bulk.DeadOption = False,
+    error: bulk.ErrorOption = None,
     dry_run: bulk.DryOption = False,
     yes: bulk.YesOption = False,
 ) -> None:
     """Start a run again as a new one, or many."""
-    conditions = _conditions(status, task, project, tag, since, dead_letter)
+    conditions = _conditions(status, task, project, tag, since, dead_letter, error)
     body: dict[str, Any] = {}
     if version is not None:
         body["version"] = version
@@ -332,11 +336,12 @@ def dismiss_run(
     tag: bulk.TagOption = None,
     since: bulk.SinceOption = None,
     dead_letter: bulk.DeadOption = False,
+    error: bulk.ErrorOption = None,
     dry_run: bulk.DryOption = False,
     yes: bulk.YesOption = False,
 ) -> None:
     """Take a failed run off the dead-letter list, or many."""
-    conditions = _conditions(status, task, project, tag, since, dead_letter)
+    conditions = _conditions(status, task, project, tag, since, dead_letter, error)
     run = bulk.single(runs, conditions)
     if run is None or dry_run:
         bulk.many(cli, "dismiss", runs, conditions, dry_run=dry_run, yes=yes)
@@ -385,6 +390,7 @@ def _conditions(
     tag: list[str] | None,
     since: str | None,
     dead_letter: bool = False,
+    error: str | None = None,
 ) -> dict[str, Any]:
     return {
         "status": status,
@@ -393,6 +399,7 @@ def _conditions(
         "tags": tag,
         "since": _since(since),
         "dead_letter": dead_letter,
+        "error": error,
     }
 
 
