@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
+from coordinator.dashboard import waterfall
 from coordinator.dashboard.drawing import Part, bar
 from coordinator.dashboard.formats import milliseconds
 from coordinator.dashboard.pages import Page, View, action, page, to
@@ -40,17 +41,29 @@ def phases(values: dict[str, Any]) -> Any:
     return bar(parts, "where the time of the attempt went")
 
 
+def ledger(values: dict[str, Any]) -> Any:
+    """Where the time of the run went, all of it."""
+    parts = [
+        Part(name, values[field], kind, milliseconds(values[field]))
+        for field, name, kind in waterfall.LEDGER
+        if values[field] > 0
+    ]
+    return bar(parts, f"where the run's {milliseconds(values['total_ms'])} went")
+
+
 @page("/runs/{run}")
 async def show(page: Page) -> View:
     path = f"/runs/{segment(page.path['run'])}"
     run = await page.api.get(path)
-    attempts, checkpoints, children, why, files = await asyncio.gather(
+    attempts, checkpoints, children, why, files, trace = await asyncio.gather(
         page.api.get(f"{path}/attempts"),
         page.api.get(f"{path}/checkpoints", limit=_CHECKPOINTS),
         page.api.get("/runs", parent=run["id"], limit=_CHILDREN),
         _why(page, run),
         page.api.get(f"{path}/files"),
+        page.api.get(f"{path}/trace"),
     )
+    equal = page.query("scale") == "equal"
     return View(
         "run.html",
         {
@@ -62,6 +75,10 @@ async def show(page: Page) -> View:
             "why": why,
             "files": files["items"],
             "phases": phases,
+            "trace": trace,
+            "fall": waterfall.draw(trace["spans"], equal=equal),
+            "ledger": ledger(trace["ledger"]),
+            "equal": equal,
             "over": run["status"] in FINAL,
             "remedy": _remedy(run, why),
         },

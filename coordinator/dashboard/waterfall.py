@@ -1,0 +1,187 @@
+"""The time of a run as a picture: a row for each attempt, checkpoint, wait and child, on one scale."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from coordinator.dashboard.formats import milliseconds
+from coordinator.dashboard.rendering import segment
+from coordinator.dashboard.text import brief, visible
+
+#: In the picture's own units: its width, where the bars begin, and how high a row is.
+_WIDTH, _LEFT, _ROW = 960.0, 250.0, 20.0
+#: Rows of one kind that follow each other, beyond which they are one, and rows in all.
+_ALIKE, _MOST = 50, 150
+
+#: Spans that stand within the row of their attempt, with their colours.
+_WITHIN = {
+    "placed": "placed",
+    "started": "started",
+    "imported": "imported",
+    "handed_over": "handed",
+    "ran": "ran",
+    "reported": "reported",
+}
+_KINDS = {
+    "run": "free",
+    "delayed": "wait",
+    "queued": "queued",
+    "back_off": "placed",
+    "wait": "wait",
+    "child": "good",
+}
+_INDENT = {"checkpoint": 2, "wait": 1, "child": 1}
+
+Scale = Callable[[float], float]
+
+
+class Row(NamedTuple):
+    """`spans`: what is drawn in it, one after the other."""
+
+    name: str
+    words: str
+    spans: list[dict[str, Any]]
+    indent: int
+    href: str | None
+
+
+def rows(spans: list[dict[str, Any]]) -> list[Row]:
+    """The rows of a trace, in the order of its spans; many of one kind in a row are folded into one."""
+    found: list[Row] = []
+    within: dict[str, list[dict[str, Any]]] = {}
+    for span in spans:
+        if span["kind"] in _WITHIN:
+            within.setdefault(span["parent"], []).append(span)
+    alike: list[dict[str, Any]] = []
+    counted: dict[str, int] = {}
+    for span in spans:
+        counted[span["kind"]] = counted.get(span["kind"], 0) + 1
+    for span in spans:
+        kind = span["kind"]
+        if kind in _WITHIN:
+            continue
+        if kind in ("checkpoint", "child", "wait") and counted[kind] > _ALIKE:
+            alike.append(span)
+            continue
+        found.append(_row(span, within.get(span["id"], [])))
+    for kind in ("checkpoint", "wait", "child"):
+        same = [span for span in alike if span["kind"] == kind]
+        if same:
+            found.append(Row(f"{len(same)} {kind}s", "", same, 1, None))
+    return found[:_MOST]
+
+
+def _row(span: dict[str, Any], parts: list[dict[str, Any]]) -> Row:
+    kind = span["kind"]
+    took = milliseconds(span["end_ms"] - span["begin_ms"])
+    words = f"{took}{'' if span['ended_at'] else ' so far'}"
+    if span.get("status"):
+        words += f", {str(span['status']).replace('_', ' ')}"
+    if span.get("size_bytes") is not None:
+        words += f", {span['size_bytes']} bytes"
+    href = None
+    name = brief(span["name"], 34)
+    if kind == "attempt":
+        name = f"attempt {span['attempt']}"
+    elif kind == "child" and (child := span.get("of_child")):
+        href = f"/runs/{segment(child['id'])}"
+    return Row(name, words, parts or [span], _INDENT.get(kind, 0 if kind == "run" else 1), href)
+
+
+def scale(spans: list[dict[str, Any]], equal: bool) -> Scale:
+    """Where a moment (milliseconds from the run's making) stands. `equal`: moments at which something begins or
+    ends stand at equal distances, so that a wait of days leaves room for what was done in seconds.
+    """
+    whole = max((span["end_ms"] for span in spans), default=0.0) or 1.0
+    room = _WIDTH - _LEFT - 8
+    if not equal:
+        return lambda moment: _LEFT + room * min(max(moment, 0.0), whole) / whole
+    edges = sorted({span[edge] for span in spans for edge in ("begin_ms", "end_ms")})
+    steps = max(1, len(edges) - 1)
+
+    def place(moment: float) -> float:
+        after = bisect_right(edges, moment)
+        if after >= len(edges):
+            return _LEFT + room
+        before = max(0, after - 1)
+        width = edges[after] - edges[before]
+        part = (moment - edges[before]) / width if width > 0 else 0.0
+        return _LEFT + room * (before + min(max(part, 0.0), 1.0)) / steps
+
+    return place
+
+
+def draw(spans: list[dict[str, Any]], *, equal: bool = False) -> Markup:
+    """The whole picture."""
+    listed = rows(spans)
+    place = scale(spans, equal)
+    height = _ROW * len(listed) + 4
+    drawn = [_drawn(row, number, place) for number, row in enumerate(listed)]
+    lines = [
+        Markup('<path class="f-line" d="M{x:.1f} 0V{h:.0f}"/>').format(
+            x=_LEFT + (_WIDTH - _LEFT - 8) * n / 4, h=height
+        )
+        for n in range(5)
+    ]
+    return Markup(
+        '<div class="wide" tabindex="0" role="region" aria-label="Waterfall"><svg class="fall" '
+        'viewBox="0 0 {w:.0f} {h:.0f}" role="group" aria-label="What happened when">{lines}{rows}</svg></div>'
+    ).format(w=_WIDTH, h=height, lines=Markup("").join(lines), rows=Markup("").join(drawn))
+
+
+def _drawn(row: Row, number: int, place: Scale) -> Markup:
+    top = number * _ROW
+    name = Markup('<text x="{:.0f}" y="{:.1f}">{}</text>').format(
+        4 + 14 * row.indent, top + 14, visible(brief(row.name, 38 - 2 * row.indent))
+    )
+    if row.href is not None:
+        name = Markup('<a href="{}">{}</a>').format(row.href, name)
+    bars = []
+    for span in row.spans:
+        left = place(span["begin_ms"])
+        width = max(1.5, place(span["end_ms"]) - left)
+        took = milliseconds(span["end_ms"] - span["begin_ms"])
+        status = span.get("status")
+        kind = _WITHIN.get(span["kind"]) or (
+            "bad" if status in ("failed", "lost") else _KINDS.get(span["kind"], "ran")
+        )
+        title = visible(f"{brief(span['name'], 200)}: {took}")
+        bars.append(
+            Markup(
+                '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="12" rx="2" class="f-{}"><title>{}</title>'
+                "</rect>"
+            ).format(left, top + 4, width, kind, title)
+        )
+    # beside the bars where there is room, else before them
+    ends = max(place(span["end_ms"]) for span in row.spans)
+    begins = min(place(span["begin_ms"]) for span in row.spans)
+    words = visible(row.words)
+    if ends < _WIDTH - 170:
+        said = Markup('<text class="dim" x="{:.1f}" y="{:.1f}">{}</text>').format(ends + 5, top + 14, words)
+    elif begins > _LEFT + 170:
+        said = Markup('<text class="dim" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            begins - 5, top + 14, words
+        )
+    else:
+        said = Markup("")
+    return Markup("<g>{}{}{}</g>").format(name, Markup("").join(bars), said)
+
+
+#: The parts of the ledger in their order: field, name and colour.
+LEDGER = (
+    ("delayed_ms", "delayed", "wait"),
+    ("queued_ms", "queued", "queued"),
+    ("placed_ms", "placed", "placed"),
+    ("started_ms", "container", "started"),
+    ("imported_ms", "import", "imported"),
+    ("handed_over_ms", "handed over", "handed"),
+    ("ran_ms", "user code", "ran"),
+    ("waiting_ms", "waiting", "wait"),
+    ("back_off_ms", "back-off", "placed"),
+    ("reported_ms", "reported", "reported"),
+    ("other_ms", "other", "free"),
+)
