@@ -21,8 +21,8 @@ setup: $(INSTALLED) ## the virtual environment, the packages of the system, the 
 	@.ci/packages
 	$(BIN)/python -m images base
 
-demo: setup ## start Samovar, deploy the examples, run them for real and print a table
-	$(BIN)/python examples/demo.py
+demo: setup ## start Samovar, deploy the examples, run them for real (KEEP=1 leaves it running, to look at)
+	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
 
 # One process more than cores, since many tests wait for containers; modules stay whole, and in their order.
 WORKERS = $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -gt 3 ] && echo 4 || echo $$((n + 1)))

@@ -3,7 +3,8 @@
     make demo            (or: .venv/bin/python examples/demo.py [--keep])
 
 Everything is real: three processes on an embedded database, an image for each project, a container for each
-run. Exit code 0 only if every run ended as it should. With --keep the install and its data stay in .demo/.
+run. Exit code 0 only if every run ended as it should. With --keep the install stays up, with its data in .demo/ and
+the demo's runs on its dashboard.
 """
 
 from __future__ import annotations
@@ -55,20 +56,21 @@ class Outcome:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the examples for real and print a table.")
     key = secrets.token_urlsafe(24)
-    parser.add_argument("--keep", action="store_true", help="leave the install and its data in .demo/")
+    parser.add_argument("--keep", action="store_true", help="leave the install running, with its data in .demo/")
     keep = parser.parse_args().keep
     shutil.rmtree(PLACE, ignore_errors=True)
     policy = prepare_mounts()
     try:
-        with servers.rates(key), servers.database(), samovar_up(policy) as client:
+        with servers.rates(key), servers.database(), samovar_up(policy, keep=keep) as client:
             for project in ("orders", "heavy", "approval", "prices", "payouts"):
                 deploy(EXAMPLES / project)
             with snippets() as place:
                 deploy(place)
             command("secrets", "set", "RATES_KEY", "--project", "payouts", stdin=key)
             outcomes = list(run_all(client, key))
-        console.print(table(outcomes))
-        explain(outcomes)
+            console.print(table(outcomes))
+            explain(outcomes)
+            look(keep)
     finally:
         if not keep:
             shutil.rmtree(PLACE, ignore_errors=True)
@@ -98,14 +100,17 @@ def prepare_mounts() -> Path:
 
 
 @contextmanager
-def samovar_up(policy: Path) -> Iterator[Client]:
-    """`samovar up` on a free port, until the block ends; then Ctrl-C."""
+def samovar_up(policy: Path, *, keep: bool) -> Iterator[Client]:
+    """`samovar up` on a free port, until the block ends; then Ctrl-C, unless it is to `keep` running."""
     log = PLACE / "up.log"
     command = [SAMOVAR, "--data", str(PLACE / "data"), "up", "--port", "0", "--policy", str(policy)]
     with log.open("wb") as out, console.status("starting Samovar"):
         # where the names that examples/payouts reaches lead
         names = {"SAMOVAR_SIDECAR_HOSTS": str(PLACE / "hosts")}
-        process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **names})
+        # in a session of its own, so that a Ctrl-C here is not one there
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, env={**os.environ, **names}, start_new_session=True
+        )
         deadline = time.monotonic() + READY
         while b"is ready at" not in log.read_bytes():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -117,9 +122,25 @@ def samovar_up(policy: Path) -> Iterator[Client]:
         credentials = json.loads((PLACE / "data" / "credentials.json").read_text())
         with Client(credentials["url"], credentials["api_key"]) as client:
             yield client
+    except BaseException:
+        keep = False
+        raise
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+        if keep:
+            console.print(f"it stays up, with its data in {PLACE / 'data'}: `kill {process.pid}` stops it")
+        else:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+def look(keep: bool) -> None:
+    """Says where all of this is to be seen."""
+    link = command("open", "--print")["url"]
+    console.print(f"the dashboard: {link if keep else link.partition('/login/')[0]}", soft_wrap=True)
+    if keep:
+        console.print("[dim]the link signs in once, on this machine, within a quarter of an hour[/dim]")
+    else:
+        console.print("[dim]`make demo KEEP=1` leaves it running with these runs[/dim]")
 
 
 def command(*arguments: str, stdin: str | None = None) -> Any:

@@ -30,6 +30,7 @@ def _rule(methods: str, path: str, action: str, table: Table | None = None, many
 RULES = (
     _rule("POST", rf"{API}/tasks/(?P<task>.+)/runs", "run.trigger"),
     _rule("POST", rf"{API}/tasks/(?P<task>.+)/runs/batch", "run.trigger_batch"),
+    # (a check changes nothing)
     _rule("POST", rf"{API}/runs/(?P<many>cancel|replay|dismiss)", "run.", many=True),
     _rule("POST", rf"{API}/runs/(?P<target>[^/]+)/(?P<verb>cancel|replay|dismiss|bump)", "run."),
     _rule("POST", rf"{API}/runs/(?P<target>[^/]+)/release-key", "run.release_key"),

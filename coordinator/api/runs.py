@@ -25,6 +25,7 @@ from coordinator.tasks.payloads import Payloads
 from coordinator.wire import (
     API,
     FINAL,
+    Checked,
     ReplayRequest,
     Run,
     RunPage,
@@ -57,6 +58,20 @@ async def trigger(task: str, body: TriggerRequest, core: Core) -> Response:
     planned = await core.database.read(plans.plan, task, body, core.payloads)
     made = await create(core, planned) if isinstance(planned, Plan) else Made(planned, False, set())
     return await _answer(core, made)
+
+
+@router.post(
+    "/tasks/{task:path}/runs/check",
+    response_model=Checked,
+    summary="Check a trigger, and make nothing",
+    responses=refusals(404, 409, 413, 422),
+)
+async def check(task: str, body: TriggerRequest, core: Core) -> Checked:
+    """Refused as the trigger would be, with every wrong field named."""
+    planned = await core.database.read(plans.plan, task, body, core.payloads)
+    if isinstance(planned, Plan):
+        return Checked(version=planned.target.version, memory=planned.memory)
+    return Checked(version=planned.version, memory=planned.memory, run=planned.id)
 
 
 async def trigger_small(core: Coordinator, task: str, body: TriggerRequest) -> Response:

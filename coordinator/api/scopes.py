@@ -53,7 +53,7 @@ def _rule(methods: str, path: str, roles: str, held: Held, table: Table | None =
 
 
 RULES = (
-    _rule("POST", r"/tasks/(?P<task>.+)/runs(/batch)?", "trigger", Held.TASK),
+    _rule("POST", r"/tasks/(?P<task>.+)/runs(/batch|/check)?", "trigger", Held.TASK),
     _rule("POST", r"/events", "trigger", Held.ROUTE),
     _rule("POST", r"/runs/(cancel|replay|dismiss)", "", Held.ROUTE),
     _rule("POST", r"/files", "trigger", Held.ROUTE),

@@ -197,6 +197,21 @@ def _payload(text: str) -> Any:
     return value
 
 
+@action("/runs/{run}/check")
+async def check(page: Page) -> View:
+    """What is wrong with the payload as it is written now; nothing is made of it."""
+    run = await page.api.get(f"/runs/{segment(page.path['run'])}")
+    problem = None
+    try:
+        body: dict[str, Any] = {"payload": _payload(page.form.get("payload") or "{}")}
+        if page.form.get("version"):
+            body["version"] = page.form["version"]
+        await page.api.ask("POST", f"/tasks/{run['project']}/{run['task']}/runs/check", body)
+    except Refusal as refusal:
+        problem = refusal
+    return View("problems.html", {"problem": problem})
+
+
 # ---------------------------------------------------------------- one at a time
 
 

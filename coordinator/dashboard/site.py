@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from coordinator.dashboard import live, logs, pages, rendering, signing
+from coordinator.dashboard import live, logs, pages, passing, rendering, signing
 
 #: Each declares its pages as it is imported.
 _PAGES = (
@@ -47,5 +47,6 @@ def routes() -> list[BaseRoute]:
         *signing.ROUTES,
         *live.ROUTES,
         *logs.ROUTES,
+        *passing.ROUTES,
         *pages.routes,
     ]

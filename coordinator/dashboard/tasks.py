@@ -119,6 +119,18 @@ async def trigger(page: Page) -> View | Response:
     return to(f"/runs/{made['id']}")
 
 
+@action("/tasks/{project}/{task}/check")
+async def check(page: Page) -> View:
+    """What is wrong with the form as it is filled in now; nothing is made of it."""
+    project, name = page.path["project"], page.path["task"]
+    problem = None
+    try:
+        await page.api.ask("POST", f"/tasks/{project}/{name}/runs/check", {"payload": _payload(page)})
+    except Refusal as refusal:
+        problem = refusal
+    return View("problems.html", {"problem": problem})
+
+
 def _payload(page: Page) -> dict[str, Any]:
     """Of the form: its JSON where that was written in, else the fields that were filled in."""
     if text := page.form.get("payload", "").strip():

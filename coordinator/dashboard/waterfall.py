@@ -78,7 +78,7 @@ def rows(spans: list[dict[str, Any]]) -> list[Row]:
 def _row(span: dict[str, Any], parts: list[dict[str, Any]]) -> Row:
     kind = span["kind"]
     took = milliseconds(span["end_ms"] - span["begin_ms"])
-    words = f"{took}{'' if span['ended_at'] else ' so far'}"
+    words = f"{took}{'' if span.get('ended_at') else ' so far'}"
     if span.get("status"):
         words += f", {str(span['status']).replace('_', ' ')}"
     if span.get("size_bytes") is not None:

@@ -56,6 +56,16 @@ class TriggerRequest(Strict):
     debounce: Debounce | None = None
 
 
+class Checked(BaseModel):
+    """A trigger that would be taken: the version and memory (bytes) of its run. `run`: the one that its idempotency
+    key has made before.
+    """
+
+    version: Name
+    memory: Bytes
+    run: Name | None = None
+
+
 class BatchRequest(Strict):
     """Runs of one task, made all or none; the same idempotency key with the same items makes them once."""
 

@@ -34,9 +34,7 @@ setInterval(() => { if (!document.hidden) times(); }, 1000);
 
 // ---------------------------------------------------------------- live parts
 
-const live = document.querySelector("main[data-live]");
 const held = document.getElementById("held");
-const over = document.getElementById("over");
 const waiting = new Map();
 let stream = null;
 
@@ -82,10 +80,10 @@ document.addEventListener("mouseout", () => {
 });
 
 function listen() {
-  if (!live || stream) return;
+  if (stream || !document.querySelector("main[data-live]")) return;
   stream = new EventSource(`/live?of=${encodeURIComponent(location.pathname + location.search)}`);
   stream.addEventListener("part", (event) => {
-    over.hidden = true;
+    say("");
     const { id, html } = JSON.parse(event.data);
     received(id, html);
   });
@@ -93,15 +91,19 @@ function listen() {
   stream.addEventListener("over", () => { say("You are signed out: this page does not change any more."); deaf(); });
 }
 function deaf() { stream?.close(); stream = null; }
-function say(text) { over.textContent = text; over.hidden = false; }
+function say(text) {
+  const over = document.getElementById("over");
+  over.textContent = text;
+  over.hidden = !text;
+}
 
 // ---------------------------------------------------------------- a log that goes on
 
-const log = document.querySelector(".log[data-follow]");
 const MOST_LINES = 4000;
 let tail = null;
 
 function follow() {
+  const log = document.querySelector(".log[data-follow]");
   if (!log || tail) return;
   tail = new EventSource(log.dataset.follow + (log.dataset.last ? `&after=${log.dataset.last}` : ""));
   tail.addEventListener("lines", (event) => {
@@ -116,12 +118,18 @@ function follow() {
   tail.addEventListener("over", () => { tail.close(); });
 }
 
+function asleep() { deaf(); tail?.close(); tail = null; }
 function awake() {
-  if (document.hidden) { deaf(); tail?.close(); tail = null; } else { times(); listen(); follow(); }
+  if (document.hidden) asleep();
+  else { times(); listen(); follow(); }
 }
 document.addEventListener("visibilitychange", awake);
-addEventListener("pagehide", () => { deaf(); tail?.close(); tail = null; });
+addEventListener("pagehide", asleep);
 addEventListener("pageshow", awake);
+// another filter: another page, with a stream of its own
+document.addEventListener("htmx:afterSettle", (event) => {
+  if (event.detail.target?.id === "main" || event.target?.id === "main") { asleep(); waiting.clear(); comforts(); awake(); }
+});
 
 // ---------------------------------------------------------------- keys
 
@@ -184,5 +192,8 @@ if (timesLocal) {
     times();
   });
 }
-for (const button of document.querySelectorAll("[data-needs-script]")) button.hidden = false;
+function comforts() {
+  for (const button of document.querySelectorAll("[data-needs-script]")) button.hidden = false;
+}
+comforts();
 awake();

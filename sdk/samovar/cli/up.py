@@ -305,7 +305,7 @@ def supervise(cli: Cli, install: Install, lock: int) -> None:
                     supervisor, ["runner", "sidecar"], ending, lambda: runner_there(api), "the runner to register"
                 )
         if not ending.is_set():
-            _say_ready(cli, install)
+            _say_ready(cli, install, api)
         while not ending.wait(_TICK):
             supervisor.tick()
         cli.output.say("stopping; once more Ctrl-C ends it at once and leaves containers to the next start")
@@ -364,13 +364,17 @@ def runner_there(api: Api) -> bool:
         return False
 
 
-def _say_ready(cli: Cli, install: Install) -> None:
+def _say_ready(cli: Cli, install: Install, api: Api) -> None:
+    document = {"url": install.url, "credentials": str(install.data / CREDENTIALS), "data": str(install.data)}
+    try:
+        document["dashboard"] = api.post("/dashboard/link", {"path": "/"})["url"]
+    except CliError:  # it was there a moment ago; `samovar open` asks again
+        document["dashboard"] = install.url
     if cli.as_json:
-        cli.output.document(
-            {"url": install.url, "credentials": str(install.data / CREDENTIALS), "data": str(install.data)}
-        )
+        cli.output.document(document)
     else:
         cli.output.line(f"Samovar is ready at {install.url}", "green")
+    cli.output.say(f"the dashboard: {document['dashboard']} (signs in once, on this host)")
     cli.output.say(
         f"the key is in {install.data / CREDENTIALS}, logs are in {install.data / 'logs'}; Ctrl-C stops it"
     )
