@@ -62,7 +62,7 @@ class PendingWaits(BaseModel):
 class LinkRequest(Strict):
     """`path`: the page that the link leads to."""
 
-    path: str = Field("/", min_length=1, max_length=2000, pattern=r"^/(?![/\\])[ -~]*$")
+    path: str = Field("/", min_length=1, max_length=2000, pattern=r"^/(?:[!-.0-\[\]-~][ -~]*)?$")
 
 
 class SignInLink(BaseModel):
