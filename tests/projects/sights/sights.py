@@ -9,7 +9,7 @@ HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>\x
 log = logging.getLogger(HOSTILE)
 
 
-@task(memory="128m", webhook=Webhook("sights"))
+@task(memory="128m", webhook=Webhook("sights", secret=None))
 def greet(name: str = "nobody", times: int = 1) -> dict:
     """Greets <b>somebody</b>."""
     for number in range(times):
@@ -55,4 +55,4 @@ def greedy() -> None:
 
 @task(memory="128m")
 def asks() -> str:
-    return str(wait.token("approval").wait())
+    return str(wait.token(timeout="1h", key="approval").result())
