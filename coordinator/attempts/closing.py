@@ -21,7 +21,7 @@ from coordinator.line import lanes
 from coordinator.storage.tables import attempts, checkpoints, runs
 from coordinator.storage.values import Stored, encode_small
 from coordinator.tasks.retries import End, Verdict
-from coordinator.wire import FINAL, AttemptLogLine, ErrorBody
+from coordinator.wire import FINAL, AttemptLogLine, Curve, ErrorBody
 
 #: What an attempt that ends leaves in checkpoints and logs.
 _LEFT = select(
@@ -46,6 +46,8 @@ class Ending:
     retry_after: float | None = None
     exit_code: int | None = None
     peak_memory: int | None = None
+    #: What is to be kept in place of what was told so far.
+    curve: Curve | None = None
     lines: list[AttemptLogLine] = field(default_factory=list)
     digest: str | None = None
     #: The keys of what it waits for, where it ended in waits.
@@ -80,6 +82,7 @@ def close(
         "finish_digest": ending.digest,
         **phases.at_end(began, now, ending.reported),
         **(ending.placed if began is None else {}),
+        **({} if ending.curve is None else {"curve": encode_small(ending.curve.model_dump())}),
     }
     given = {"attempt": attempt_id, "held_token": token, **{f"to_{name}": value for name, value in values.items()}}
     if conn.execute(_closing(frozenset(values)), given).rowcount != 1:

@@ -135,9 +135,20 @@ def attempt(row: AnyRow) -> wire.Attempt:
         finished_at=iso(row.finished_at),
         exit_code=row.exit_code,
         error=error(row.error),
-        usage=wire.Usage(peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory),
+        usage=wire.AttemptUsage(
+            peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory, curve=curve(row.curve)
+        ),
         egress=[wire.EgressHost.model_validate(host) for host in (decode(row.egress) or {"hosts": []})["hosts"]],
     )
+
+
+def curve(text: str | None) -> wire.MemoryCurve | None:
+    """In bytes, of what is stored in units of them."""
+    if text is None:
+        return None
+    stored = decode(text)
+    points = [wire.CURVE_UNIT * point for point in stored["points"]]
+    return wire.MemoryCurve(interval_ms=stored["interval_ms"], points=points)
 
 
 def queue(limits: Limits, running: int, queued: int) -> wire.QueueState:

@@ -33,6 +33,7 @@ from coordinator.wire.access import (
     SecretPut,
 )
 from coordinator.wire.attempts import (
+    CURVE_UNIT,
     AttemptEgress,
     AttemptLogLine,
     AttemptLogs,
@@ -40,6 +41,7 @@ from coordinator.wire.attempts import (
     CheckpointPut,
     CheckpointStored,
     CheckpointValue,
+    Curve,
     Extend,
     Finish,
     JointAnswer,
@@ -136,6 +138,7 @@ from coordinator.wire.queues import QueuePage, QueuePatch, QueueState
 from coordinator.wire.runs import (
     Attempt,
     AttemptPage,
+    AttemptUsage,
     BatchAnswer,
     BatchRequest,
     BulkAnswer,
@@ -149,6 +152,7 @@ from coordinator.wire.runs import (
     ErrorBody,
     LogLine,
     LogPage,
+    MemoryCurve,
     Origin,
     Phases,
     ReplayRequest,
@@ -197,6 +201,7 @@ from coordinator.wire.traces import (
 
 __all__ = [
     "API",
+    "CURVE_UNIT",
     "EVENT_NAME",
     "FINAL",
     "FLEET",
@@ -210,6 +215,7 @@ __all__ = [
     "AttemptLogLine",
     "AttemptLogs",
     "AttemptPage",
+    "AttemptUsage",
     "AuditEntry",
     "AuditPage",
     "BatchAnswer",
@@ -239,6 +245,7 @@ __all__ = [
     "CommandsReply",
     "CommandsRequest",
     "ContainerState",
+    "Curve",
     "Debounce",
     "Delivery",
     "DeliveryPage",
@@ -289,6 +296,7 @@ __all__ = [
     "LogPage",
     "Lost",
     "Memory",
+    "MemoryCurve",
     "NewKey",
     "Origin",
     "Outcome",

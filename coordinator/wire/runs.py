@@ -107,6 +107,19 @@ class Usage(BaseModel):
     memory_limit_bytes: Bytes | None = None
 
 
+class MemoryCurve(BaseModel):
+    """The most memory that the container had in each interval of an attempt, in bytes, as it says itself."""
+
+    interval_ms: Whole
+    points: Annotated[list[Bytes], Field(max_length=120)]
+
+
+class AttemptUsage(Usage):
+    """`curve` is reported by the container: null of what took a moment, and where it can't tell."""
+
+    curve: MemoryCurve | None = None
+
+
 class Origin(BaseModel):
     """What triggered a run: `api` (a client), `schedule`, `failure` and `replay` (`id`: the run), `event`,
     `webhook` (`id`: the delivery), …
@@ -190,7 +203,7 @@ class Attempt(BaseModel):
     finished_at: Word | None = None
     exit_code: Whole | None = None
     error: ErrorBody | None = None
-    usage: Usage = Field(default_factory=Usage)
+    usage: AttemptUsage = Field(default_factory=AttemptUsage)
     #: What it has reached through its sidecar.
     egress: EgressHosts = Field(default_factory=list)
 

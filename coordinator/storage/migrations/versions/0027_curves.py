@@ -1,0 +1,15 @@
+"""The memory of attempts over their time"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0027"
+down_revision = "0026"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("attempts", sa.Column("curve", sa.Text(), nullable=True))
