@@ -292,10 +292,10 @@ def end(
         rng=rng,
     )
     error = closing.error(ending, verdict)
-    closing.close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
+    lines = closing.close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
     if ending.lines:
-        logs.store(conn, found.run_id, found.number, ending.lines)
-    run = closing.move(conn, now, attempt_id, found, ending, verdict, error)
+        lines = logs.store(conn, found.run_id, found.number, ending.lines)
+    run = closing.move(conn, now, attempt_id, found, ending, verdict, error, lines)
     entering: list[Row[Any]] = [] if queued is None else queued
     if verdict.status == "queued":
         entering.append(run)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.access import leases
@@ -18,7 +18,7 @@ from coordinator.attempts import phases
 from coordinator.foundation.limits import MAX_ERROR_MESSAGE, MAX_TRACEBACK
 from coordinator.foundation.states import ATTEMPT, DEAD, RUN, sources
 from coordinator.line import lanes
-from coordinator.storage.tables import attempts, checkpoints, runs
+from coordinator.storage.tables import LOG_LEVELS, attempts, checkpoints, runs
 from coordinator.storage.values import Stored, encode_small
 from coordinator.tasks.retries import End, Verdict
 from coordinator.wire import FINAL, AttemptLogLine, Curve, ErrorBody
@@ -68,7 +68,8 @@ def close(
     verdict: Verdict,
     error: ErrorBody | None,
     began: float | None,
-) -> None:
+) -> Row[Any]:
+    """The lines of its log so far, by level. Raises StaleAttempt."""
     statuses = {"out_of_memory": "failed", "rejected": "failed", "waiting": "suspended", "no_image": "lost"}
     status = statuses.get(ending.end, ending.end)
     if status == "canceled" and verdict.status != "canceled":
@@ -85,12 +86,14 @@ def close(
         **({} if ending.curve is None else {"curve": encode_small(ending.curve.model_dump())}),
     }
     given = {"attempt": attempt_id, "held_token": token, **{f"to_{name}": value for name, value in values.items()}}
-    if conn.execute(_closing(frozenset(values)), given).rowcount != 1:
+    closed = conn.execute(_closing(frozenset(values)), given).one_or_none()
+    if closed is None:
         raise leases.stale(attempt_id)
+    return closed
 
 
 @cache
-def _closing(names: frozenset[str]) -> Update:
+def _closing(names: frozenset[str]) -> ReturningUpdate[Any]:
     """The UPDATE that sets these columns, of which there are a few sets."""
     return (
         update(attempts)
@@ -100,6 +103,7 @@ def _closing(names: frozenset[str]) -> Update:
             attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
         )
         .values(said(names))
+        .returning(*(attempts.c[f"log_{level}"] for level in LOG_LEVELS))
     )
 
 
@@ -111,8 +115,9 @@ def move(
     ending: Ending,
     verdict: Verdict,
     error: ErrorBody | None,
+    lines: Row[Any],
 ) -> Row[Any]:
-    """The run's guarded UPDATE; the run after it."""
+    """The run's guarded UPDATE; the run after it. `lines`: those of the attempt's log, by level."""
     values: dict[str, Any] = {
         "status": verdict.status,
         "memory": verdict.memory,
@@ -140,6 +145,7 @@ def move(
         values |= {"queued_at": now}
     given = {"run": found.run_id, "attempt": attempt_id, "size": ending.result.size}
     given |= {f"to_{name}": value for name, value in values.items()}
+    given |= {f"more_{level}": lines._mapping[f"log_{level}"] for level in LOG_LEVELS}
     moved = conn.execute(_moving(frozenset(values)), given).one_or_none()
     if moved is None:
         raise leases.stale(attempt_id)
@@ -150,6 +156,7 @@ def move(
 def _moving(names: frozenset[str]) -> ReturningUpdate[Any]:
     """The UPDATE that sets these columns: there are no more kinds of end than a few."""
     values = said(names)
+    values |= {f"log_{level}": runs.c[f"log_{level}"] + bindparam(f"more_{level}") for level in LOG_LEVELS}
     values["bytes"] = runs.c.bytes + bindparam("size") + _LEFT.scalar_subquery()
     return (
         update(runs)

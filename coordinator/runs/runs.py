@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, case, select
 
 from coordinator.foundation.errors import NotFound
-from coordinator.storage.tables import attempts, run_tags, runs
+from coordinator.storage.tables import IS_LIVE, LOG_LEVELS, attempts, run_tags, runs
 
 
 class Filter(NamedTuple):
@@ -25,10 +25,16 @@ class Filter(NamedTuple):
     names: tuple[str, ...] = ()
 
 
+#: What the lines of its attempts do not hold that have ended: those of the one that lives.
+_LIVE_LINES = [
+    case((IS_LIVE, attempts.c[f"log_{level}"]), else_=0).label(f"live_log_{level}") for level in LOG_LEVELS
+]
+_WITH_LATEST = runs.outerjoin(attempts, attempts.c.id == runs.c.current_attempt)
 #: A run with what its latest attempt knows of its start and its phases.
 _ONE = (
     select(
         runs,
+        *_LIVE_LINES,
         *(
             attempts.c[name].label(f"attempt_{name}")
             for name in (
@@ -45,7 +51,7 @@ _ONE = (
             )
         ),
     )
-    .select_from(runs.outerjoin(attempts, attempts.c.id == runs.c.current_attempt))
+    .select_from(_WITH_LATEST)
     .where(runs.c.id == bindparam("run"))
 )
 
@@ -59,7 +65,7 @@ def get(conn: Connection, now: float, run_id: str) -> Row[Any]:
 
 def listing(conn: Connection, now: float, wanted: Filter) -> tuple[list[Row[Any]], str | None]:
     """The newest runs first, and the cursor of the next page."""
-    query = select(runs).order_by(runs.c.id.desc()).limit(wanted.limit + 1)
+    query = select(runs, *_LIVE_LINES).select_from(_WITH_LATEST).order_by(runs.c.id.desc()).limit(wanted.limit + 1)
     if wanted.statuses:
         query = query.where(runs.c.status.in_(wanted.statuses))
     if wanted.task is not None:

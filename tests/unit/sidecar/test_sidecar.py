@@ -418,9 +418,8 @@ def test_a_curve_that_is_none_is_left_out_and_costs_no_run_its_end() -> None:
             "x",
         ]
         for given in (curve, *wrong, None):
-            assert (await harness.ask("report", attempt=ATTEMPT, progress={"n": 1}, metadata=None, curve=given))[
-                "ok"
-            ]
+            said = {"progress": {"n": 1}, "metadata": None, "curve": given}
+            assert (await harness.ask("report", attempt=ATTEMPT, **said))["ok"]
         told = [body["curve"] for body in w.coordinator.seen("report")]
         assert told == [curve, *[None] * 9]
         usage = {"peak_memory_bytes": 5, "exit_code": 0, "curve": wrong[1]}
