@@ -29,6 +29,7 @@ def finish(request: Request, token: int, redactor: Redactor) -> fleet.Finish:
             "retry": request.get("retry") or {},
             "exit_code": usage.get("exit_code"),
             "peak_memory_bytes": usage.get("peak_memory_bytes"),
+            "curve": curve(usage.get("curve")),
         }
     )
 
@@ -66,6 +67,14 @@ def mapping(value: object) -> dict[str, Any]:
 
 def size(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+
+
+def curve(value: object) -> fleet.Curve | None:
+    """What a container says of its memory; None where it says nothing that could be one."""
+    try:
+        return fleet.Curve.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def milliseconds(value: object) -> float | None:

@@ -312,7 +312,7 @@ class Container:
 
     async def _on_report(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._reports.turn()
-        body = fleet.Report(token=a.token)
+        body = fleet.Report(token=a.token, curve=accounts.curve(request.get("curve")))
         redactor = await self._redactor()
         if redactor is not NOTHING:
             for name in ("progress", "metadata"):

@@ -69,6 +69,7 @@ class _Members(msgspec.Struct):
     lines: msgspec.Raw = _NONE
     progress: msgspec.Raw = _NONE
     metadata: msgspec.Raw = _NONE
+    curve: msgspec.Raw = _NONE
     seconds: msgspec.Raw = _NONE
     outcome: msgspec.Raw = _NONE
     result: msgspec.Raw = _NONE

@@ -23,7 +23,7 @@ from coordinator.line import lanes
 from coordinator.runs import endings, failures, logs, plans
 from coordinator.storage import quota
 from coordinator.storage.tables import IS_LIVE, attempts, runs, tasks
-from coordinator.storage.values import Stored, decode, digest, encode
+from coordinator.storage.values import Stored, decode, digest, encode, encode_small
 from coordinator.tasks import retries
 from coordinator.tasks.index import stored_options
 from coordinator.tasks.retries import End, Random, SoFar
@@ -91,6 +91,9 @@ _RUN_BEGINS = (
 _METADATA = select(runs.c.metadata).where(runs.c.id == bindparam("run"))
 
 
+_CURVE = update(attempts).where(attempts.c.id == bindparam("attempt")).values(curve=bindparam("told"))
+
+
 @dataclass(frozen=True)
 class Ended:
     """What the end of an attempt made of its run. `repeated`: the same end had been taken before. `topics`: whom it
@@ -133,7 +136,10 @@ def run_of(conn: Connection, now: float, attempt_id: str) -> str:
 
 
 def report(conn: Connection, now: float, attempt_id: str, body: Report) -> str:
-    """Progress replaces progress, metadata is merged key by key; the run's id. Raises StaleAttempt, TooLarge."""
+    """Progress replaces progress, as the curve does; metadata is merged key by key. The run's id.
+
+    Raises StaleAttempt, TooLarge.
+    """
     held = leases.require(conn, now, attempt_id, body.token)
     values: dict[str, str] = {}
     if body.progress is not None:
@@ -144,6 +150,8 @@ def report(conn: Connection, now: float, attempt_id: str, body: Report) -> str:
     if values:
         given = {f"to_{name}": text for name, text in values.items()}
         conn.execute(_reporting(frozenset(values)), {"run": held.run_id, **given})
+    if body.curve is not None:
+        conn.execute(_CURVE, {"attempt": attempt_id, "told": encode_small(body.curve.model_dump())})
     return str(held.run_id)
 
 
@@ -187,8 +195,9 @@ def finish(
         retry_after=body.retry.after,
         exit_code=body.exit_code,
         peak_memory=body.peak_memory_bytes,
+        curve=body.curve,
         lines=body.lines,
-        digest=digest(body.model_dump(mode="json", exclude={"lines", "held"})),
+        digest=digest(body.model_dump(mode="json", exclude={"lines", "held", "curve"})),
         waits=body.waits,
         waited=waited,
         reported=body.held + waited + (0.0 if taken is None else time.monotonic() - taken),
@@ -283,10 +292,10 @@ def end(
         rng=rng,
     )
     error = closing.error(ending, verdict)
-    closing.close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
+    lines = closing.close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
     if ending.lines:
-        logs.store(conn, found.run_id, found.number, ending.lines)
-    run = closing.move(conn, now, attempt_id, found, ending, verdict, error)
+        lines = logs.store(conn, found.run_id, found.number, ending.lines)
+    run = closing.move(conn, now, attempt_id, found, ending, verdict, error, lines)
     entering: list[Row[Any]] = [] if queued is None else queued
     if verdict.status == "queued":
         entering.append(run)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.access import leases
@@ -21,8 +21,10 @@ from coordinator.history import fingerprints
 from coordinator.line import lanes
 from coordinator.storage.tables import attempts, checkpoints, runs
 from coordinator.storage.values import Stored
+from coordinator.storage.tables import LOG_LEVELS, attempts, checkpoints, runs
+from coordinator.storage.values import Stored, encode_small
 from coordinator.tasks.retries import End, Verdict
-from coordinator.wire import FINAL, AttemptLogLine, ErrorBody
+from coordinator.wire import FINAL, AttemptLogLine, Curve, ErrorBody
 
 #: What an attempt that ends leaves in checkpoints and logs.
 _LEFT = select(
@@ -47,6 +49,8 @@ class Ending:
     retry_after: float | None = None
     exit_code: int | None = None
     peak_memory: int | None = None
+    #: What is to be kept in place of what was told so far.
+    curve: Curve | None = None
     lines: list[AttemptLogLine] = field(default_factory=list)
     digest: str | None = None
     #: The keys of what it waits for, where it ended in waits.
@@ -67,7 +71,8 @@ def close(
     verdict: Verdict,
     error: ErrorBody | None,
     began: float | None,
-) -> None:
+) -> Row[Any]:
+    """The lines of its log so far, by level. Raises StaleAttempt."""
     statuses = {"out_of_memory": "failed", "rejected": "failed", "waiting": "suspended", "no_image": "lost"}
     status = statuses.get(ending.end, ending.end)
     if status == "canceled" and verdict.status != "canceled":
@@ -81,14 +86,17 @@ def close(
         **fingerprints.columns(error),
         **phases.at_end(began, now, ending.reported),
         **(ending.placed if began is None else {}),
+        **({} if ending.curve is None else {"curve": encode_small(ending.curve.model_dump())}),
     }
     given = {"attempt": attempt_id, "held_token": token, **{f"to_{name}": value for name, value in values.items()}}
-    if conn.execute(_closing(frozenset(values)), given).rowcount != 1:
+    closed = conn.execute(_closing(frozenset(values)), given).one_or_none()
+    if closed is None:
         raise leases.stale(attempt_id)
+    return closed
 
 
 @cache
-def _closing(names: frozenset[str]) -> Update:
+def _closing(names: frozenset[str]) -> ReturningUpdate[Any]:
     """The UPDATE that sets these columns, of which there are a few sets."""
     return (
         update(attempts)
@@ -98,6 +106,7 @@ def _closing(names: frozenset[str]) -> Update:
             attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
         )
         .values(said(names))
+        .returning(*(attempts.c[f"log_{level}"] for level in LOG_LEVELS))
     )
 
 
@@ -109,8 +118,9 @@ def move(
     ending: Ending,
     verdict: Verdict,
     error: ErrorBody | None,
+    lines: Row[Any],
 ) -> Row[Any]:
-    """The run's guarded UPDATE; the run after it."""
+    """The run's guarded UPDATE; the run after it. `lines`: those of the attempt's log, by level."""
     values: dict[str, Any] = {
         "status": verdict.status,
         "memory": verdict.memory,
@@ -138,6 +148,7 @@ def move(
         values |= {"queued_at": now}
     given = {"run": found.run_id, "attempt": attempt_id, "size": ending.result.size}
     given |= {f"to_{name}": value for name, value in values.items()}
+    given |= {f"more_{level}": lines._mapping[f"log_{level}"] for level in LOG_LEVELS}
     moved = conn.execute(_moving(frozenset(values)), given).one_or_none()
     if moved is None:
         raise leases.stale(attempt_id)
@@ -148,6 +159,7 @@ def move(
 def _moving(names: frozenset[str]) -> ReturningUpdate[Any]:
     """The UPDATE that sets these columns: there are no more kinds of end than a few."""
     values = said(names)
+    values |= {f"log_{level}": runs.c[f"log_{level}"] + bindparam(f"more_{level}") for level in LOG_LEVELS}
     values["bytes"] = runs.c.bytes + bindparam("size") + _LEFT.scalar_subquery()
     return (
         update(runs)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import cache
 from json.encoder import encode_basestring
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Row, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Insert, Row, and_, bindparam, delete, func, or_, select, update
 
 from coordinator.access import leases
 from coordinator.foundation.errors import TooMuch, invalid_field
 from coordinator.storage import dialect, quota
-from coordinator.storage.tables import attempts, log_lines
+from coordinator.storage.tables import LOG_LEVELS, attempts, log_lines
 from coordinator.wire import AttemptLogLine
 
 #: (attempt, seq) of the last line seen.
@@ -46,16 +48,45 @@ _REPLACE = (
     )
     .returning(log_lines.c.level, log_lines.c.logger, log_lines.c.message)
 )
+_ITS_LINES = (log_lines.c.run_id == bindparam("run")) & (log_lines.c.attempt == bindparam("own"))
+_OF_LEVEL: dict[str, ColumnElement[bool]] = {
+    "debug": log_lines.c.level == "debug",
+    "info": log_lines.c.level.not_in(("debug", "warning", "error", "critical")),
+    "warning": log_lines.c.level == "warning",
+    "error": log_lines.c.level.in_(("error", "critical")),
+}
+_COUNTS = [attempts.c[f"log_{level}"] for level in LOG_LEVELS]
 _GROW = (
     update(attempts)
     .where(attempts.c.run_id == bindparam("run"), attempts.c.number == bindparam("own"))
-    .values(log_bytes=attempts.c.log_bytes + bindparam("grown"))
+    .values(
+        log_bytes=attempts.c.log_bytes + bindparam("grown"),
+        **{f"log_{level}": attempts.c[f"log_{level}"] + bindparam(f"more_{level}") for level in LOG_LEVELS},
+    )
+    .returning(*_COUNTS)
+)
+#: The same where lines came that were there already: which, nobody has said.
+_RECOUNT = (
+    update(attempts)
+    .where(attempts.c.run_id == bindparam("run"), attempts.c.number == bindparam("own"))
+    .values(
+        log_bytes=attempts.c.log_bytes + bindparam("grown"),
+        **{
+            f"log_{level}": select(func.count())
+            .select_from(log_lines)
+            .where(_ITS_LINES, _OF_LEVEL[level])
+            .scalar_subquery()
+            for level in LOG_LEVELS
+        },
+    )
+    .returning(*_COUNTS)
 )
 
 
 @cache
 def _add(dialect_name: str) -> Insert:
-    return dialect.insert(dialect_name, log_lines).on_conflict_do_nothing()
+    added: Insert = dialect.insert(dialect_name, log_lines).on_conflict_do_nothing()
+    return added.execution_options(preserve_rowcount=True)
 
 
 def append(conn: Connection, now: float, attempt_id: str, token: int, lines: list[AttemptLogLine]) -> str:
@@ -70,8 +101,9 @@ def append(conn: Connection, now: float, attempt_id: str, token: int, lines: lis
     return str(held.run_id)
 
 
-def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine]) -> None:
-    """Stores lines whose right to be written is already checked; a line that is there already stays.
+def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine]) -> Row[Any]:
+    """Stores lines whose right to be written is already checked; a line that is there already stays. The lines that
+    the attempt has now, by level (`log_debug` and so on).
 
     One that replaces a line that had not ended takes that one's place, at its own. What the attempt, or its run,
     has no room for is left out: the sidecar has left it out before, unless it is none of ours.
@@ -95,15 +127,26 @@ def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine
         if taken + cost <= room:
             taken += cost
             rows.append(row)
+    added = 0
     for start in range(0, len(rows), _CHUNK):
-        conn.execute(_add(conn.dialect.name), rows[start : start + _CHUNK])
+        added += conn.execute(_add(conn.dialect.name), rows[start : start + _CHUNK]).rowcount
+    more = Counter(level_of(str(row["level"])) for row in rows)
     # after all of them: a batch that comes twice brings the replaced ones again
     replaced = [row["replaces"] for row in rows if row["replaces"] is not None]
     for start in range(0, len(replaced), _CHUNK):
         some = replaced[start : start + _CHUNK]
-        gone = conn.execute(_REPLACE, {"run": run_id, "own": number, "replaced": some})
+        gone = conn.execute(_REPLACE, {"run": run_id, "own": number, "replaced": some}).all()
         taken -= sum(_cost(*row) for row in gone)
-    conn.execute(_GROW, {"run": run_id, "own": number, "grown": taken})
+        more.subtract(level_of(row.level) for row in gone)
+    given = {"run": run_id, "own": number, "grown": taken}
+    if added == len(rows):
+        return conn.execute(_GROW, {**given, **{f"more_{level}": more[level] for level in LOG_LEVELS}}).one()
+    return conn.execute(_RECOUNT, given).one()
+
+
+def level_of(level: str) -> str:
+    """The one of LOG_LEVELS under which a line of `level` is counted."""
+    return "error" if level == "critical" else level if level in LOG_LEVELS else "info"
 
 
 def _room(conn: Connection, run_id: str, number: int) -> int:

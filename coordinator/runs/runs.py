@@ -9,6 +9,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, 
 
 from coordinator.foundation.errors import NotFound
 from coordinator.storage.tables import NOT_COMPLETED, attempts, run_tags, runs
+from sqlalchemy import Connection, Row, bindparam, case, select
+
+from coordinator.foundation.errors import NotFound
+from coordinator.storage.tables import IS_LIVE, LOG_LEVELS, attempts, run_tags, runs
 
 
 class Filter(NamedTuple):
@@ -31,10 +35,16 @@ class Filter(NamedTuple):
 #: Sorts after every id, whatever the collation.
 _LAST = "z"
 
+#: What the lines of its attempts do not hold that have ended: those of the one that lives.
+_LIVE_LINES = [
+    case((IS_LIVE, attempts.c[f"log_{level}"]), else_=0).label(f"live_log_{level}") for level in LOG_LEVELS
+]
+_WITH_LATEST = runs.outerjoin(attempts, attempts.c.id == runs.c.current_attempt)
 #: A run with what its latest attempt knows of its start and its phases.
 _ONE = (
     select(
         runs,
+        *_LIVE_LINES,
         *(
             attempts.c[name].label(f"attempt_{name}")
             for name in (
@@ -51,7 +61,7 @@ _ONE = (
             )
         ),
     )
-    .select_from(runs.outerjoin(attempts, attempts.c.id == runs.c.current_attempt))
+    .select_from(_WITH_LATEST)
     .where(runs.c.id == bindparam("run"))
 )
 
@@ -101,6 +111,14 @@ def _fitting(query: Select[Any], wanted: Filter, of: ColumnElement[str] = runs.c
     """With the conditions that are neither the task, the status nor the place in the list."""
     if wanted.task is not None and (project := wanted.task.rpartition("/")[0]):
         query = query.where(of == project)
+    query = select(runs, *_LIVE_LINES).select_from(_WITH_LATEST).order_by(runs.c.id.desc()).limit(wanted.limit + 1)
+    if wanted.statuses:
+        query = query.where(runs.c.status.in_(wanted.statuses))
+    if wanted.task is not None:
+        project, _, task = wanted.task.rpartition("/")
+        query = query.where(runs.c.task == task)
+        if project:
+            query = query.where(runs.c.project == project)
     if wanted.parent is not None:
         query = query.where(runs.c.parent == wanted.parent)
     if wanted.project is not None:

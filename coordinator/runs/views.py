@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from coordinator import wire
 from coordinator.foundation import sight
 from coordinator.line.queues import Limits
+from coordinator.storage.tables import LOG_LEVELS
 from coordinator.storage.values import Stored, Values, decode
 from coordinator.wire.basics import MAX_MOMENT
 
@@ -69,12 +70,21 @@ def run_summary(row: AnyRow) -> wire.Run:
         metadata=decode(row.metadata) or {},
         timings=timings(row),
         usage=wire.Usage(peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory_limit),
+        logs=log_counts(row),
         trace_id=row.trace_id,
         origin=wire.Origin(kind=row.origin, id=row.origin_id),
         deadline_at=iso(row.deadline_at),
         dead_letter=row.dead_at is not None,
         parent=row.parent,
         root=row.root,
+    )
+
+
+def log_counts(row: AnyRow) -> wire.LogCounts:
+    """Of an attempt, or of a run, with those of the attempt that lives where the row has them."""
+    values = row._mapping
+    return wire.LogCounts(
+        **{level: values[f"log_{level}"] + values.get(f"live_log_{level}", 0) for level in LOG_LEVELS}
     )
 
 
@@ -145,8 +155,22 @@ def attempt(row: AnyRow) -> wire.Attempt:
         exit_code=row.exit_code,
         error=error_shown(row),
         usage=wire.Usage(peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory),
+        error=error(row.error),
+        usage=wire.AttemptUsage(
+            peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory, curve=curve(row.curve)
+        ),
+        logs=log_counts(row),
         egress=[wire.EgressHost.model_validate(host) for host in (decode(row.egress) or {"hosts": []})["hosts"]],
     )
+
+
+def curve(text: str | None) -> wire.MemoryCurve | None:
+    """In bytes, of what is stored in units of them."""
+    if text is None:
+        return None
+    stored = decode(text)
+    points = [wire.CURVE_UNIT * point for point in stored["points"]]
+    return wire.MemoryCurve(interval_ms=stored["interval_ms"], points=points)
 
 
 def queue(limits: Limits, running: int, queued: int) -> wire.QueueState:

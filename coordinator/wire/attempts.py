@@ -26,6 +26,9 @@ from coordinator.wire.basics import (
 from coordinator.wire.pool import Placing
 from coordinator.wire.runs import EgressHosts, ErrorBody, WaitKind
 
+#: Bytes in which the points of a curve are counted; as in samovar.wire.
+CURVE_UNIT = 64 * 1024
+
 
 class Lost(BaseModel):
     """The runner's account of an attempt that ended without saying so itself.
@@ -163,10 +166,20 @@ class AttemptLogs(BaseModel):
     lines: Annotated[list[AttemptLogLine], Field(max_length=10_000)]
 
 
+class Curve(BaseModel):
+    """The memory of a container over an attempt's time, as the container tells it: of each interval the most that
+    it had, in units of CURVE_UNIT bytes. At most 1 KiB of JSON.
+    """
+
+    interval_ms: int = Field(ge=1, le=10**12)
+    points: list[Annotated[int, Field(ge=0, le=9_999_999)]] = Field(min_length=1, max_length=120)
+
+
 class Report(BaseModel):
     token: Whole
     progress: Object | None = None
     metadata: Object | None = None
+    curve: Curve | None = None
 
 
 class AttemptEgress(BaseModel):
@@ -202,5 +215,6 @@ class Finish(BaseModel):
     lines: Annotated[list[AttemptLogLine], Field(max_length=10_000)] = Field(default_factory=list)
     exit_code: Whole | None = None
     peak_memory_bytes: Bytes | None = None
+    curve: Curve | None = None
     #: Seconds from the container's word to this: until its output and its connections had come to their end.
     held: ClampedSeconds = 0.0

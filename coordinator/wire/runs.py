@@ -125,6 +125,28 @@ class Usage(BaseModel):
     memory_limit_bytes: Bytes | None = None
 
 
+class MemoryCurve(BaseModel):
+    """The most memory that the container had in each interval of an attempt, in bytes, as it says itself."""
+
+    interval_ms: Whole
+    points: Annotated[list[Bytes], Field(max_length=120)]
+
+
+class AttemptUsage(Usage):
+    """`curve` is reported by the container: null of what took a moment, and where it can't tell."""
+
+    curve: MemoryCurve | None = None
+
+
+class LogCounts(BaseModel):
+    """How many lines of each level a log has; critical ones are errors."""
+
+    debug: Count = 0
+    info: Count = 0
+    warning: Count = 0
+    error: Count = 0
+
+
 class Origin(BaseModel):
     """What triggered a run: `api` (a client), `schedule`, `failure` and `replay` (`id`: the run), `event`,
     `webhook` (`id`: the delivery), …
@@ -157,6 +179,8 @@ class Run(BaseModel):
     metadata: Object = Field(default_factory=dict)
     timings: Timings = Field(default_factory=Timings)
     usage: Usage = Field(default_factory=Usage)
+    #: Of all its attempts.
+    logs: LogCounts = Field(default_factory=LogCounts)
     trace_id: Name
     origin: Origin = Field(default_factory=Origin)
     #: When its `total_timeout` is over.
@@ -209,6 +233,9 @@ class Attempt(BaseModel):
     exit_code: Whole | None = None
     error: ErrorShown | None = None
     usage: Usage = Field(default_factory=Usage)
+    error: ErrorBody | None = None
+    usage: AttemptUsage = Field(default_factory=AttemptUsage)
+    logs: LogCounts = Field(default_factory=LogCounts)
     #: What it has reached through its sidecar.
     egress: EgressHosts = Field(default_factory=list)
 

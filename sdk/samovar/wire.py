@@ -19,11 +19,12 @@ Requests, container → sidecar (every one but `hello` and `ready` names its `at
     log             dropped, lines           lines: [{seq, at, level, stream, logger, message}];
                                              `partial` in one that has not ended, `replaces` (a seq) in
                                              what that one has become
-    report          progress, metadata       either may be null
+    report          progress, metadata       either may be null; and `curve`, as in the usage of `finish`
     extend          seconds                  so much more than the timeout, in all, for this attempt
     wait            key, kind, name, spec    → state, and what became of it
     wait.result     key, index               → run, status, result, error: how a child ended
-    finish          outcome, result | error, retry, waits, lines, dropped, usage, container (null where the run
+    finish          outcome, result | error, retry, waits, lines, dropped, usage (peak_memory_bytes, exit_code, and
+                    curve: {interval_ms, points} of what was longer than a moment), container (null where the run
                     handed over its end: what becomes of the container is said afterwards, by `released`)
     released        container, exit_code: nothing of the run that was finished before is left
 
@@ -81,6 +82,10 @@ MAX_LOG_MESSAGE = 16 * 1024
 MAX_LOG_BYTES = 8 * 1024 * 1024
 #: The same as the sidecar counts them: encoded, with all that a line has.
 MAX_LOG_ENCODED = 10 * 1024 * 1024
+#: Points of a memory curve, the bytes that they are counted in, and the most that one says.
+CURVE_POINTS = 120
+CURVE_UNIT = 64 * 1024
+CURVE_MOST = 9_999_999
 #: Seconds without a sidecar after which the harness ends its run and itself: the lease is gone by then.
 DISCONNECT_LIMIT = 25.0
 

@@ -23,7 +23,7 @@ from coordinator.storage.tables.deployments import build_log, deployments, liste
 from coordinator.storage.tables.files import files, run_files
 from coordinator.storage.tables.line import batches, lanes, queues, runners, turns
 from coordinator.storage.tables.pool import lives, starts
-from coordinator.storage.tables.runs import attempts, checkpoints, log_lines, run_tags, runs
+from coordinator.storage.tables.runs import LOG_LEVELS, attempts, checkpoints, log_lines, run_tags, runs
 from coordinator.storage.tables.sources import deliveries, event_runs, events, schedules, ticks
 from coordinator.storage.tables.waits import waits
 
@@ -37,6 +37,7 @@ __all__ = [
     "IS_QUEUED",
     "IS_RUNNING",
     "NOT_COMPLETED",
+    "LOG_LEVELS",
     "attempts",
     "audit",
     "batches",

@@ -21,8 +21,15 @@ from sqlalchemy import (
 
 from coordinator.storage.tables.base import metadata, of_status, partial
 
+#: Under which log lines are counted; a critical one is an error.
+LOG_LEVELS = ("debug", "info", "warning", "error")
 _LIVE = "status IN ('claimed', 'running')"
 _DEBOUNCED = "status = 'delayed' AND debounce_key IS NOT NULL"
+
+
+def _counted() -> list[Column[int]]:
+    return [Column(f"log_{level}", Integer, nullable=False, server_default="0") for level in LOG_LEVELS]
+
 
 runs = Table(
     "runs",
@@ -101,6 +108,8 @@ runs = Table(
     Column("key_until", Double),
     #: Of its payload and result, and of the checkpoints and logs of attempts that have ended.
     Column("bytes", BigInteger, nullable=False, server_default="0"),
+    #: Lines in the logs of attempts that have ended.
+    *_counted(),
     CheckConstraint(
         "status IN ('queued', 'delayed', 'running', 'waiting', "
         "'completed', 'failed', 'canceled', 'timed_out', 'expired')",
@@ -179,6 +188,8 @@ attempts = Table(
     Column("finish_digest", String(64)),
     #: Encoded bytes of its log lines, so that a run has only so many.
     Column("log_bytes", BigInteger, nullable=False, server_default="0"),
+    #: The lines themselves.
+    *_counted(),
     # How it came to its container, and where its time went, in milliseconds: see wire.Phases.
     Column("cause", String),
     #: Whose run the last container of the kind had left for: a project, and a task of it.
@@ -193,6 +204,8 @@ attempts = Table(
     Column("handed_ms", Double),
     Column("ran_ms", Double),
     Column("reported_ms", Double),
+    #: Its memory over its time, as its container says: a wire.Curve as JSON, of 1 KiB at most.
+    Column("curve", Text),
     #: What it has reached, null where that is nothing: JSON with `hosts`, a list of wire.EgressHost, of which
     #: `before` were reached by way of other sidecars than `boot`.
     Column("egress", Text),

@@ -104,6 +104,7 @@ def show_run(cli: Cli, run: RunArgument) -> None:
             ("phases", phases(timings)),
             ("peak memory", _memory(usage)),
             ("error", (found.get("error") or {}).get("fingerprint") or ""),
+            ("log lines", ", ".join(f"{n} {level}" for level, n in (found.get("logs") or {}).items() if n)),
             ("origin", " ".join(filter(None, (found["origin"]["kind"], found["origin"]["id"])))),
             ("deadline", found.get("deadline_at") or ""),
             ("tags", ", ".join(found.get("tags") or [])),

@@ -16,6 +16,7 @@ from typing import Any
 
 from samovar import wire
 from samovar.harness import output
+from samovar.harness.curve import INTERVAL, Curve
 from samovar.harness.link import Link
 from samovar.harness.logs import BACKLOG, BATCH, FLUSH_DELAY, LEVELS, LineSplitter, LogBook
 from samovar.wire import Message
@@ -32,6 +33,9 @@ _LONGEST_STEP = 1e12
 ENDING = 3.0
 #: Seconds that it has for its exit, once it has said that nothing comes any more.
 _EXIT = 1.0
+#: Seconds between two looks at its memory; and after which what they have seen is told, for whom the end is lost.
+_LOOK = INTERVAL / 1000
+_TELL = 10.0
 
 
 class Attempt:
@@ -58,6 +62,11 @@ class Attempt:
         #: When to kill what ignores SIGTERM, by the monotonic clock.
         self.kill_at: float | None = None
         self.launched = False
+        #: When its memory is to be looked at next, by the monotonic clock: a run that is over before costs nothing.
+        self.look_at: float | None = None
+        self.curve: Curve | None = None
+        #: The most bytes that were seen then.
+        self.highest = 0
         #: Whether the process has said that nothing comes any more.
         self.ended = False
         #: Whether its output is complete: nothing is heard from here on.
@@ -82,6 +91,7 @@ class Attempt:
         self._logs_sent_at = 0.0
         self._report: Message = {}
         self._report_in_flight = False
+        self._launched_at = self._told_at = 0.0
 
     # ------------------------------------------------------------ begin and end
 
@@ -97,6 +107,8 @@ class Attempt:
             self._pipes[ours] = self._streams[stream] = LineSplitter(stream, level)
             descriptors.append(end)
         self.launched = True
+        self._launched_at = self._told_at = time.monotonic()
+        self.look_at = self._launched_at + _LOOK
         return descriptors
 
     def begin(self) -> None:
@@ -126,6 +138,7 @@ class Attempt:
         if self.sealed:
             return
         self.sealed = True
+        self.look_at = None
         for descriptor in list(self._pipes):
             self._close_pipe(descriptor)
         self._close_socket()
@@ -166,6 +179,21 @@ class Attempt:
             or self._out_bytes > _MOST_BYTES
         )
 
+    def looked(self, memory: int) -> None:
+        """It has so many bytes now; 0: that is not told here, and need not be asked for again."""
+        if not memory:
+            self.look_at = None
+            return
+        now = time.monotonic()
+        self.highest = max(self.highest, memory)
+        self.curve = self.curve or Curve()
+        self.curve.add(1000 * (now - self._launched_at), memory)
+        # where it came late, the next one is in time again
+        self.look_at = now + _LOOK - (now - self._launched_at) % _LOOK
+        if now >= self._told_at + _TELL:
+            self._told_at = now
+            self._report["curve"] = self.curve.told()
+
     def deadline(self) -> float | None:
         """When `tick` has something to do, by the monotonic clock."""
         times = [due for splitter in self._streams.values() if (due := splitter.due) is not None]
@@ -198,19 +226,19 @@ class Attempt:
             self._report_in_flight = True
             report = {"progress": None, "metadata": None, **self._report}
             self._report = {}
-            keys = sorted(report["metadata"] or {})
-            self._link.request(
-                {"type": wire.REPORT, "attempt": self.id, **report}, lambda reply: self._report_stored(reply, keys)
-            )
+            message = {"type": wire.REPORT, "attempt": self.id, **report}
+            self._link.request(message, lambda reply: self._report_stored(reply, report))
         self.watch()
 
     def _logs_stored(self, reply: Message) -> None:
         self._log_in_flight = False
 
-    def _report_stored(self, reply: Message, keys: list[str]) -> None:
+    def _report_stored(self, reply: Message, report: Message) -> None:
         self._report_in_flight = False
         error = reply.get("error")
-        if not reply.get("ok") and isinstance(error, dict) and error.get("code") != "stale_attempt":
+        keys = sorted(report["metadata"] or {})
+        said = keys or report["progress"] is not None
+        if said and not reply.get("ok") and isinstance(error, dict) and error.get("code") != "stale_attempt":
             # the task did not wait for it, so its log is where it is told
             what = f"metadata {', '.join(keys)}"[:200] if keys else "progress"
             self.book.add("samovar", "warning", f"{what} not kept: {error.get('message')}")

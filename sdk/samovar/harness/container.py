@@ -55,11 +55,15 @@ class Container:
         """Resident bytes of process 1 and the zygote."""
         return sum(watched.resident_memory() for watched in self._watched)
 
+    def held_memory(self) -> int:
+        """Bytes that everything in the container holds now; 0 where that is not told."""
+        return self._gauges.unreclaimable_memory() if self._is_first else 0
+
     def peak(self, known: int, oom_kills: int = 0) -> int:
         """The most memory that the run is known to have had, in bytes, `known` included."""
         if not self._is_first:
             return known
-        return max(known, self._gauges.highest_memory() if oom_kills else self._gauges.unreclaimable_memory())
+        return max(known, self._gauges.highest_memory() if oom_kills else self.held_memory())
 
     def processes(self, zygote: int, kept: int = 0) -> cleanup.Processes:
         """Those that a run may have left, with the zygote as it is now (0: it is dead). `kept` stays too."""

@@ -132,11 +132,14 @@ class Supervisor:
     def _timeout(self) -> float | None:
         deadlines = [self.link.deadline()]
         if self.attempt is not None:
-            deadlines += [self.attempt.deadline(), self.attempt.kill_at, self._reaped_at + _REAP]
+            deadlines += [self.attempt.deadline(), self.attempt.kill_at, self.attempt.look_at]
+            deadlines.append(self._reaped_at + _REAP)
         known = [deadline for deadline in deadlines if deadline is not None]
         return max(0.0, min(known) - time.monotonic()) if known else None
 
     def _advance(self, attempt: Attempt) -> None:
+        if attempt.look_at is not None and time.monotonic() >= attempt.look_at:
+            attempt.looked(self._container.held_memory())
         if attempt.kill_at is not None and time.monotonic() >= attempt.kill_at:
             attempt.kill_at = None
             if attempt.cancel is None and not attempt.sealed:
@@ -370,6 +373,8 @@ class Supervisor:
 
     def _finish(self, attempt: Attempt) -> None:
         cancel = attempt.cancel or {}
+        # what several processes of a run have had together is seen nowhere else
+        attempt.peak = max(attempt.peak, attempt.highest)
         oom_kills = self._account["oom_kills"] if attempt.concluded else 0
         verdict = judge(
             Evidence(
@@ -390,6 +395,8 @@ class Supervisor:
             "usage": {"peak_memory_bytes": attempt.peak or None, "exit_code": 0},
             "container": None,
         }
+        if attempt.curve is not None:
+            message["usage"]["curve"] = attempt.curve.told()
         if attempt.concluded:
             message["usage"]["exit_code"] = exit_code(attempt.status)
             message["container"] = self._account

@@ -10,9 +10,9 @@ import pytest
 from coordinator.attempts import attempts, checkpoints
 from coordinator.foundation.errors import CoordinatorError, NotFound, StaleAttempt, TooLarge
 from coordinator.foundation.limits import LEASE, PLATFORM_RETRIES
-from coordinator.runs import logs, runs
+from coordinator.runs import logs, runs, views
 from coordinator.storage.values import Stored, decode
-from coordinator.wire import AttemptLogLine, ErrorBody, Finish, Report, Retry, Started
+from coordinator.wire import AttemptLogLine, Curve, ErrorBody, Finish, MemoryCurve, Report, Retry, Started
 from tests.conformance.store import GIB, MIB, Store, fixed, task_entry
 
 
@@ -285,6 +285,33 @@ def test_a_checkpoint_outlives_its_attempt(store: Store) -> None:
     assert store.read(checkpoints.get, again.attempt, again.token, "other") is None
     kept = store.write(checkpoints.put, again.attempt, again.token, "k", Stored("2", None, 1))
     assert kept == (False, Stored("1", None, 1))
+
+
+def test_the_curve_that_was_told_last_is_kept(store: Store) -> None:
+    store.deploy()
+    claimed = store.started()
+
+    def tell(*points: int) -> None:
+        body = Report(token=claimed.token, curve=Curve(interval_ms=250, points=list(points)))
+        store.write(attempts.report, claimed.attempt, body)
+
+    def kept(number: int = 0) -> MemoryCurve | None:
+        return views.attempt(store.attempts(claimed.run.id)[number]).usage.curve
+
+    assert kept() is None
+    tell(1, 2)
+    tell(1, 2, 3)
+    told = MemoryCurve(interval_ms=250, points=[65536, 2 * 65536, 3 * 65536])
+    assert kept() == told
+    store.lose(claimed)
+    assert kept() == told, "of a container that could not say its end"
+    with pytest.raises(StaleAttempt):
+        tell(9)
+    again = store.claim_one()
+    store.start(again)
+    store.complete(again, curve=Curve(interval_ms=500, points=[4]))
+    assert store.complete(again).repeated, "an end is the same whatever is seen of memory"
+    assert (kept(), kept(1)) == (told, MemoryCurve(interval_ms=500, points=[4 * 65536]))
 
 
 def test_lines_are_kept_once_and_in_order(store: Store) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 
-from coordinator.runs import logs
-from coordinator.wire import AttemptLogLine
+from coordinator.runs import logs, runs, views
+from coordinator.storage.tables import LOG_LEVELS
+from coordinator.wire import AttemptLogLine, LogCounts
 from tests.conformance.store import Store
 
 
@@ -64,3 +68,73 @@ def test_a_line_that_is_replaced_gives_its_room_back(store: Store, small: None) 
         store.write(logs.append, claimed.attempt, claimed.token, [moved])
     store.write(logs.append, claimed.attempt, claimed.token, [line(60, 5, replaces=59)])
     assert [row.message for row in store.read(logs.read, claimed.run.id)] == ["xxxxx"]
+
+
+def counted(store: Store, run: str, attempt: int | None = None) -> LogCounts:
+    """The lines that are there, by level."""
+    rows = [row for row in store.read(logs.read, run, limit=10_000) if attempt in (None, row.attempt)]
+    return LogCounts(**Counter(logs.level_of(row.level) for row in rows))
+
+
+def check_counts(store: Store, run: str) -> None:
+    for row in store.attempts(run):
+        assert views.log_counts(row) == counted(store, run, row.number)
+    whole = counted(store, run)
+    assert views.run_summary(store.run(run)).logs == whole
+    (listed,) = store.read(runs.listing, runs.Filter(names=(run,)))[0]
+    assert views.run_summary(listed).logs == whole
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lines_are_counted_by_level_however_they_come(store: Store, seed: int) -> None:
+    """Some come twice, some take the place of others, some with the end; some attempts are lost."""
+    by_chance = random.Random(seed)
+    store.deploy()
+    claimed = store.started()
+    run = claimed.run.id
+    levels = [*LOG_LEVELS, "critical", "loud"]
+
+    def made(first: int, count: int) -> list[AttemptLogLine]:
+        found = []
+        for seq in range(first, first + count):
+            replaces = seq - 1 if seq > 1 and by_chance.random() < 0.3 else None
+            one = line(seq, 3, partial=by_chance.random() < 0.4, replaces=replaces)
+            found.append(one.model_copy(update={"level": by_chance.choice(levels)}))
+        return found
+
+    for _ in range(3):
+        seq, batches = 1, []
+        for _ in range(6):
+            batches.append(made(seq, by_chance.choice([0, 1, 2, 7])))
+            seq += len(batches[-1])
+            store.write(logs.append, claimed.attempt, claimed.token, batches[-1])
+            if by_chance.random() < 0.5:
+                store.write(logs.append, claimed.attempt, claimed.token, by_chance.choice(batches))
+            check_counts(store, run)
+        store.lose(claimed)
+        check_counts(store, run)
+        store.now += 600  # the platform's own back-off
+        store.sweep()
+        claimed = store.claim_one()
+        store.start(claimed)
+    store.complete(claimed, lines=made(1, 5))
+    check_counts(store, run)
+    assert sum(views.run_summary(store.run(run)).logs.model_dump().values()) > 5
+
+
+def test_more_lines_than_a_statement_takes_are_counted(store: Store) -> None:
+    store.deploy()
+    claimed = store.started()
+    many = [line(seq, 1) for seq in range(1, 2 * logs._CHUNK + 50)]
+    store.write(logs.append, claimed.attempt, claimed.token, many)
+    assert store.run(claimed.run.id).live_log_info == len(many)
+    store.write(logs.append, claimed.attempt, claimed.token, many)
+    check_counts(store, claimed.run.id)
+
+
+def test_lines_that_there_is_no_room_for_are_not_counted(store: Store, small: None) -> None:
+    store.deploy()
+    claimed = store.started()
+    store.write(logs.append, claimed.attempt, claimed.token, [line(seq, 900) for seq in range(1, 40)])
+    check_counts(store, claimed.run.id)
+    assert counted(store, claimed.run.id).info == 10

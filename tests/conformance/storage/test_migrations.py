@@ -20,9 +20,11 @@ from coordinator.attempts import checkpoints
 from coordinator.deployments import deployments
 from coordinator.foundation.errors import Conflict
 from coordinator.line import queues
+from coordinator.runs import views
 from coordinator.storage import dialect, schema
 from coordinator.storage.database import Database
 from coordinator.storage.tables import metadata
+from coordinator.wire import LogCounts
 from tests.conformance.databases import fresh_database
 from tests.conformance.store import Store, task_entry
 
@@ -198,6 +200,14 @@ def at_first(conn: Connection, now: float) -> None:
             "VALUES ('run_3', 'k', 1, '7', 1, 'att', 1, 1)"
         )
     )
+    for seq, level in enumerate(["info", "info", "loud", "warning", "error", "critical"]):
+        conn.execute(
+            text(
+                "INSERT INTO log_lines (run_id, attempt, seq, at, level, stream, message) "
+                "VALUES ('run_3', 1, :seq, 1, :level, 'stdout', 'x')"
+            ),
+            {"seq": seq, "level": level},
+        )
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -226,5 +236,7 @@ def test_runs_of_the_first_schema_are_claimed_after_the_migration(
             store.write(deployments.rollback, "orders")
         # a table that was built anew has kept its rows, and what refers to them
         assert [a.status for a in store.attempts("run_3")] == ["completed"]
+        lines = LogCounts(debug=0, info=3, warning=1, error=2)
+        assert [views.log_counts(row) for row in (*store.attempts("run_3"), store.run("run_3"))] == [lines, lines]
         rows, _ = store.read(checkpoints.listing, "run_3")
         assert [(row.key, row.attempt_id) for row in rows] == [("k", "att")]

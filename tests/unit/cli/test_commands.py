@@ -122,6 +122,7 @@ def test_runs_are_listed_shown_and_replayed(install: Install, hand: Hand, projec
     shown = install.samovar("runs", "show", run).out
     assert "completed" in shown
     assert "hand" in shown
+    assert "1 info" in shown
     assert install.json("runs", "show", run)["id"] == run
     assert [item["number"] for item in install.json("runs", "attempts", run)["items"]] == [1]
     assert [line["message"] for line in install.json("runs", "logs", run)] == ["from the task"]

@@ -94,6 +94,15 @@ def tamper(what: str):
     os.setpriority(os.PRIO_PROCESS, zygote, 10)
 
 @task
+def hold():
+    "The most that the process has had, by the kernel."
+    import resource, time
+    held = bytearray(100 * 1000 * 1000)
+    for at in range(0, len(held), 4096): held[at] = 1
+    time.sleep(2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+@task
 def fill():
     try:
         with open("/tmp/big", "wb") as file:
@@ -132,6 +141,19 @@ def test_out_of_memory_is_told_with_its_evidence_and_advice(docked: Callable[[],
     child = one.run("greedy-child", "a2")
     assert (child["error"]["type"], child["error"]["reason"]) == ("CalledProcessError", "out_of_memory")
     assert one.run("ok", "a3")["outcome"] == wire.COMPLETED, "process 1 outlives its runs' hunger"
+
+
+def test_the_curve_of_memory_is_as_high_as_the_kernels_peak(docked: Callable[[], Docked]) -> None:
+    one = docked()
+    assert "curve" not in one.run("ok", "a0")["usage"], "of a run that takes a moment nobody looks"
+    finish = one.run("hold")
+    peak, usage = finish["result"], finish["usage"]
+    curve = usage["curve"]
+    assert curve["interval_ms"] == 250
+    assert 7 <= len(curve["points"]) <= 40
+    highest = max(curve["points"]) * wire.CURVE_UNIT
+    assert abs(highest - peak) < 0.05 * peak, (highest, finish)
+    assert abs(highest - usage["peak_memory_bytes"]) <= wire.CURVE_UNIT, "a run has had what was seen of it"
 
 
 def test_fork_chains_and_bombs_end_with_the_run(docked: Callable[[], Docked]) -> None:

@@ -401,6 +401,35 @@ def test_only_some_values_are_under_way_at_once() -> None:
     run(test)
 
 
+def test_a_curve_that_is_none_is_left_out_and_costs_no_run_its_end() -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        await w.assign()
+        harness = await w.connect()
+        curve = {"interval_ms": 250, "points": [1, 2]}
+        wrong: list[Any] = [
+            {"interval_ms": 0, "points": [1]},
+            {"interval_ms": 250, "points": [1] * 121},
+            {"interval_ms": 250, "points": [-1]},
+            {"interval_ms": 250, "points": [10**7]},
+            {"interval_ms": 250, "points": []},
+            {"interval_ms": 10**30, "points": [1]},
+            [1],
+            "x",
+        ]
+        for given in (curve, *wrong, None):
+            said = {"progress": {"n": 1}, "metadata": None, "curve": given}
+            assert (await harness.ask("report", attempt=ATTEMPT, **said))["ok"]
+        told = [body["curve"] for body in w.coordinator.seen("report")]
+        assert told == [curve, *[None] * 9]
+        usage = {"peak_memory_bytes": 5, "exit_code": 0, "curve": wrong[1]}
+        assert (await harness.ask("finish", attempt=ATTEMPT, outcome="completed", result=1, usage=usage))["ok"]
+        (body,) = w.coordinator.seen("finish")
+        assert (body["curve"], body["peak_memory_bytes"], body["outcome"]) == (None, 5, "completed")
+
+    run(test)
+
+
 def test_reports_without_end_are_slowed_down() -> None:
     async def test(w: World) -> None:
         await w.register()
