@@ -23,6 +23,7 @@ COMMANDS = {
     "checkpoints": "checkpoints.list_checkpoints",
     "audit": "audit.show_audit",
     "pool": "pool.show_pool",
+    "top": "top.top",
     "doctor": "doctor.doctor",
 }
 #: name → what it is about, and its commands
