@@ -23,6 +23,8 @@ COMMANDS = {
     "checkpoints": "checkpoints.list_checkpoints",
     "audit": "audit.show_audit",
     "pool": "pool.show_pool",
+    "top": "top.top",
+    "open": "opening.open_dashboard",
     "doctor": "doctor.doctor",
 }
 #: name → what it is about, and its commands
