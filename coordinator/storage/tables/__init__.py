@@ -21,6 +21,7 @@ from coordinator.storage.tables.conditions import (
 )
 from coordinator.storage.tables.deployments import build_log, deployments, listeners, projects, tasks, webhooks
 from coordinator.storage.tables.files import files, run_files
+from coordinator.storage.tables.history import facts
 from coordinator.storage.tables.line import batches, lanes, queues, runners, turns
 from coordinator.storage.tables.pool import lives, starts
 from coordinator.storage.tables.runs import attempts, checkpoints, log_lines, run_tags, runs
@@ -46,6 +47,7 @@ __all__ = [
     "deployments",
     "event_runs",
     "events",
+    "facts",
     "files",
     "host_tokens",
     "keys",

@@ -216,6 +216,8 @@ def test_every_table_is_emptied_or_kept_on_purpose() -> None:
         for foreign in column.foreign_keys
         if foreign.column.table in roots
     }
+    # folded by the duty `observe`, which deletes what it has folded
+    removed |= {"facts"}
     assert removed | small == {table.name for table in metadata.sorted_tables}
     assert not removed & small
 
