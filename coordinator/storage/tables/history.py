@@ -5,7 +5,7 @@ Without foreign keys: runs, deployments and projects may be forgotten before the
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Double, Integer, String, Table, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Double, Index, Integer, LargeBinary, String, Table, Text
 
 from coordinator.storage.tables.base import metadata
 
@@ -41,4 +41,55 @@ facts = Table(
     Column("fingerprint", String(16)),
     Column("title", Text),
     CheckConstraint("kind IN ('attempt', 'run')", name="kind"),
+)
+
+# What ended of a task in an hour or a day.
+history = Table(
+    "history",
+    metadata,
+    Column("project", String, primary_key=True),
+    Column("task", String, primary_key=True),
+    #: `hour` or `day`, and when it begins, in UTC: seconds since the epoch.
+    Column("step", String(8), primary_key=True),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    #: How often each status, outcome, reason, start and cause; and sums of what is measured: JSON.
+    Column("counts", Text, nullable=False),
+    Column("sums", Text, nullable=False),
+    # Histograms, see coordinator/history/buckets.py: milliseconds, and bytes.
+    Column("queued", LargeBinary, nullable=False),
+    Column("start", LargeBinary, nullable=False),
+    Column("run", LargeBinary, nullable=False),
+    Column("total", LargeBinary, nullable=False),
+    Column("memory", LargeBinary, nullable=False),
+    CheckConstraint("step IN ('hour', 'day')", name="step"),
+    Index("ix_history_step", "step", "at", "project"),
+)
+
+# Errors that are alike, in each project.
+errors = Table(
+    "errors",
+    metadata,
+    Column("project", String, primary_key=True),
+    Column("fingerprint", String(16), primary_key=True),
+    #: Of the last one, as are the run and the version.
+    Column("error_type", String, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("first_seen", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+    Column("last_run", String(40), nullable=False),
+    Column("last_version", String, nullable=False),
+    #: How many attempts (and runs without one) ended so, and how many runs with it.
+    Column("count", BigInteger, nullable=False),
+    Column("runs", BigInteger, nullable=False),
+    #: JSON: names, the last first; versions, the latest first; how often in each of the last hours.
+    Column("tasks", Text, nullable=False),
+    Column("versions", Text, nullable=False),
+    Column("spark", Text, nullable=False),
+    #: Null while it is open. The version in which it was resolved; since when it is open again.
+    Column("resolved_at", Double),
+    Column("resolved_version", String),
+    Column("reopened_at", Double),
+    Column("muted_until", Double),
+    Index("ix_errors_seen", "last_seen"),
+    Index("ix_errors_project", "project", "last_seen"),
 )

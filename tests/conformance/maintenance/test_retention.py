@@ -15,12 +15,25 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from coordinator.attempts import checkpoints, runners
 from coordinator.deployments import deployments
+from coordinator.history import folding
 from coordinator.maintenance import retention, unused_blobs
 from coordinator.runs import logs, plans, triggers
 from coordinator.settings import Settings
 from coordinator.sources import events
 from coordinator.storage.blobs import Blobs
-from coordinator.storage.tables import audit, batches, build_log, deliveries, lives, metadata, runs, starts, ticks
+from coordinator.storage.tables import (
+    audit,
+    batches,
+    build_log,
+    deliveries,
+    errors,
+    history,
+    lives,
+    metadata,
+    runs,
+    starts,
+    ticks,
+)
 from coordinator.storage.tables import deployments as deployments_table
 from coordinator.storage.tables import events as events_table
 from coordinator.storage.values import Stored
@@ -207,7 +220,7 @@ def test_ticks_without_a_run_go(store: Store, keep: Keeper) -> None:
 def test_every_table_is_emptied_or_kept_on_purpose() -> None:
     """A new table that only grows is noticed here."""
     small = {"keys", "projects", "queues", "lanes", "turns", "runners", "host_tokens", "schedules", "secrets"}
-    roots = {runs, deployments_table, events_table, deliveries, batches, audit, lives, starts}
+    roots = {runs, deployments_table, events_table, deliveries, batches, audit, lives, starts, history, errors}
     removed = {table.name for table in roots}
     removed |= {
         table.name
@@ -233,6 +246,19 @@ def test_what_is_known_of_pools_goes(store: Store, keep: Keeper) -> None:
     store.now += 6 * DAY
     assert keep(retention_pool=0) == {}
     assert keep() == {"containers that have left": 1}
+
+
+def test_history_goes_its_hours_first(store: Store, keep: Keeper) -> None:
+    store.deploy()
+    claimed = store.started()
+    store.fail(claimed)
+    assert store.write(folding.run_once).facts == 1
+    assert keep() == {}
+    store.now += 32 * DAY
+    assert keep(retention_runs=0) == {"hours of history": 1}
+    store.now += 380 * DAY
+    assert keep(retention_runs=0, retention_history=0) == {}
+    assert keep(retention_runs=0) == {"days of history": 1, "groups of errors": 1}
 
 
 def test_events_and_deliveries_go(store: Store, keep: Keeper) -> None:

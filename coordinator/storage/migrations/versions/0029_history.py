@@ -1,4 +1,4 @@
-"""Facts: what ended, and how"""
+"""Facts: what ended, and how; history and groups of errors, made of them"""
 
 from __future__ import annotations
 
@@ -35,3 +35,40 @@ def upgrade() -> None:
         sa.Column("title", sa.Text()),
         sa.CheckConstraint("kind IN ('attempt', 'run')", name="kind"),
     )
+    op.create_table(
+        "history",
+        sa.Column("project", sa.String(), primary_key=True),
+        sa.Column("task", sa.String(), primary_key=True),
+        sa.Column("step", sa.String(8), primary_key=True),
+        sa.Column("at", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("counts", sa.Text(), nullable=False),
+        sa.Column("sums", sa.Text(), nullable=False),
+        *(
+            sa.Column(name, sa.LargeBinary(), nullable=False)
+            for name in ("queued", "start", "run", "total", "memory")
+        ),
+        sa.CheckConstraint("step IN ('hour', 'day')", name="step"),
+    )
+    op.create_index("ix_history_step", "history", ["step", "at", "project"])
+    op.create_table(
+        "errors",
+        sa.Column("project", sa.String(), primary_key=True),
+        sa.Column("fingerprint", sa.String(16), primary_key=True),
+        sa.Column("error_type", sa.String(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("first_seen", sa.Double(), nullable=False),
+        sa.Column("last_seen", sa.Double(), nullable=False),
+        sa.Column("last_run", sa.String(40), nullable=False),
+        sa.Column("last_version", sa.String(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("runs", sa.BigInteger(), nullable=False),
+        sa.Column("tasks", sa.Text(), nullable=False),
+        sa.Column("versions", sa.Text(), nullable=False),
+        sa.Column("spark", sa.Text(), nullable=False),
+        sa.Column("resolved_at", sa.Double()),
+        sa.Column("resolved_version", sa.String()),
+        sa.Column("reopened_at", sa.Double()),
+        sa.Column("muted_until", sa.Double()),
+    )
+    op.create_index("ix_errors_seen", "errors", ["last_seen"])
+    op.create_index("ix_errors_project", "errors", ["project", "last_seen"])
