@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         description="How long it is kept of containers that have left why they did, for 2,000 of a runner at the "
         "most; 0: for ever",
     )
+    retention_history: Duration = Field(
+        400 * DAY,
+        description="How long it is kept how many runs of a task ended in a day and how, and groups of errors that "
+        "were not seen since; hours are kept for 30 days of it; 0: for ever",
+    )
     retention_audit: Duration = Field(
         90 * DAY, description="How long the audit is kept: who did what, from where; 0: for ever"
     )

@@ -19,6 +19,7 @@ from coordinator.attempts.closing import Ending
 from coordinator.foundation.errors import NotFound, TooMuch, invalid_field
 from coordinator.foundation.limits import MAX_METADATA
 from coordinator.foundation.states import ATTEMPT, LIVE, sources
+from coordinator.history import facts
 from coordinator.line import lanes
 from coordinator.runs import endings, failures, logs, plans
 from coordinator.storage import quota
@@ -38,6 +39,8 @@ _OF_ATTEMPT: Select[Any] = (
         attempts.c.status.label("attempt_status"),
         attempts.c.started_at.label("attempt_started_at"),
         attempts.c.finish_digest,
+        attempts.c.start.label("attempt_start"),
+        attempts.c.cause,
         runs.c.id.label("run_id"),
         runs.c.project,
         runs.c.task,
@@ -296,6 +299,14 @@ def end(
     if ending.lines:
         lines = logs.store(conn, found.run_id, found.number, ending.lines)
     run = closing.move(conn, now, attempt_id, found, ending, verdict, error, lines)
+    outcome = closing.close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
+    if ending.lines:
+        logs.store(conn, found.run_id, found.number, ending.lines)
+    run = closing.move(conn, now, attempt_id, found, ending, verdict, error)
+    how = {"start": found.attempt_start, "cause": found.cause}
+    if found.attempt_started_at is None:
+        how |= {name: value for name, value in ending.placed.items() if name in how}
+    facts.attempt_ended(conn, now, run, found.number, outcome, error, **how)
     entering: list[Row[Any]] = [] if queued is None else queued
     if verdict.status == "queued":
         entering.append(run)

@@ -18,6 +18,7 @@ from coordinator.attempts import phases
 from coordinator.foundation.limits import MAX_ERROR_MESSAGE, MAX_TRACEBACK
 from coordinator.foundation.states import ATTEMPT, DEAD, RUN, sources
 from coordinator.history import fingerprints
+from coordinator.history.fingerprints import Known
 from coordinator.line import lanes
 from coordinator.storage.tables import attempts, checkpoints, runs
 from coordinator.storage.values import Stored
@@ -69,10 +70,12 @@ def close(
     token: int,
     ending: Ending,
     verdict: Verdict,
-    error: ErrorBody | None,
+    error: Known | None,
     began: float | None,
 ) -> Row[Any]:
     """The lines of its log so far, by level. Raises StaleAttempt."""
+) -> str:
+    """The attempt's guarded UPDATE; the status that it has after it."""
     statuses = {"out_of_memory": "failed", "rejected": "failed", "waiting": "suspended", "no_image": "lost"}
     status = statuses.get(ending.end, ending.end)
     if status == "canceled" and verdict.status != "canceled":
@@ -83,7 +86,7 @@ def close(
         "exit_code": ending.exit_code,
         "peak_memory": ending.peak_memory,
         "finish_digest": ending.digest,
-        **fingerprints.columns(error),
+        **(fingerprints.NO_ERROR if error is None else error.columns()),
         **phases.at_end(began, now, ending.reported),
         **(ending.placed if began is None else {}),
         **({} if ending.curve is None else {"curve": encode_small(ending.curve.model_dump())}),
@@ -93,6 +96,7 @@ def close(
     if closed is None:
         raise leases.stale(attempt_id)
     return closed
+    return status
 
 
 @cache
@@ -119,6 +123,7 @@ def move(
     verdict: Verdict,
     error: ErrorBody | None,
     lines: Row[Any],
+    error: Known | None,
 ) -> Row[Any]:
     """The run's guarded UPDATE; the run after it. `lines`: those of the attempt's log, by level."""
     values: dict[str, Any] = {
@@ -134,7 +139,7 @@ def move(
     if verdict.memory != found.memory:
         values["lane"] = lanes.name(found.project, found.queue, found.task, found.concurrency_key, verdict.memory)
     if verdict.status in FINAL:
-        values |= {"finished_at": now, **fingerprints.columns(error)}
+        values |= {"finished_at": now, **(fingerprints.NO_ERROR if error is None else error.columns())}
         if verdict.status == "completed":
             values |= {"result": ending.result.text, "result_blob": ending.result.blob}
         values |= {"deadline_at": None, "dead_at": now if verdict.status in DEAD else None}
@@ -173,7 +178,7 @@ def _moving(names: frozenset[str]) -> ReturningUpdate[Any]:
     )
 
 
-def error(ending: Ending, verdict: Verdict) -> ErrorBody | None:
+def error(ending: Ending, verdict: Verdict) -> Known | None:
     """The error that the attempt is closed with, and the run if it ends: never missing, never endless."""
     if ending.end == "completed" or (ending.end == "waiting" and verdict.status != "canceled"):
         return None
@@ -192,7 +197,8 @@ def error(ending: Ending, verdict: Verdict) -> ErrorBody | None:
         message = f"the platform lost this run {verdict.losses} times, which is its limit; the last time: {message}"
     if verdict.status == "canceled":
         reason = "canceled"
-    return error.model_copy(update={"message": message, "traceback": traceback, "reason": reason})
+    said = error.model_copy(update={"message": message, "traceback": traceback, "reason": reason})
+    return fingerprints.know(said)
 
 
 def said(names: Iterable[str]) -> dict[str, Any]:

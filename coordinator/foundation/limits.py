@@ -10,6 +10,8 @@ UNNAMED = 10.0
 RUNNER_ALIVE = 30.0
 #: The longest between two sweeps.
 SWEEP = 5.0
+#: How long what has ended waits to be counted, at the most, where there is little.
+OBSERVE = 2.0
 #: A tick that is less late than this is fired, whatever its schedule does about those it missed.
 TICK_GRACE = 60.0
 #: Missed ticks of one schedule that are made up in one transaction.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import NamedTuple
 
 from coordinator.storage.values import encode_small
 from coordinator.wire import ErrorBody
@@ -31,6 +31,8 @@ _FRAME = re.compile(r'(?:  |  [ |]*\|   ?)File "([^"]{1,1024})", line \d{1,10}, 
 _FOREIGN = re.compile(r"(?:^|/)(?:site|dist)-packages/|/python3(?:\.\d+)?/|^/opt/samovar/|^<|\.zip/")
 #: Where a project's code stands in its image.
 _CODE = "/app/"
+#: Left out of what stands in a column of its own: PostgreSQL takes no NUL, and no list should show an escape.
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160)])
 _WORD = re.compile(r"""'[^']*'|"[^"]*"|\S*\d\S*""")
 
 
@@ -66,14 +68,29 @@ def top_frame(traceback: str) -> tuple[str, str] | None:
 def title(error: ErrorBody) -> str:
     """The first line of its message that says something."""
     for line in error.message[: 8 * MAX_TITLE].splitlines():
-        if line := line.strip():
+        if line := line.translate(_CONTROLS).strip():
             return line if len(line) <= MAX_TITLE else line[: MAX_TITLE - 1] + "…"
     return ""
 
 
-def columns(error: ErrorBody | None) -> dict[str, Any]:
-    """What a run or an attempt that ends with `error` has in its row."""
-    if error is None:
-        return {"error": None, "error_type": None, "error_fingerprint": None}
-    kind = error.type[:MAX_TYPE]
-    return {"error": encode_small(error.model_dump()), "error_type": kind, "error_fingerprint": of(error)}
+class Known(NamedTuple):
+    """What is told of an error: found once, and written to the attempt, its run and the fact of their end."""
+
+    reason: str
+    text: str
+    type: str
+    fingerprint: str
+    title: str
+
+    def columns(self) -> dict[str, str]:
+        """Of a run or an attempt that ends with it."""
+        return {"error": self.text, "error_type": self.type, "error_fingerprint": self.fingerprint}
+
+
+#: The same of one that ends without an error.
+NO_ERROR = dict.fromkeys(("error", "error_type", "error_fingerprint"))
+
+
+def know(error: ErrorBody) -> Known:
+    text = encode_small(error.model_dump())
+    return Known(error.reason, text, error.type[:MAX_TYPE].translate(_CONTROLS), of(error), title(error))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from coordinator.context import Coordinator
-from coordinator.foundation.limits import SWEEP
+from coordinator.foundation.limits import OBSERVE, SWEEP
+from coordinator.history import folding
 from coordinator.maintenance import retention, schedules, sweep
 from coordinator.maintenance.duty import Duty, Round
 
@@ -19,9 +20,18 @@ async def _sweep(core: Coordinator, up: float) -> Round:
     return Round(swept.topics, swept.next_due)
 
 
+async def _observe(core: Coordinator, up: float) -> Round:
+    if not await core.database.read(folding.waits):
+        return Round()
+    folded = await core.database.write(folding.run_once)
+    return Round(next_due=0.0 if folded.more else None)
+
+
 DUTIES = (
     # one schedule to a round: without a pause, or the last of many that are due at once would be late
     Duty("schedules", _schedules, every=SWEEP, pause=0.0),
     Duty("sweep", _sweep, every=SWEEP),
+    # between two batches others have the database
+    Duty("observe", _observe, every=OBSERVE, keeps_times=False, pause=0.02),
     Duty("retention", retention.run_round, every=3600.0, keeps_times=False),
 )

@@ -27,9 +27,11 @@ from coordinator.storage.tables import (
     build_log,
     deliveries,
     deployments,
+    errors,
     event_runs,
     events,
     files,
+    history,
     lives,
     log_lines,
     metadata,
@@ -52,6 +54,8 @@ _RUNS, _ROWS = 20, 500
 _UNFINISHED = 86400.0
 #: Seconds after its end for which a session stays.
 _OVER = 3600.0
+#: How long hours of history are kept, at the most.
+_HOURS = 30 * 86400.0
 #: How many times what it took is waited after it: others have the database for the rest of the time.
 _PAUSE = 4.0
 
@@ -227,6 +231,24 @@ def old_sessions(conn: Connection, before: float, after: float, blobs: Blobs, se
     """Sessions of the dashboard that are over, and the links that begin one."""
     removed = [_delete_some(conn, table, table.c.expires_at < before) for table in (sessions, sign_in_links)]
     return Step(sum(removed), after if _ROWS in removed else None)
+def old_hours(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    """Hours of history; the days they were of are kept for longer."""
+    return _old_history(conn, "hour", before, after)
+
+
+def old_days(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    return _old_history(conn, "day", before, after)
+
+
+def _old_history(conn: Connection, step: str, before: float, after: float) -> Step:
+    removed = _delete_some(conn, history, (history.c.step == step) & (history.c.at < before))
+    return Step(removed, after if removed == _ROWS else None)
+
+
+def old_errors(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    """Groups of errors that were not seen for so long, whatever was said of them."""
+    removed = _delete_some(conn, errors, errors.c.last_seen < before)
+    return Step(removed, after if removed == _ROWS else None)
 
 
 def old_batches(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
@@ -255,6 +277,9 @@ KINDS = (
     Kind("containers that have left", lambda settings: settings.retention_pool, old_lives),
     Kind("how runs have begun", lambda settings: STARTS_KEPT, old_starts),
     Kind("sessions", lambda settings: _OVER, old_sessions),
+    Kind("hours of history", lambda settings: min(_HOURS, settings.retention_history or _HOURS), old_hours),
+    Kind("days of history", lambda settings: settings.retention_history, old_days),
+    Kind("groups of errors", lambda settings: settings.retention_history, old_errors),
     Kind("audit", lambda settings: settings.retention_audit, old_audit),
     Kind("build logs", lambda settings: settings.retention_builds, old_build_logs),
     # last: the runs that kept a deployment may just have gone

@@ -20,7 +20,8 @@ from coordinator.deployments import builds
 from coordinator.foundation.errors import CoordinatorError, StaleAttempt
 from coordinator.foundation.limits import LEASE
 from coordinator.foundation.states import RUN, sources
-from coordinator.history import fingerprints
+from coordinator.history import facts, fingerprints
+from coordinator.history.fingerprints import Known
 from coordinator.line import lanes, queues
 from coordinator.line.queues import Limits
 from coordinator.runs import admission, cancelling, endings, failures, targets
@@ -37,6 +38,9 @@ _BATCH = 500
 
 #: Of runs that run, the runner sees to it. Not a list of the others: SQLite would read all of those for it.
 _NOT_RUNNING = runs.c.status != literal_column("'running'")
+_OVERDUE = fingerprints.know(
+    ErrorBody(type="TimedOut", message="its total_timeout was over before it came to an end", reason="timeout")
+)
 _NEXT_DEADLINE = select(func.min(runs.c.deadline_at)).where(runs.c.deadline_at.is_not(None), _NOT_RUNNING)
 
 
@@ -128,8 +132,12 @@ def expired(conn: Connection, now: float, queued: list[Row[Any]]) -> set[str]:
     return topics
 
 
-def _end(conn: Connection, now: float, late: Select[tuple[str]], by: str, **values: Any) -> list[Row[Any]]:
+def _end(
+    conn: Connection, now: float, late: Select[tuple[str]], by: str, error: Known | None = None, **values: Any
+) -> list[Row[Any]]:
     """Ends the runs of a query, where `by` may; the rows. Of those with a parent, the parent is locked first."""
+    if error is not None:
+        values |= error.columns()
 
     def end(chosen: Select[tuple[str]]) -> list[Row[Any]]:
         ended = (
@@ -144,6 +152,7 @@ def _end(conn: Connection, now: float, late: Select[tuple[str]], by: str, **valu
     for child in [row.id for row in conn.execute(late.where(runs.c.parent.is_not(None)))]:
         endings.lock_parent(conn, child)
         found += end(select(runs.c.id).where(runs.c.id == child))
+    facts.runs_ended(conn, now, found, error)
     return found
 
 
@@ -152,12 +161,8 @@ def overdue(conn: Connection, now: float, queued: list[Row[Any]]) -> set[str]:
     late = (
         select(runs.c.id).where(runs.c.deadline_at <= now, _NOT_RUNNING).order_by(runs.c.deadline_at).limit(_BATCH)
     )
-    error = ErrorBody(
-        type="TimedOut", message="its total_timeout was over before it came to an end", reason="timeout"
-    )
-    values = {"status": "timed_out", "dead_at": now, **fingerprints.columns(error)}
     topics: set[str] = set()
-    for run in _end(conn, now, late, "sweep.overdue", **values):
+    for run in _end(conn, now, late, "sweep.overdue", _OVERDUE, status="timed_out", dead_at=now):
         topics |= {waking.run(run.id)} | endings.settle(conn, now, run, queued)
         topics |= failures.tell(conn, now, run, targets.options(conn, run), queued)
     return topics

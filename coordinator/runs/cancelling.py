@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from coordinator.foundation.errors import NotFound
 from coordinator.foundation.states import RUN, sources
-from coordinator.history import fingerprints
+from coordinator.history import facts, fingerprints
 from coordinator.line import lanes
 from coordinator.runs import endings
 from coordinator.signals import waking
@@ -40,17 +40,17 @@ def cancel(
     waiting = sources(RUN, by="cancelling.cancel")
     if row.status in waiting:
         why = why or ("canceled while it waited" if row.status == "waiting" else "canceled before it started")
-        error = ErrorBody(type="Canceled", message=why, reason="canceled")
+        error = fingerprints.know(ErrorBody(type="Canceled", message=why, reason="canceled"))
         values: dict[str, Any] = {
             "status": "canceled",
-            **fingerprints.columns(error),
+            **error.columns(),
             "finished_at": now,
             "due_at": None,
             "expires_at": None,
             "deadline_at": None,
         }
     elif row.status == "running":
-        values = {}
+        values, error = {}, None
     else:
         return Canceled(row, False)
     changed = conn.execute(
@@ -62,6 +62,7 @@ def cancel(
     if not values:
         runner = conn.scalar(select(attempts.c.runner).where(attempts.c.id == changed.current_attempt))
         return Canceled(changed, False, frozenset({waking.run(run_id), waking.commands(str(runner))}))
+    facts.runs_ended(conn, now, [changed], error)
     mine: list[Row[Any]] = []
     topics = {waking.run(run_id)} | endings.settle(conn, now, changed, mine)
     if queued is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, or_, select, update
 
 from coordinator.foundation.states import RUN, sources
-from coordinator.history import fingerprints
+from coordinator.history import facts, fingerprints
 from coordinator.signals import waking
 from coordinator.storage import dialect
 from coordinator.storage.tables import IS_PENDING, IS_RUNNING, attempts, runs, waits
@@ -22,6 +22,10 @@ from coordinator.wire import ErrorBody
 
 #: Runs that one statement names.
 _BATCH = 1000
+
+_CANCELED = fingerprints.know(
+    ErrorBody(type="Canceled", message="canceled with the run that triggered it", reason="canceled")
+)
 
 _PARENT_OF = select(runs.c.parent).where(runs.c.id == bindparam("run")).scalar_subquery()
 _PARENT_OF_ATTEMPT = (
@@ -90,21 +94,21 @@ def _cancel_all(conn: Connection, now: float, of: ColumnElement[bool]) -> set[st
 
 
 def _cancel(conn: Connection, now: float, names: list[str]) -> set[str]:
-    error = ErrorBody(type="Canceled", message="canceled with the run that triggered it", reason="canceled")
-    ended = conn.scalars(
+    ended = conn.execute(
         update(runs)
         .where(runs.c.id.in_(names), runs.c.status.in_(sources(RUN, by="cancelling.cancel")))
         .values(
             status="canceled",
-            **fingerprints.columns(error),
+            **_CANCELED.columns(),
             finished_at=now,
             due_at=None,
             expires_at=None,
             deadline_at=None,
             cancel_requested_at=now,
         )
-        .returning(runs.c.id)
+        .returning(*facts.OF_RUN)
     ).all()
+    facts.runs_ended(conn, now, ended, _CANCELED)
     running = (
         update(runs)
         .where(runs.c.id.in_(names), IS_RUNNING, runs.c.cancel_requested_at.is_(None))
@@ -113,5 +117,5 @@ def _cancel(conn: Connection, now: float, names: list[str]) -> set[str]:
     )
     asked = list(conn.scalars(running))
     hosts = conn.scalars(select(attempts.c.runner).where(attempts.c.id.in_(asked)).distinct()) if asked else ()
-    topics = {waking.run(run) for run in ended} | {waking.commands(host) for host in hosts}
-    return topics | (_let_go(conn, now, list(ended), canceled=True) if ended else set())
+    topics = {waking.run(run.id) for run in ended} | {waking.commands(host) for host in hosts}
+    return topics | (_let_go(conn, now, [run.id for run in ended], canceled=True) if ended else set())

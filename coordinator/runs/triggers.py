@@ -15,7 +15,7 @@ from coordinator.files import files
 from coordinator.foundation import ids
 from coordinator.foundation.errors import Refused
 from coordinator.foundation.limits import DEBOUNCE_FACTOR
-from coordinator.history import fingerprints
+from coordinator.history import facts, fingerprints
 from coordinator.line import lanes, queues
 from coordinator.line.queues import Limits
 from coordinator.runs import admission, copies, idempotency
@@ -118,15 +118,18 @@ def _create(
         values = _values(now, plan, payload)
         admission.check_rate(conn, now, limits, plan.concurrency_key)
         values["rated_at"] = now if limits.refuses else None
+        error = None
         skipped = None if values["due_at"] else admission.skips(conn, limits, plan.concurrency_key)
         if skipped is not None:
-            error = ErrorBody(type="Skipped", message=skipped, reason="canceled")
+            error = fingerprints.know(ErrorBody(type="Skipped", message=skipped, reason="canceled"))
             values |= {"status": "canceled", "finished_at": now, "expires_at": None, "rated_at": None}
-            values |= {"deadline_at": None, **fingerprints.columns(error)}
+            values |= {"deadline_at": None, **error.columns()}
         run = conn.execute(_insert(conn.dialect.name), values).one_or_none()
         if run is not None:
             break
         # a trigger with the same key was faster: what it made is committed by now, and found
+    if error is not None:
+        facts.runs_ended(conn, now, [run], error)
     if plan.tags:
         conn.execute(insert(run_tags), [{"tag": tag, "run_id": run.id} for tag in plan.tags])
     _give_files(conn, [(run, plan)])

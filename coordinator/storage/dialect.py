@@ -62,6 +62,7 @@ _MIGRATION_LOCK = 0x5A40_7A12
 _CLAIMS_LOCK = 0x5A40_7A13
 #: The first half of the locks of events; the second is the name's hash.
 _EVENT_LOCKS = 0x5A40_7A14
+_FOLDING_LOCK = 0x5A40_7A16
 
 
 class BadDatabaseUrl(CoordinatorError):
@@ -264,6 +265,12 @@ def lock_claims(conn: Connection) -> None:
     """Makes claims go one after the other (SQLite has one writer in any case)."""
     if not is_sqlite(conn):
         conn.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _CLAIMS_LOCK})
+
+
+def lock_folding(conn: Connection) -> None:
+    """Makes those who fold facts go one after the other (SQLite has one writer in any case)."""
+    if not is_sqlite(conn):
+        conn.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _FOLDING_LOCK})
 
 
 def lock_event(conn: Connection, name: str, *, sending: bool) -> None:

@@ -41,6 +41,7 @@ class Rows:
         self.attempts = {row.id: row for row in every("id, run_id, status, token, lease_until, error", "attempts")}
         self.waits = {(row.run_id, row.key): row for row in every(_WAIT, "waits")}
         self.ticks = every("run_id", "ticks")
+        self.facts = every("run_id, number, outcome, status", "facts")
         self.lanes = {row.id: row for row in every("id, rank, opens_at", "lanes")}
 
 
@@ -196,6 +197,7 @@ class Model:
         self._check_hosts(rows)
         self._check_ticks(rows)
         self._check_families(rows)
+        self._check_facts(rows)
         taken = Counter((row.run_id, row.event) for row in rows.waits.values() if row.event is not None)
         assert all(count == 1 for count in taken.values()), f"an event was matched twice: {taken}"
 
@@ -245,6 +247,15 @@ class Model:
         assert all(count == 1 for count in made.values()), f"a tick made several runs: {made}"
         told = {tick.run_id for tick in rows.ticks}
         assert len(made) == len(told), f"{len(made)} runs of {len(told)} ticks"
+
+    def _check_facts(self, rows: Rows) -> None:
+        """A fact for each end, of an attempt and of a run, whoever made it; and no other."""
+        told = Counter((f.run_id, f.number, f.outcome) for f in rows.facts if f.number is not None)
+        ended = [(a.run_id, a.token, a.status) for a in rows.attempts.values() if a.status not in LIVE]
+        assert told == Counter(ended), f"facts of attempts: {told - Counter(ended)} {Counter(ended) - told}"
+        told_runs = Counter((f.run_id, f.status) for f in rows.facts if f.status is not None)
+        ended_runs = Counter((run.id, run.status) for run in rows.runs.values() if run.status in FINAL)
+        assert told_runs == ended_runs, f"facts of runs: {told_runs - ended_runs} {ended_runs - told_runs}"
 
     def _check_families(self, rows: Rows) -> None:
         """A child for each place of its parent, a handler for each failure, and no more."""

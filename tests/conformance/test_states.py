@@ -6,13 +6,14 @@ import random
 from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from coordinator.attempts.claims import Claimed
 from coordinator.foundation import states
 from coordinator.foundation.errors import Refused
 from coordinator.foundation.states import NEW
 from coordinator.storage import tables
+from coordinator.storage.tables import facts, runs
 from tests.conformance.store import Store, queue, stuck, task_entry, unlisted
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "reference" / "states.md"
@@ -27,12 +28,24 @@ def snapshot(conn: Connection, now: float) -> tuple[Seen, Seen]:
     """The status of every run and of every attempt, none of them forgotten by what would move it on."""
     assert unlisted(conn, now) == []
     assert stuck(conn, now) == []
+    assert untold(conn, now) == []
 
     def of(table: str) -> Seen:
         t = tables.metadata.tables[table]
         return {row.id: row.status for row in conn.execute(select(t.c.id, t.c.status).order_by(t.c.id))}
 
     return of("runs"), of("attempts")
+
+
+def untold(conn: Connection, now: float) -> list[str]:
+    """Runs whose end is not told by one fact, or which are told to have ended and have not."""
+    count = select(func.count()).where(facts.c.run_id == runs.c.id, facts.c.status == runs.c.status)
+    ended = runs.c.finished_at.is_not(None)
+    wrong = select(runs.c.id).where(ended, count.scalar_subquery() != 1)
+    early = (
+        select(facts.c.run_id).join(runs, runs.c.id == facts.c.run_id).where(facts.c.status.is_not(None), ~ended)
+    )
+    return [*conn.scalars(wrong), *conn.scalars(early)]
 
 
 def walk(store: Store, seed: int, steps: int) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:

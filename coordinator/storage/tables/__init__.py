@@ -21,6 +21,7 @@ from coordinator.storage.tables.conditions import (
 )
 from coordinator.storage.tables.deployments import build_log, deployments, listeners, projects, tasks, webhooks
 from coordinator.storage.tables.files import files, run_files
+from coordinator.storage.tables.history import errors, facts, history
 from coordinator.storage.tables.line import batches, lanes, queues, runners, turns
 from coordinator.storage.tables.pool import lives, starts
 from coordinator.storage.tables.runs import LOG_LEVELS, attempts, checkpoints, log_lines, run_tags, runs
@@ -45,9 +46,12 @@ __all__ = [
     "checkpoints",
     "deliveries",
     "deployments",
+    "errors",
     "event_runs",
     "events",
+    "facts",
     "files",
+    "history",
     "host_tokens",
     "keys",
     "lanes",

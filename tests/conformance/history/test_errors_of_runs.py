@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, select, text, update
 
+from coordinator.attempts import attempts
 from coordinator.history import fingerprints
 from coordinator.runs import runs, views
 from coordinator.runs.runs import Filter
@@ -20,8 +21,6 @@ TRACE = 'Traceback (most recent call last):\n  File "/app/tasks.py", line {}, in
 
 
 def fail(store: Store, claimed: Any, line: int = 3, type: str = "ValueError") -> None:
-    from coordinator.attempts import attempts
-
     error = ErrorBody(type=type, message=f"order {line}", traceback=TRACE.format(line))
     body = Finish(token=claimed.token, outcome="failed", error=error)
     store.write(attempts.finish, claimed.attempt, body, Stored(), fixed(0.0))

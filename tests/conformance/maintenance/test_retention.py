@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from coordinator.attempts import checkpoints, runners
 from coordinator.deployments import deployments
+from coordinator.history import folding
 from coordinator.maintenance import retention, unused_blobs
 from coordinator.runs import logs, plans, triggers
 from coordinator.settings import Settings
@@ -30,6 +31,11 @@ from coordinator.storage.tables import (
     runs,
     sessions,
     sign_in_links,
+    errors,
+    history,
+    lives,
+    metadata,
+    runs,
     starts,
     ticks,
 )
@@ -231,6 +237,7 @@ def test_every_table_is_emptied_or_kept_on_purpose() -> None:
         sessions,
         sign_in_links,
     }
+    roots = {runs, deployments_table, events_table, deliveries, batches, audit, lives, starts, history, errors}
     removed = {table.name for table in roots}
     removed |= {
         table.name
@@ -239,6 +246,8 @@ def test_every_table_is_emptied_or_kept_on_purpose() -> None:
         for foreign in column.foreign_keys
         if foreign.column.table in roots
     }
+    # folded by the duty `observe`, which deletes what it has folded
+    removed |= {"facts"}
     assert removed | small == {table.name for table in metadata.sorted_tables}
     assert not removed & small
 
@@ -254,6 +263,19 @@ def test_what_is_known_of_pools_goes(store: Store, keep: Keeper) -> None:
     store.now += 6 * DAY
     assert keep(retention_pool=0) == {}
     assert keep() == {"containers that have left": 1}
+
+
+def test_history_goes_its_hours_first(store: Store, keep: Keeper) -> None:
+    store.deploy()
+    claimed = store.started()
+    store.fail(claimed)
+    assert store.write(folding.run_once).facts == 1
+    assert keep() == {}
+    store.now += 32 * DAY
+    assert keep(retention_runs=0) == {"hours of history": 1}
+    store.now += 380 * DAY
+    assert keep(retention_runs=0, retention_history=0) == {}
+    assert keep(retention_runs=0) == {"days of history": 1, "groups of errors": 1}
 
 
 def test_events_and_deliveries_go(store: Store, keep: Keeper) -> None:
