@@ -295,18 +295,13 @@ def end(
         rng=rng,
     )
     error = closing.error(ending, verdict)
-    lines = closing.close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
-    if ending.lines:
-        lines = logs.store(conn, found.run_id, found.number, ending.lines)
+    closed = closing.close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
+    lines = logs.store(conn, found.run_id, found.number, ending.lines) if ending.lines else closed
     run = closing.move(conn, now, attempt_id, found, ending, verdict, error, lines)
-    outcome = closing.close(conn, now, attempt_id, token, ending, verdict, error, found.attempt_started_at)
-    if ending.lines:
-        logs.store(conn, found.run_id, found.number, ending.lines)
-    run = closing.move(conn, now, attempt_id, found, ending, verdict, error)
     how = {"start": found.attempt_start, "cause": found.cause}
     if found.attempt_started_at is None:
         how |= {name: value for name, value in ending.placed.items() if name in how}
-    facts.attempt_ended(conn, now, run, found.number, outcome, error, **how)
+    facts.attempt_ended(conn, now, run, found.number, closed.status, error, **how)
     entering: list[Row[Any]] = [] if queued is None else queued
     if verdict.status == "queued":
         entering.append(run)

@@ -20,8 +20,6 @@ from coordinator.foundation.states import ATTEMPT, DEAD, RUN, sources
 from coordinator.history import fingerprints
 from coordinator.history.fingerprints import Known
 from coordinator.line import lanes
-from coordinator.storage.tables import attempts, checkpoints, runs
-from coordinator.storage.values import Stored
 from coordinator.storage.tables import LOG_LEVELS, attempts, checkpoints, runs
 from coordinator.storage.values import Stored, encode_small
 from coordinator.tasks.retries import End, Verdict
@@ -73,9 +71,10 @@ def close(
     error: Known | None,
     began: float | None,
 ) -> Row[Any]:
-    """The lines of its log so far, by level. Raises StaleAttempt."""
-) -> str:
-    """The attempt's guarded UPDATE; the status that it has after it."""
+    """The attempt's guarded UPDATE: its status after it, and the lines of its log so far, by level.
+
+    Raises StaleAttempt.
+    """
     statuses = {"out_of_memory": "failed", "rejected": "failed", "waiting": "suspended", "no_image": "lost"}
     status = statuses.get(ending.end, ending.end)
     if status == "canceled" and verdict.status != "canceled":
@@ -96,7 +95,6 @@ def close(
     if closed is None:
         raise leases.stale(attempt_id)
     return closed
-    return status
 
 
 @cache
@@ -110,7 +108,7 @@ def _closing(names: frozenset[str]) -> ReturningUpdate[Any]:
             attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
         )
         .values(said(names))
-        .returning(*(attempts.c[f"log_{level}"] for level in LOG_LEVELS))
+        .returning(attempts.c.status, *(attempts.c[f"log_{level}"] for level in LOG_LEVELS))
     )
 
 
@@ -121,9 +119,8 @@ def move(
     found: Row[Any],
     ending: Ending,
     verdict: Verdict,
-    error: ErrorBody | None,
-    lines: Row[Any],
     error: Known | None,
+    lines: Row[Any],
 ) -> Row[Any]:
     """The run's guarded UPDATE; the run after it. `lines`: those of the attempt's log, by level."""
     values: dict[str, Any] = {

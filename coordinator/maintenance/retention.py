@@ -231,6 +231,8 @@ def old_sessions(conn: Connection, before: float, after: float, blobs: Blobs, se
     """Sessions of the dashboard that are over, and the links that begin one."""
     removed = [_delete_some(conn, table, table.c.expires_at < before) for table in (sessions, sign_in_links)]
     return Step(sum(removed), after if _ROWS in removed else None)
+
+
 def old_hours(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
     """Hours of history; the days they were of are kept for longer."""
     return _old_history(conn, "hour", before, after)

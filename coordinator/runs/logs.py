@@ -8,8 +8,18 @@ from functools import cache
 from json.encoder import encode_basestring
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Row, bindparam, delete, func, select, tuple_, update
-from sqlalchemy import ColumnElement, Connection, Insert, Row, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Row,
+    bindparam,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
 
 from coordinator.access import leases
 from coordinator.foundation.errors import TooMuch, invalid_field

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, literal, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    case,
+    func,
+    literal,
+    select,
+    tuple_,
+    union_all,
+)
 
 from coordinator.foundation.errors import NotFound
-from coordinator.storage.tables import NOT_COMPLETED, attempts, run_tags, runs
-from sqlalchemy import Connection, Row, bindparam, case, select
-
-from coordinator.foundation.errors import NotFound
-from coordinator.storage.tables import IS_LIVE, LOG_LEVELS, attempts, run_tags, runs
+from coordinator.storage.tables import IS_LIVE, LOG_LEVELS, NOT_COMPLETED, attempts, run_tags, runs
 
 
 class Filter(NamedTuple):

@@ -154,8 +154,6 @@ def attempt(row: AnyRow) -> wire.Attempt:
         finished_at=iso(row.finished_at),
         exit_code=row.exit_code,
         error=error_shown(row),
-        usage=wire.Usage(peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory),
-        error=error(row.error),
         usage=wire.AttemptUsage(
             peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory, curve=curve(row.curve)
         ),

@@ -232,8 +232,6 @@ class Attempt(BaseModel):
     finished_at: Word | None = None
     exit_code: Whole | None = None
     error: ErrorShown | None = None
-    usage: Usage = Field(default_factory=Usage)
-    error: ErrorBody | None = None
     usage: AttemptUsage = Field(default_factory=AttemptUsage)
     logs: LogCounts = Field(default_factory=LogCounts)
     #: What it has reached through its sidecar.
