@@ -50,7 +50,7 @@ from coordinator.api.fleet import runners as fleet_runners
 from coordinator.api.gate import Gate
 from coordinator.api.head import Head
 from coordinator.context import Coordinator
-from coordinator.dashboard import site
+from coordinator.dashboard import pages, site
 from coordinator.deployments.uploads import Uploads
 from coordinator.foundation.errors import CoordinatorError, DirectoryUnusable, RateLimited, StorageUnavailable
 from coordinator.maintenance.duties import DUTIES
@@ -225,6 +225,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 404 and (page := pages.lost(request)) is not None:
+        return page
     codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     message = str(error.detail)
     if error.status_code in (404, 405):

@@ -19,7 +19,7 @@ from coordinator.api.polling import parse_position, recheck, still_allowed
 from coordinator.api.routers import public
 from coordinator.attempts import checkpoints
 from coordinator.context import Coordinator, Core
-from coordinator.foundation.errors import Forbidden, Unauthenticated
+from coordinator.foundation.errors import Forbidden, Unauthenticated, invalid_field
 from coordinator.runs import history, log_search, logs, runs, trace, views
 from coordinator.runs.log_search import Wanted
 from coordinator.signals import waking
@@ -85,6 +85,9 @@ async def list_logs(
     core: Core,
     wanted: Filtered,
     after: Annotated[str | None, Query(description="The `next` of an earlier page")] = None,
+    before: Annotated[
+        str | None, Query(description="Backwards: the lines before this `next`, or `end` for the last ones")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=5000)] = 500,
 ) -> LogPage:
     """Oldest first. To follow a run that is not over, use `/runs/{run}/stream`.
@@ -92,13 +95,18 @@ async def list_logs(
     A page that is `cut_short` has looked at as many lines as one request may, and found fewer than `limit`: `next`
     goes on from there.
     """
-    cursor = logs.parse_cursor(after) if after else None
+    if after and before:
+        raise invalid_field("before", "give it or after, and not both")
+    place = after or (before if before != "end" else None)
+    cursor = logs.parse_cursor(place) if place else None
 
     def read(conn: Connection, now: float) -> log_search.Found:
         runs.get(conn, now, run)
-        return log_search.search(conn, now, run, wanted, cursor, limit)
+        return log_search.search(conn, now, run, wanted, cursor, limit, backwards=before is not None)
 
     found = await core.database.read(read)
+    if before is not None and found.lines:  # to go on from there forwards
+        found = found._replace(last=(found.lines[-1].attempt, found.lines[-1].seq))
     return LogPage(
         items=[views.log_line(row) for row in found.lines],
         next=None if found.next is None else logs.write_cursor(found.next),

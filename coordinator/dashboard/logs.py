@@ -43,12 +43,18 @@ async def show(page: Page) -> View:
     path = f"/runs/{segment(page.path['run'])}"
     given = _filters(page)
     run = await page.api.get(path)
-    found = await page.api.get(f"{path}/logs", **given, after=page.query("after") or None, limit=_PAGE)
-    following = None
-    if found["next"]:
+    over = run["status"] in FINAL
+    # what goes on is read from its end
+    before = page.query("before") or ("end" if not over and not page.query("after") else "")
+    place = {"before": before} if before else {"after": page.query("after")}
+    found = await page.api.get(f"{path}/logs", **given, **place, limit=_PAGE)
+    following = earlier = None
+    if found["next"] and before:
+        earlier = address(f"{path}/logs", **given, before=found["next"])
+    elif found["next"]:
         following = address(f"{path}/logs", **given, after=found["next"])
     follow = None
-    if run["status"] not in FINAL and not following:
+    if before == "end":
         follow = address(f"{path}/logs/live", **given) + ("" if any(given.values()) else "?")
     return View(
         "logs.html",
@@ -60,7 +66,10 @@ async def show(page: Page) -> View:
             "lines": Markup(lines_html(found["items"])),
             "empty": not found["items"],
             "next": following,
-            "first": address(f"{path}/logs", **given) if page.query("after") else None,
+            "first": address(f"{path}/logs", **given, after="0.0") if before or page.query("after") else None,
+            "earlier": earlier,
+            "cut_short": found["cut_short"],
+            "looked_at": found["looked_at"],
             "last": found["last"] or "",
             "follow": follow,
             "levels": LEVELS,

@@ -135,6 +135,14 @@ async def _answer(made: Page, handler: Handler) -> Response:
     return made.render(view)
 
 
+def lost(request: Request) -> Response | None:
+    """The page for an address that has none; None where it was no person who asked."""
+    if "text/html" not in request.headers.get("accept", "") or "caller" not in request.scope.get("state", {}):
+        return None
+    problem = Refusal(404, "not_found", f"there is no page {request.url.path}", [])
+    return Page(request).render(View("problem.html", {"problem": problem}, status=404))
+
+
 async def form(request: Request) -> list[tuple[str, str]]:
     """The fields of a form."""
     body = await request.body()

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
 from coordinator.dashboard import waterfall
-from coordinator.dashboard.drawing import Part, bar
+from coordinator.dashboard.drawing import Part, bar, curve
 from coordinator.dashboard.formats import milliseconds
 from coordinator.dashboard.pages import Page, View, action, page, to
 from coordinator.dashboard.rendering import address, segment
@@ -39,6 +39,15 @@ def phases(values: dict[str, Any]) -> Any:
         if values.get(field) is not None
     ]
     return bar(parts, "where the time of the attempt went")
+
+
+def curve_of(usage: dict[str, Any]) -> Any:
+    """The memory of an attempt over its time; empty where its container told none."""
+    told = usage.get("curve")
+    if not told:
+        return ""
+    label = f"memory over {milliseconds(told['interval_ms'] * len(told['points']))}"
+    return curve(told["points"], usage["memory_limit_bytes"], label)
 
 
 def ledger(values: dict[str, Any]) -> Any:
@@ -75,6 +84,7 @@ async def show(page: Page) -> View:
             "why": why,
             "files": files["items"],
             "phases": phases,
+            "curve_of": curve_of,
             "trace": trace,
             "fall": waterfall.draw(trace["spans"], equal=equal),
             "ledger": ledger(trace["ledger"]),
