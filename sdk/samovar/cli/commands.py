@@ -23,6 +23,7 @@ COMMANDS = {
     "checkpoints": "checkpoints.list_checkpoints",
     "audit": "audit.show_audit",
     "pool": "pool.show_pool",
+    "tasks": "tasks.list_tasks",
     "doctor": "doctor.doctor",
 }
 #: name → what it is about, and its commands
@@ -42,6 +43,16 @@ GROUPS = {
             "wait": "runs.wait_for_run",
             "why": "runs.explain_run",
             "files": "files.show_files",
+        },
+    ),
+    "errors": (
+        "Errors in groups: what fails, how often, since which version.",
+        {
+            "list": "groups.list_errors",
+            "show": "groups.show_error",
+            "resolve": "groups.resolve_error",
+            "mute": "groups.mute_error",
+            "reopen": "groups.reopen_error",
         },
     ),
     "hosts": (
