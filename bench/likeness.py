@@ -22,6 +22,8 @@ from tests.conformance.store import Store
 Rows = dict[Table, list[tuple[Any, ...]]]
 
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+#: Two at a time: there are millions of names to be made.
+_PAIRS = [first + second for first in _LETTERS for second in _LETTERS]
 #: A run of a task has these of its own; all else it has of its kind.
 _OF_TASK = ("project", "task", "deployment_id", "version", "queue", "lane")
 #: Seconds from now until which what runs is believed to run, and what waits waits.
@@ -56,11 +58,7 @@ def rows(tables: Sequence[Table]) -> Rows:
 def identifier(prefix: str, at: float, drawn: random.Random) -> str:
     """As ids.new, of another time."""
     number = int(at * 1000) << 80 | drawn.getrandbits(80)
-    letters = []
-    for _ in range(26):
-        letters.append(_LETTERS[number & 31])
-        number >>= 5
-    return f"{prefix}_{''.join(reversed(letters))}"
+    return f"{prefix}_{''.join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])}"
 
 
 class Template:
@@ -121,23 +119,16 @@ class Kind:
 
 
 def add_lines(into: Rows, run: str, attempt: int, at: float, count: int, *, failed: bool) -> None:
+    names = [column.name for column in log_lines.c]
+    assert names[:8] == ["run_id", "attempt", "seq", "at", "level", "stream", "logger", "message"], names
+    blank: list[Any] = [False if name == "partial" else None for name in names]
     for seq in range(1, count + 1):
         level, stream, logger, message = _LINES[seq % len(_LINES)]
         if failed and seq == count:
             level, stream, logger, message = "error", "logging", "orders", "giving up at {}"
-        line = {
-            "run_id": run,
-            "attempt": attempt,
-            "seq": seq,
-            "at": at + 0.01 * seq,
-            "level": level,
-            "stream": stream,
-            "logger": logger,
-            "message": message.format(seq),
-            "partial": False,
-            "replaces": None,
-        }
-        into[log_lines].append(tuple(line.get(column.name) for column in log_lines.c))
+        values = blank.copy()
+        values[:8] = (run, attempt, seq, at + 0.01 * seq, level, stream, logger, message.format(seq))
+        into[log_lines].append(tuple(values))
 
 
 def add_audit(into: Rows, at: float, run: str, project: str) -> None:

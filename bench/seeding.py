@@ -224,8 +224,8 @@ def _write(engine: Engine, chunks: Iterator[Rows]) -> None:
     try:
         driver: Any = raw.driver_connection
         if isinstance(driver, sqlite3.Connection):
-            # nothing has to outlive a power cut before it is there
-            for pragma in ("synchronous=OFF", "foreign_keys=OFF", "cache_size=-262144"):
+            # nothing has to outlive a power cut before it is there; the coordinator sets all this for itself
+            for pragma in ("synchronous=OFF", "journal_mode=OFF", "foreign_keys=OFF", "cache_size=-262144"):
                 driver.execute(f"PRAGMA {pragma}")
             for rows in chunks:
                 for table, some in rows.items():
