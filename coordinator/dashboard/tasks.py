@@ -6,21 +6,37 @@ import asyncio
 import json
 from typing import Any
 
+from markupsafe import Markup
 from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
+from coordinator.dashboard.drawing import Part, columns
 from coordinator.dashboard.pages import Page, View, action, page, to
-from coordinator.dashboard.rendering import segment
+from coordinator.dashboard.rendering import address
 
 _FEW = 10
+WINDOWS = ("1h", "24h", "7d", "30d")
 
 
 @page("/tasks")
 async def listing(page: Page) -> View:
-    project = page.query("project")
-    found = await page.api.get("/deployments", project=project, limit=500)
-    current = [one for one in found["items"] if one["current"]]
-    return View("tasks.html", {"current": current, "project": project}, topics=())
+    given = {"project": page.query("project"), "window": page.query("window") or "24h"}
+    found = await page.api.get("/tasks", **given, cursor=page.query("cursor"), limit=50)
+    following = address("/tasks", **given, cursor=found["next"]) if found["next"] else None
+    return View("tasks.html", {"items": found["items"], "given": given, "windows": WINDOWS, "next": following})
+
+
+def ends(points: list[dict[str, Any]], step: str) -> Markup:
+    """What ended in each hour or day: completed below, failed above."""
+    rows = []
+    for point in points:
+        fine = point["runs"] - point["failed"]
+        parts = [
+            Part("ended", fine, "good", str(fine)),
+            Part("failed", point["failed"], "bad", str(point["failed"])),
+        ]
+        rows.append((point["at"][: 10 if step == "day" else 16].replace("T", " "), [p for p in parts if p.value]))
+    return columns(rows, f"runs that ended, by {step}")
 
 
 @page("/tasks/{project}/{task}")
@@ -30,31 +46,35 @@ async def show(page: Page) -> View:
 
 async def _task(page: Page, given: dict[str, str], problem: Refusal | None) -> View:
     project, name = page.path["project"], page.path["task"]
-    found, lately, failed = await asyncio.gather(
-        page.api.get("/deployments", project=project, limit=100),
-        page.api.get("/runs", task=f"{project}/{name}", limit=_FEW),
-        page.api.get("/runs", task=f"{project}/{name}", status="failed,timed_out,expired", limit=_FEW),
+    whole = f"{project}/{name}"
+    window = page.query("window") or "24h"
+    step = "day" if window in ("7d", "30d") else "hour"
+    known, lately, past, errors = await asyncio.gather(
+        page.api.get("/tasks", task=whole, window=window),
+        page.api.get("/runs", task=whole, limit=_FEW),
+        page.api.get("/history", task=whole, since=window, step=step),
+        page.api.get("/errors", project=project, task=name, status="open", limit=5),
     )
-    current = next((one for one in found["items"] if one["current"]), None)
-    task = None
-    if current is not None:
-        whole = await page.api.get(f"/deployments/{segment(current['id'])}")
-        task = next((one for one in whole["tasks"] if one["id"] == name), None)
+    task = next(iter(known["items"]), None)
     if task is None and not lately["items"]:
         raise Refusal(404, "unknown_task", f"there is no task {project}/{name}", [])
     schema = (task or {}).get("schema") or {}
+    figures = (task or {}).get("figures")
     return View(
         "task.html",
         {
             "project": project,
             "name": name,
             "task": task,
-            "current": current,
+            "figures": figures,
+            "window": window,
+            "windows": WINDOWS,
+            "past": ends(past["items"], step),
+            "errors": errors["items"],
             "fields": fields(schema, given),
             "given": given,
             "problem": problem,
             "lately": lately["items"],
-            "failed": failed["items"],
             "example": json.dumps(example(schema), indent=2, ensure_ascii=False),
         },
         status=problem.status if problem else 200,

@@ -107,7 +107,13 @@ def task_states(
     """The tasks of the current versions in order of project and task, and after which one the next page begins."""
     name = (deployments.c.project, tasks.c.task)
     query = (
-        select(*name, deployments.c.version, tasks.c.doc, tasks.c.options)
+        select(
+            *name,
+            deployments.c.version,
+            tasks.c.doc,
+            tasks.c.options,
+            *([] if wanted.task is None else [tasks.c.schema]),
+        )
         .join_from(projects, deployments, projects.c.current_deployment == deployments.c.id)
         .join(tasks, tasks.c.deployment_id == deployments.c.id)
         .order_by(*name)
@@ -135,6 +141,7 @@ def _task(row: Row[Any], of: Figures, now: float, window: Window) -> TaskState:
         version=row.version,
         doc=row.doc,
         options=options,
+        parameters=decode(row.schema) if "schema" in row._fields else None,
         figures=task_figures(of, now, window, int(options["memory"])),
     )
 
