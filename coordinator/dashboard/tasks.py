@@ -31,10 +31,8 @@ def ends(points: list[dict[str, Any]], step: str) -> Markup:
     rows = []
     for point in points:
         fine = point["runs"] - point["failed"]
-        parts = [
-            Part("ended", fine, "good", str(fine)),
-            Part("failed", point["failed"], "bad", str(point["failed"])),
-        ]
+        bad = point["failed"]
+        parts = [Part("ended", fine, "good", str(fine)), Part("failed", bad, "bad", str(bad))]
         rows.append((point["at"][: 10 if step == "day" else 16].replace("T", " "), [p for p in parts if p.value]))
     return columns(rows, f"runs that ended, by {step}")
 
