@@ -74,7 +74,7 @@ def read(conn: Connection, now: float, run_id: str) -> History:
         or len(asked) == TRACE_WAITS
         or len(below) == TRACE_CHILDREN
     )
-    left_out = LeftOut()
+    left_out = None
     if full:
         all_own = select(attempts.c.id).where(attempts.c.run_id == run_id)
         counted = conn.execute(
