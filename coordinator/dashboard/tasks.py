@@ -56,7 +56,7 @@ async def _task(page: Page, given: dict[str, str], problem: Refusal | None) -> V
     task = next(iter(known["items"]), None)
     if task is None and not lately["items"]:
         raise Refusal(404, "unknown_task", f"there is no task {project}/{name}", [])
-    schema = (task or {}).get("schema") or {}
+    schema = (task or {}).get("parameters") or {}
     figures = (task or {}).get("figures")
     return View(
         "task.html",
