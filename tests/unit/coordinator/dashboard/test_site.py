@@ -246,7 +246,10 @@ def test_what_is_done_on_a_page_is_in_the_audit_as_the_session_s_key(api: Api) -
         assert refused.status_code == 403
         assert "takes one with the role admin" in refused.text
         client.post(f"/runs/{run}/cancel")
-    entries = [entry for entry in ok(api.admin.get("/api/v1/audit"))["items"] if entry["action"] == "run.cancel"]
+    found = ok(api.admin.get("/api/v1/audit"))["items"]
+    begun = [(entry["key"], entry["role"]) for entry in found if entry["action"] == "session.begin"]
+    assert begun == [("reader", "read"), ("settings:admin", "admin")]
+    entries = [entry for entry in found if entry["action"] == "run.cancel"]
     assert [(e["outcome"], e["key"], e["target"]) for e in entries] == [
         ("done", "settings:admin", run),
         ("refused", "reader", run),
