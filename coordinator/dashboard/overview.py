@@ -33,7 +33,7 @@ async def overview(page: Page) -> View:
             "dead": dead,
             "hosts": pool["items"],
             "hour": pool["hour"],
-            "past": ends(past["items"], "hour"),
+            "past": ends(past["items"], "24h"),
             "deployments": deployed["items"],
             "failed_address": address("/runs", status="failed,timed_out,expired"),
         },

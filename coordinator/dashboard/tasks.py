@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from markupsafe import Markup
@@ -11,11 +12,13 @@ from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
 from coordinator.dashboard.drawing import Part, columns
+from coordinator.dashboard.formats import parse
 from coordinator.dashboard.pages import Page, View, action, page, to
 from coordinator.dashboard.rendering import address
 
 _FEW = 10
-WINDOWS = ("1h", "24h", "7d", "30d")
+_SPANS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+WINDOWS = tuple(_SPANS)
 
 
 @page("/tasks")
@@ -26,15 +29,21 @@ async def listing(page: Page) -> View:
     return View("tasks.html", {"items": found["items"], "given": given, "windows": WINDOWS, "next": following})
 
 
-def ends(points: list[dict[str, Any]], step: str) -> Markup:
-    """What ended in each hour or day: completed below, failed above."""
+def ends(points: list[dict[str, Any]], window: str, now: datetime | None = None) -> Markup:
+    """What ended in each hour of the window, or each day of a long one: what came to its end below, failed above."""
+    days = window in ("7d", "30d")
+    step, form = (timedelta(days=1), "%Y-%m-%d") if days else (timedelta(hours=1), "%Y-%m-%d %H:00")
+    known = {parse(point["at"]).strftime(form): point for point in points}
+    at = (now or datetime.now(UTC)) - _SPANS[window]
     rows = []
-    for point in points:
-        fine = point["runs"] - point["failed"]
-        bad = point["failed"]
+    while at <= (now or datetime.now(UTC)):
+        name = at.strftime(form)
+        point = known.get(name, {"runs": 0, "failed": 0})
+        fine, bad = point["runs"] - point["failed"], point["failed"]
         parts = [Part("ended", fine, "good", str(fine)), Part("failed", bad, "bad", str(bad))]
-        rows.append((point["at"][: 10 if step == "day" else 16].replace("T", " "), [p for p in parts if p.value]))
-    return columns(rows, f"runs that ended, by {step}")
+        rows.append((name, [part for part in parts if part.value]))
+        at += step
+    return columns(rows, f"runs that ended, by {'day' if days else 'hour'}, of the last {window}")
 
 
 @page("/tasks/{project}/{task}")
@@ -45,7 +54,7 @@ async def show(page: Page) -> View:
 async def _task(page: Page, given: dict[str, str], problem: Refusal | None) -> View:
     project, name = page.path["project"], page.path["task"]
     whole = f"{project}/{name}"
-    window = page.query("window") or "24h"
+    window = page.query("window") if page.query("window") in WINDOWS else "24h"
     step = "day" if window in ("7d", "30d") else "hour"
     known, lately, past, errors = await asyncio.gather(
         page.api.get("/tasks", task=whole, window=window),
@@ -67,7 +76,7 @@ async def _task(page: Page, given: dict[str, str], problem: Refusal | None) -> V
             "figures": figures,
             "window": window,
             "windows": WINDOWS,
-            "past": ends(past["items"], step),
+            "past": ends(past["items"], window),
             "errors": errors["items"],
             "fields": fields(schema, given),
             "given": given,
