@@ -30,7 +30,7 @@ async def listing(page: Page) -> View:
 
 
 def ends(points: list[dict[str, Any]], window: str, now: datetime | None = None) -> Markup:
-    """What ended in each hour of the window, or each day of a long one: what came to its end below, failed above."""
+    """What ended in each hour of the window, or each day of a long one: failed ones stand on the others."""
     days = window in ("7d", "30d")
     step, form = (timedelta(days=1), "%Y-%m-%d") if days else (timedelta(hours=1), "%Y-%m-%d %H:00")
     known = {parse(point["at"]).strftime(form): point for point in points}
