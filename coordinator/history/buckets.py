@@ -3,13 +3,17 @@
 120 buckets, each a fifth wider than the one before it: a percentile is off by a factor of 1.19^0.5 at the most
 (9 %), however the values lie, and what two hours have counted is counted of both by adding. The first bucket holds
 what is below the base, the last what is beyond all others (11 days from a base of a millisecond).
+
+A histogram is one number, in which each bucket has 40 bits for how often it was met: two are added as numbers are.
+A page of tasks adds up thousands of them.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from bisect import bisect_left
+from itertools import accumulate
 
 BUCKETS = 120
 FACTOR = 1.19
@@ -18,11 +22,11 @@ MILLISECOND = 1.0
 KIBIBYTES = 64 * 1024.0
 
 _LOG = math.log(FACTOR)
-#: What four bytes hold.
-_MOST = 2**32 - 1
+#: Bytes of a bucket.
+_LANE = 5
 
-#: How often each bucket was met; one that is not there never.
-Counts = dict[int, int]
+#: A histogram; 0 is that of nothing.
+Counts = int
 
 
 def bucket(value: float, base: float) -> int:
@@ -37,33 +41,47 @@ def middle(number: int, base: float) -> float:
     return base / 2 if number == 0 else base * FACTOR ** (number - 0.5)
 
 
-def count(counts: Counts, value: float, base: float) -> None:
-    number = bucket(value, base)
-    counts[number] = counts.get(number, 0) + 1
+def one(value: float, base: float) -> Counts:
+    """The histogram of one value."""
+    return 1 << (8 * _LANE * bucket(value, base))
 
 
-def add(counts: Counts, more: Mapping[int, int]) -> None:
-    for number, met in more.items():
-        counts[number] = counts.get(number, 0) + met
+def met(counts: Counts) -> tuple[int, list[int]]:
+    """The first bucket that was, and how often it and those after it were, up to the last."""
+    first = max(0, (counts & -counts).bit_length() - 1) // (8 * _LANE)
+    counts >>= 8 * _LANE * first
+    width = -(-counts.bit_length() // (8 * _LANE))
+    lanes = struct.unpack("<" + width * "IB", counts.to_bytes(width * _LANE, "little"))
+    low, high = lanes[::2], lanes[1::2]
+    return first, [a + (b << 32) for a, b in zip(low, high, strict=True)] if any(high) else list(low)
 
 
-def percentile(counts: Mapping[int, int], share: float, base: float) -> float | None:
-    """The value that `share` of all are not above, to 9 %; None of nothing."""
-    rank = max(1, math.ceil(share * sum(counts.values())))
-    for number in sorted(counts):
-        rank -= counts[number]
-        if rank <= 0:
-            return middle(number, base)
-    return None
+def total(counts: Counts) -> int:
+    return sum(met(counts)[1])
 
 
-def pack(counts: Mapping[int, int]) -> bytes:
-    """Five bytes for each bucket that was met: the numbers of all of them, and then how often."""
-    numbers = sorted(counts)
-    met = [min(counts[number], _MOST) for number in numbers]
-    return bytes(numbers) + struct.pack(f"<{len(met)}I", *met)
+def percentiles(counts: Counts, base: float, *shares: float) -> list[float | None]:
+    """For each of `shares` the value that so many of all are not above, to 9 %; None of nothing."""
+    if not counts:
+        return [None for _ in shares]
+    first, found = met(counts)
+    up_to = list(accumulate(found))
+    ranks = (max(1, math.ceil(share * up_to[-1])) for share in shares)
+    return [middle(first + bisect_left(up_to, rank), base) for rank in ranks]
+
+
+def percentile(counts: Counts, share: float, base: float) -> float | None:
+    return percentiles(counts, base, share)[0]
+
+
+def pack(counts: Counts) -> bytes:
+    """The number of the first bucket that was met, and the lanes from that one to the last."""
+    if not counts:
+        return b""
+    first = ((counts & -counts).bit_length() - 1) // (8 * _LANE)
+    counts >>= 8 * _LANE * first
+    return bytes([first]) + counts.to_bytes(-(-counts.bit_length() // 8), "little")
 
 
 def unpack(packed: bytes) -> Counts:
-    met = len(packed) // 5
-    return dict(zip(packed[:met], struct.unpack(f"<{met}I", packed[met:]), strict=True))
+    return int.from_bytes(packed[1:], "little") << (8 * _LANE * packed[0]) if packed else 0

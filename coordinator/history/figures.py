@@ -43,7 +43,7 @@ class Figures:
         for name, (column, base) in MEASURES.items():
             value = getattr(fact, column)
             if value is not None:
-                buckets.count(self.measured.setdefault(name, {}), value, base)
+                self.measured[name] = self.measured.get(name, 0) + buckets.one(value, base)
                 self.sums[name] = self.sums.get(name, 0.0) + value
 
     def add(self, more: Figures) -> None:
@@ -54,7 +54,7 @@ class Figures:
         for name, value in more.sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         for name, counts in more.measured.items():
-            buckets.add(self.measured.setdefault(name, {}), counts)
+            self.measured[name] = self.measured.get(name, 0) + counts
 
     def of(self, name: str) -> Mapping[str, int]:
         return self.counts.get(name, {})
@@ -69,16 +69,19 @@ class Figures:
         return sum(self.of("outcomes").values())
 
     def measurements(self, name: str) -> int:
-        return sum(self.measured.get(name, {}).values())
+        return buckets.total(self.measured.get(name, 0))
 
     def percentile(self, name: str, share: float) -> float | None:
-        return buckets.percentile(self.measured.get(name, {}), share, MEASURES[name][1])
+        return self.percentiles(name, share)[0]
+
+    def percentiles(self, name: str, *shares: float) -> list[float | None]:
+        return buckets.percentiles(self.measured.get(name, 0), MEASURES[name][1], *shares)
 
     def columns(self) -> dict[str, Any]:
         return {
             "counts": encode_small(self.counts),
             "sums": encode_small(self.sums),
-            **{name: buckets.pack(self.measured.get(name, {})) for name in MEASURES},
+            **{name: buckets.pack(self.measured.get(name, 0)) for name in MEASURES},
         }
 
 

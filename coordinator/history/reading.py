@@ -158,10 +158,10 @@ def task_figures(of: Figures, now: float, window: Window, asked: int) -> TaskFig
 
 def _ends(of: Figures) -> dict[str, Any]:
     statuses = of.of("statuses")
-    spreads = {
-        f"{name}_ms": Spread(p50=of.percentile(name, 0.5), p95=of.percentile(name, 0.95))
-        for name in ("queued", "start", "run", "total")
-    }
+    spreads = {}
+    for name in ("queued", "start", "run", "total"):
+        middle, high = of.percentiles(name, 0.5, 0.95)
+        spreads[f"{name}_ms"] = Spread(p50=middle, p95=high)
     peak = of.percentile("memory", 0.99)
     ends = Ends(
         runs=of.runs,

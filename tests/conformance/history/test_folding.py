@@ -179,7 +179,7 @@ def test_a_batch_takes_few_statements_whatever_is_in_it(store: Store) -> None:
         store,
         [
             fact(task=f"t{n}", fingerprint=f"{n:016x}", reason="exception", error_type="E", title="t")
-            for n in range(150)
+            for n in range(90)
         ],
     )
     with killed_at(store, 10_000) as sent:

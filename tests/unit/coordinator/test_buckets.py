@@ -16,10 +16,7 @@ def exact(values: list[float], share: float) -> float:
 
 
 def counted(values: list[float], base: float = 1.0) -> Counts:
-    counts: Counts = {}
-    for value in values:
-        buckets.count(counts, value, base)
-    return counts
+    return sum(buckets.one(value, base) for value in values)
 
 
 @pytest.mark.parametrize("spread", [0.01, 1.0, 5.0])
@@ -50,13 +47,13 @@ def test_what_is_beyond_is_in_the_first_or_the_last(value: float, number: int) -
 
 def test_of_two_added_up_it_is_that_of_both() -> None:
     one, two = [1.5 * n + 1 for n in range(100)], [9.0 * n + 1 for n in range(300)]
-    both = counted(one)
-    buckets.add(both, counted(two))
+    both = counted(one) + counted(two)
     assert both == counted([*one, *two])
+    assert buckets.total(both) == 400
 
 
 def test_of_nothing_there_is_none() -> None:
-    assert buckets.percentile({}, 0.5, 1.0) is None
+    assert buckets.percentile(0, 0.5, 1.0) is None
 
 
 def test_they_are_packed_into_a_few_bytes() -> None:
@@ -65,7 +62,15 @@ def test_they_are_packed_into_a_few_bytes() -> None:
     packed = buckets.pack(counts)
     assert buckets.unpack(packed) == counts
     assert len(packed) < 300
-    assert buckets.unpack(buckets.pack({})) == {}
-    every = {number: 2**31 + number for number in range(buckets.BUCKETS)}
+    assert buckets.unpack(buckets.pack(0)) == 0
+
+
+def test_no_bucket_spills_into_the_next() -> None:
+    """However often it is met: 10^12 times in each."""
+    every = sum(10**12 << 40 * number for number in range(buckets.BUCKETS))
+    assert buckets.met(every) == (0, [10**12] * buckets.BUCKETS)
     assert buckets.unpack(buckets.pack(every)) == every
-    assert len(buckets.pack(every)) == 5 * buckets.BUCKETS
+    last = buckets.one(1e30, 1.0)
+    assert buckets.met(buckets.unpack(buckets.pack(last))) == (buckets.BUCKETS - 1, [1])
+    assert buckets.total(0) == 0
+    assert len(buckets.pack(last)) == 2
