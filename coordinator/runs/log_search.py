@@ -18,7 +18,7 @@ from coordinator.storage.tables import log_lines
 
 #: Lines and seconds after which a search answers what it has.
 MOST = 20_000
-SECONDS = 0.15
+SECONDS = 0.06
 #: Lines that are read at once: between two readings it looks at the clock.
 _STEP = 1000
 
