@@ -311,6 +311,8 @@ def table_sizes(conn: Connection, now: float) -> list[tuple[str, int | None]]:
         return [(name, known.get(name)) for name in names]
     each = [f"SELECT '{name}', max(rowid) FROM \"{name}\"" for name in names]
     return [(name, count or 0) for name, count in conn.exec_driver_sql(" UNION ALL ".join(each))]
+
+
 def ascii_lower(conn: Connection, column: ColumnElement[str]) -> ColumnElement[str]:
     """The text with its ASCII letters in lower case, and all others as they are, whatever the locale."""
     return func.lower(column if is_sqlite(conn) else collate(column, "C"))

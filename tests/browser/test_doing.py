@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -204,14 +203,11 @@ def test_versions_are_compared_promoted_and_rolled_back(
     expect(page.locator("#live_head .status").first).to_contain_text("current")
 
 
-def test_a_link_signs_in_once(visitor: Visitor, samovar: Stack, key: str) -> None:
+def test_a_link_of_the_command_line_signs_in_once(visitor: Visitor, samovar: Stack, runs: dict[str, str]) -> None:
     visitor.allow("status of 401")
-    headers = {"Authorization": f"Bearer {key}"}
-    body = {"path": "/runs?status=failed"}
-    made = httpx.post(f"{samovar.url}/api/v1/dashboard/link", json=body, headers=headers, timeout=30).json()
-    path = urlsplit(made["url"]).path
+    path = urlsplit(samovar.cli("open", runs["greet"], "--print")["url"]).path
     page = visitor.go(path)
-    expect(page).to_have_url(re.compile(r"/runs\?status=failed"))
+    expect(page).to_have_url(re.compile(f"/runs/{runs['greet']}$"))
     page.get_by_role("button", name="Sign out").click()
     expect(page).to_have_url(re.compile("/login"))
     page = visitor.go(path)
