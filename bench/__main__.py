@@ -27,6 +27,7 @@ from bench import (
     machine,
     neighbours,
     network,
+    pages,
     redeploy,
     report,
     rivals,
@@ -36,6 +37,7 @@ from bench import (
 )
 from bench.bed import Bed, bed
 from bench.figures import Outcome
+from bench.seeding import Sizes
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ BENCHMARKS = {
     "network": Apart(network.network, 8, 2),
     "trigger": Apart(triggers.trigger, 2000, 40),
     "claims": Apart(claims.claims, 200, 10),
+    "pages": Apart(pages.pages, 50, 5, usual=False),
     "peers": Benchmark(rivals.peers, 200, 40, usual=False),
     "isolated": Benchmark(isolated.isolated, 200, 40, usual=False),
 }
@@ -95,8 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             benchmark = BENCHMARKS[name]
             count = benchmark.quick if options.quick else benchmark.count
             with console.status(f"measuring {name}"):
-                if isinstance(benchmark, Apart):
-                    found: Outcome | list[Outcome] = benchmark.run(count)
+                if name == "pages":
+                    found: Outcome | list[Outcome] = pages.pages(count, _sizes(options))
+                elif isinstance(benchmark, Apart):
+                    found = benchmark.run(count)
                 else:
                     made = made or stack.enter_context(bed())
                     found = benchmark.run(made, count)
@@ -128,12 +133,28 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="NAME",
         type=_name,
-        help=f"what to measure: {names}; default: all of them but deploy and peers",
+        help=f"what to measure: {names}; default: all of them but deploy, pages, peers and isolated",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout; the tables go to stderr")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
     parser.add_argument("--quick", action="store_true", help="few samples, to see whether it works")
+    sizes = parser.add_argument_group("pages", "how much there is for `pages` (default: as much as --quick says)")
+    for name in pages.FULL._fields:
+        most = getattr(pages.FULL, name)
+        sizes.add_argument(f"--{name}", type=int, metavar="N", help=f"{name} (default {most:,})")
     return parser
+
+
+def _sizes(options: argparse.Namespace) -> Sizes:
+    """What is given, and else what --quick says. Raises SystemExit for what is too small to have one of each."""
+    sizes = pages.QUICK if options.quick else pages.FULL
+    sizes = sizes._replace(
+        **{name: given for name in sizes._fields if (given := getattr(options, name)) is not None}
+    )
+    for name, least in pages.LEAST._asdict().items():
+        if getattr(sizes, name) < least:
+            raise SystemExit(f"--{name} {getattr(sizes, name)}: give at least {least}")
+    return sizes
 
 
 def _name(text: str) -> str:

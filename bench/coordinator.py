@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
@@ -17,15 +18,26 @@ from bench.postgres import database
 from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api
 from tests.waiting import eventually
 
+Filled = TypeVar("Filled")
+
 DATABASES = ("SQLite", "PostgreSQL")
 
 
 @contextlib.contextmanager
 def coordinator(kind: str) -> Iterator[Api]:
     """One of its own with the shipped defaults on a fresh database of this kind; gone at the end."""
+    with filled(kind, lambda url: None) as (api, _):
+        yield api
+
+
+@contextlib.contextmanager
+def filled(kind: str, fill: Callable[[str], Filled]) -> Iterator[tuple[Api, Filled]]:
+    """The same on a database that `fill` has filled before, by its URL; and what that gave."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="samovar-bench-")))
+        (directory / "data").mkdir(mode=0o700)
         url = stack.enter_context(database()) if kind == "PostgreSQL" else None
+        found = fill(url or f"sqlite:///{directory / 'data' / 'coordinator.db'}")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -49,7 +61,7 @@ def coordinator(kind: str) -> Iterator[Api]:
 
         try:
             eventually(ready, "the coordinator is ready")
-            yield api
+            yield api, found
         finally:
             api.close()
             child.terminate()
