@@ -26,13 +26,13 @@ DATABASES = ("SQLite", "PostgreSQL")
 @contextlib.contextmanager
 def coordinator(kind: str) -> Iterator[Api]:
     """One of its own with the shipped defaults on a fresh database of this kind; gone at the end."""
-    with filled(kind, lambda url: None) as (api, _):
+    with filled(kind, lambda url: None) as (api, _, _):
         yield api
 
 
 @contextlib.contextmanager
-def filled(kind: str, fill: Callable[[str], Filled]) -> Iterator[tuple[Api, Filled]]:
-    """The same on a database that `fill` has filled before, by its URL; and what that gave."""
+def filled(kind: str, fill: Callable[[str], Filled]) -> Iterator[tuple[Api, Filled, int]]:
+    """The same on a database that `fill` has filled before, by its URL; what that gave, and its process's id."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="samovar-bench-")))
         (directory / "data").mkdir(mode=0o700)
@@ -61,7 +61,7 @@ def filled(kind: str, fill: Callable[[str], Filled]) -> Iterator[tuple[Api, Fill
 
         try:
             eventually(ready, "the coordinator is ready")
-            yield api, found
+            yield api, found, child.pid
         finally:
             api.close()
             child.terminate()

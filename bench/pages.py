@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import itertools
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -80,7 +82,7 @@ def _measured(kind: str, count: int, sizes: Sizes) -> list[Outcome]:
     def fill(url: str) -> tuple[Places, dict[str, int]]:
         return seed(url, sizes), counted(url)
 
-    with filled(kind, fill) as (api, (places, rows)):
+    with filled(kind, fill) as (api, (places, rows), process):
         notes = [
             f"{', '.join(f'{number:,} {table}' for table, number in rows.items())}: "
             f"made in {time.monotonic() - began:.0f} s"
@@ -93,18 +95,19 @@ def _measured(kind: str, count: int, sizes: Sizes) -> list[Outcome]:
         for number in range(count):
             # or the host would be away, and its containers with it
             api.runner.post("/internal/v1/runners/bench/heartbeat", json=_beat()).raise_for_status()
-            _round(reader, shown)
+            _round(reader, shown, process)
             if number % 5 == 0:
-                _round(reader, narrowed)
+                _round(reader, narrowed, process)
         reader.close()
-    return [_times(kind, shown, narrowed, notes), _bytes(kind, shown)]
+    return [_times(kind, shown, narrowed, notes), _work(kind, shown), _bytes(kind, shown)]
 
 
 class _Asked(NamedTuple):
-    """An address with what it took, in milliseconds, and the KiB of its answers, packed."""
+    """An address with what it took, and what of that the coordinator worked, in milliseconds; KiB, packed."""
 
     address: str
     took: Series
+    worked: Series
     size: Series
 
 
@@ -117,19 +120,30 @@ def _series(reader: Reader, addresses: list[str | None], places: Places, notes: 
         filled = reader.prefix + address.format(**places._asdict())
         status, _, _ = reader.get(filled)
         if status == 200:
-            made.append(_Asked(filled, Series(address, "ms"), Series(address, "KiB")))
+            made.append(_Asked(filled, Series(address, "ms"), Series(address, "ms"), Series(address, "KiB")))
         else:
             notes.append(f"not measured: {address} ({status})")
     return made
 
 
-def _round(reader: Reader, asked: list[_Asked]) -> None:
-    for address, took, size in asked:
+def _round(reader: Reader, asked: list[_Asked], process: int) -> None:
+    for address, took, worked, size in asked:
+        before = _worked(process)
         status, milliseconds, count = reader.get(address)
         if status != 200:
             raise RuntimeError(f"{address} answered {status}")
+        worked.add(_worked(process) - before)
         took.add(milliseconds)
         size.add(count / 1024)
+
+
+def _worked(process: int) -> float:
+    """Milliseconds that the threads of a process have had a processor."""
+    total = 0
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            total += int((thread / "schedstat").read_text().split()[0])
+    return total / 1e6
 
 
 def _times(kind: str, shown: list[_Asked], narrowed: list[_Asked], notes: list[str]) -> Outcome:
@@ -145,6 +159,12 @@ def _times(kind: str, shown: list[_Asked], narrowed: list[_Asked], notes: list[s
         targets.append(Target(f"slowest {name} ({worst99.name}), p99", worst99.percentile(99), PAGE_P99_MS, "ms"))
     what = f"pages on {kind}: from the request to the last byte of the answer"
     return Outcome("pages", what, [*each, together, *by_pair[:_SHOWN]], [], targets, notes=notes)
+
+
+def _work(kind: str, shown: list[_Asked]) -> Outcome:
+    """What says something of a page also where others use the machine; PostgreSQL's own work is not in it."""
+    what = f"pages on {kind}: processor time of the coordinator meanwhile, its duties with it"
+    return Outcome("pages", what, [asked.worked for asked in shown], [])
 
 
 def _bytes(kind: str, shown: list[_Asked]) -> Outcome:
