@@ -173,7 +173,8 @@ def _row(result: Any) -> Any:
     if isinstance(result, Row):
         first = result[0] if result and isinstance(result[0], Row) else result
     named = [getattr(result, name, None) for name in ("run", "event", "row")]
-    for found in (first, *named, *(getattr(result, "runs", None) or [])[:1]):
+    several = getattr(result, "runs", None)
+    for found in (first, *named, *(several[:1] if isinstance(several, list | tuple) else ())):
         if isinstance(found, Row) or hasattr(found, "project"):
             return found
     return None

@@ -53,6 +53,7 @@ RULES = (
     _rule("POST", rf"{API}/dashboard/link", "session.link"),
     _rule("POST", rf"{API}/hosts/(?P<target>[^/]+)/drain", "host.drain"),
     _rule("DELETE", rf"{API}/hosts/(?P<target>[^/]+)/drain", "host.undrain"),
+    _rule("POST", rf"{API}/errors/(?P<project>[^/]+)/(?P<target>[^/]+)/(?P<verb>resolve|mute|reopen)", "error."),
     _rule("POST", rf"{API}/deliveries/(?P<target>[^/]+)/replay", "delivery.replay", deliveries),
     _rule("POST", r"/tokens/(?P<token>[^/]+)", "token.complete"),
     _rule("POST", rf"{FLEET}/runners/(?P<target>[^/]+)/enrol", "host.enrol"),

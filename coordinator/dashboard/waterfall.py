@@ -34,6 +34,7 @@ _KINDS = {
     "wait": "wait",
     "child": "good",
 }
+_MANY = {"checkpoint": "checkpoints", "wait": "waits", "child": "runs that it has triggered"}
 _INDENT = {"checkpoint": 2, "wait": 1, "child": 1}
 
 Scale = Callable[[float], float]
@@ -64,14 +65,14 @@ def rows(spans: list[dict[str, Any]]) -> list[Row]:
         kind = span["kind"]
         if kind in _WITHIN:
             continue
-        if kind in ("checkpoint", "child", "wait") and counted[kind] > _ALIKE:
+        if kind in _MANY and counted[kind] > _ALIKE:
             alike.append(span)
             continue
         found.append(_row(span, within.get(span["id"], [])))
-    for kind in ("checkpoint", "wait", "child"):
+    for kind in _MANY:
         same = [span for span in alike if span["kind"] == kind]
         if same:
-            found.append(Row(f"{len(same)} {kind}s", "", same, 1, None))
+            found.append(Row(f"{len(same)} {_MANY[kind]}", "", same, 1, None))
     return found[:_MOST]
 
 

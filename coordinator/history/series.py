@@ -1,4 +1,5 @@
-"""Facts folded into `history`: a row for each task and hour in which something of it ended, and for each day.
+"""Facts folded into `history`: a row for each task and hour in which something of it ended, and for each day; and
+one for all tasks of its project.
 
 A fact is counted in its hour and in its day at once, so that there is no third step in which one could be counted
 twice: the days are kept for longer.
@@ -22,6 +23,8 @@ STEPS = {"hour": 3600, "day": 86400}
 #: Tasks of a project that are told apart in one day; what is beyond is counted together.
 MOST_TASKS = 1000
 OTHER = "_other"
+#: Where all tasks of a project are counted together, so that no look at a project reads the rows of each.
+ALL = ""
 
 
 class Key(NamedTuple):
@@ -43,6 +46,7 @@ _KNOWN = (
     select(func.count())
     .select_from(history)
     .where(history.c.step == "day", history.c.at == bindparam("begun"), history.c.project == bindparam("of"))
+    .where(history.c.task.not_in((ALL, OTHER)))
 )
 
 
@@ -56,6 +60,8 @@ def fold(conn: Connection, facts: Sequence[Row[Any]]) -> None:
         for step in STEPS:
             key = Key(fact.project, task, step, begin(fact.at, step))
             fresh.setdefault(key, Figures()).fold(fact)
+    for key, figures in list(fresh.items()):
+        fresh.setdefault(key._replace(task=ALL), Figures()).add(figures)
     for key, known in _stored(conn, fresh).items():
         fresh[key].add(known)
     rows = [{**key._asdict(), **figures.columns()} for key, figures in sorted(fresh.items())]

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row
 
 from coordinator import wire
 from coordinator.foundation import sight
+from coordinator.foundation.times import iso as iso
 from coordinator.line.queues import Limits
 from coordinator.storage.tables import LOG_LEVELS
 from coordinator.storage.values import Stored, Values, decode
-from coordinator.wire.basics import MAX_MOMENT
 
 AnyRow = Row[Any]
-
-
-def iso(seconds: float | None) -> Any:
-    """ISO 8601 in UTC with milliseconds; None for None."""
-    if seconds is None:
-        return None
-    # what is beyond the calendar, and none at all, stands at its end: a row that holds such a time is shown
-    seconds = seconds if 0 <= seconds <= MAX_MOMENT else 0 if seconds < 0 else MAX_MOMENT
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def error(text: str | None) -> wire.ErrorBody | None:

@@ -48,6 +48,7 @@ history = Table(
     "history",
     metadata,
     Column("project", String, primary_key=True),
+    #: Empty: all of the project.
     Column("task", String, primary_key=True),
     #: `hour` or `day`, and when it begins, in UTC: seconds since the epoch.
     Column("step", String(8), primary_key=True),

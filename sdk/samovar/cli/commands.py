@@ -25,6 +25,7 @@ COMMANDS = {
     "pool": "pool.show_pool",
     "top": "top.top",
     "open": "opening.open_dashboard",
+    "tasks": "tasks.list_tasks",
     "doctor": "doctor.doctor",
 }
 #: name → what it is about, and its commands
@@ -45,6 +46,16 @@ GROUPS = {
             "wait": "runs.wait_for_run",
             "why": "runs.explain_run",
             "files": "files.show_files",
+        },
+    ),
+    "errors": (
+        "Errors in groups: what fails, how often, since which version.",
+        {
+            "list": "groups.list_errors",
+            "show": "groups.show_error",
+            "resolve": "groups.resolve_error",
+            "mute": "groups.mute_error",
+            "reopen": "groups.reopen_error",
         },
     ),
     "hosts": (

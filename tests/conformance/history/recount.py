@@ -106,14 +106,15 @@ def _count(conn: Connection) -> tuple[Counted, Measured, int]:
 
     def note(run: Any, at: float, words: dict[str, str | None], values: dict[str, float | None]) -> None:
         for step in series.STEPS:
-            key = series.Key(run.project, run.task, step, series.begin(at, step))
-            of = counted.setdefault(key, {})
-            for name, word in words.items():
-                of.setdefault(name, Counter()).update([word] if word else [])
-            for name, value in values.items():
-                if value is not None:
-                    measured.setdefault(key, {}).setdefault(name, []).append(value)
-            measured.setdefault(key, {})
+            for task in (run.task, series.ALL):
+                key = series.Key(run.project, task, step, series.begin(at, step))
+                of = counted.setdefault(key, {})
+                for name, word in words.items():
+                    of.setdefault(name, Counter()).update([word] if word else [])
+                for name, value in values.items():
+                    if value is not None:
+                        measured.setdefault(key, {}).setdefault(name, []).append(value)
+                measured.setdefault(key, {})
 
     for run in conn.execute(select(runs).where(runs.c.status.in_(FINAL))):
         ended += 1

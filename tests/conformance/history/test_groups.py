@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, select, update
 
+from coordinator.deployments import deployments
+from coordinator.foundation.errors import Invalid, NotFound
+from coordinator.history import errors as reading
 from coordinator.history import groups
 from coordinator.storage.tables import errors
 from coordinator.storage.values import decode
@@ -108,3 +111,77 @@ def test_groups_beyond_the_most_are_one(store: Store, monkeypatch: pytest.Monkey
     fold_all(store, 2)
     rows = store.read(lambda conn, now: conn.execute(select(errors.c.fingerprint, errors.c.count)).all())
     assert {row.fingerprint: row.count for row in rows} == {f"{1:016x}": 2, f"{2:016x}": 1, groups.OTHER: 2}
+
+
+# ---------------------------------------------------------------- looked at, and what is said of them
+
+
+def listed(store: Store, **wanted: Any) -> list[str]:
+    items, _ = store.read(reading.listing, reading.Wanted(**wanted))
+    return [item.fingerprint[0] for item in items]
+
+
+def several(store: Store) -> None:
+    store.now = AT + 100
+    tell(store, [
+        error(at=AT + n, fingerprint=letter * 16, task=task, project=project)
+        for n, (letter, task, project) in enumerate(
+            [("a", "greet", "orders"), ("b", "Greet", "orders"), ("c", "bake", "bakery"), ("d", "greet", "orders")]
+        )
+    ])  # fmt: skip
+    fold_all(store)
+
+
+def test_they_are_listed_those_seen_last_first(store: Store) -> None:
+    several(store)
+    assert listed(store) == ["d", "c", "b", "a"]
+    assert listed(store, project="orders") == ["d", "b", "a"]
+    assert listed(store, task="greet") == ["d", "a"]
+    assert listed(store, since=AT + 2) == ["d", "c"]
+    found: list[str] = []
+    cursor = None
+    while True:
+        items, cursor = store.read(reading.listing, reading.Wanted(limit=1, cursor=cursor))
+        found += [item.fingerprint[0] for item in items]
+        if cursor is None:
+            break
+    assert found == ["d", "c", "b", "a"]
+    with pytest.raises(Invalid, match="cursor"):
+        listed(store, cursor="nonsense")
+
+
+def test_what_is_said_of_them_is_their_status(store: Store) -> None:
+    several(store)
+    version = store.deploy()
+    store.write(reading.resolve, "orders", "a" * 16, None)
+    store.write(reading.mute, "orders", "b" * 16, store.now + 60)
+    assert listed(store, status="resolved") == ["a"]
+    assert listed(store, status="muted") == ["b"]
+    assert listed(store, status="open") == ["d", "c"]
+    resolved = store.read(reading.get, "orders", "a" * 16)
+    current = store.read(deployments.get, version)[0].version
+    assert (resolved.status, resolved.resolved_version) == ("resolved", current)
+    store.now += 61
+    assert listed(store, status="open") == ["d", "c", "b"]
+    assert store.write(reading.reopen, "orders", "a" * 16).status == "open"
+    assert listed(store, status="resolved") == []
+
+
+def test_wrong_words_are_refused(store: Store) -> None:
+    several(store)
+    with pytest.raises(Invalid, match="is no version of orders"):
+        store.write(reading.resolve, "orders", "a" * 16, "20990101.1")
+    with pytest.raises(Invalid, match="is not after now"):
+        store.write(reading.mute, "orders", "a" * 16, store.now)
+    for say in (reading.get, reading.reopen):
+        with pytest.raises(NotFound, match="there is no error"):
+            store.write(say, "bakery", "a" * 16)
+
+
+def test_a_spark_ends_with_the_current_hour(store: Store) -> None:
+    several(store)
+    assert store.read(reading.get, "orders", FP).spark == [0] * 23 + [1]
+    store.now += 3600
+    assert store.read(reading.get, "orders", FP).spark == [0] * 22 + [1, 0]
+    store.now += 24 * 3600
+    assert store.read(reading.get, "orders", FP).spark == [0] * 24

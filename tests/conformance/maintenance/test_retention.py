@@ -270,10 +270,10 @@ def test_history_goes_its_hours_first(store: Store, keep: Keeper) -> None:
     assert store.write(folding.run_once).facts == 1
     assert keep() == {}
     store.now += 32 * DAY
-    assert keep(retention_runs=0) == {"hours of history": 1}
+    assert keep(retention_runs=0) == {"hours of history": 2}
     store.now += 380 * DAY
     assert keep(retention_runs=0, retention_history=0) == {}
-    assert keep(retention_runs=0) == {"days of history": 1, "groups of errors": 1}
+    assert keep(retention_runs=0) == {"days of history": 2, "groups of errors": 1}
 
 
 def test_events_and_deliveries_go(store: Store, keep: Keeper) -> None:

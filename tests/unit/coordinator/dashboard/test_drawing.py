@@ -1,0 +1,106 @@
+"""The geometry of pictures, and that no text of a task is anything but text in them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from coordinator.dashboard.drawing import Part, bar, columns, curve
+from coordinator.dashboard.waterfall import draw, rows, scale
+
+
+def rectangles(drawn: str) -> list[tuple[float, float]]:
+    """Where each begins and how wide it is."""
+    return [(float(x), float(w)) for x, w in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn)]
+
+
+def test_the_parts_of_a_bar_fill_it_in_their_order() -> None:
+    drawn = bar([Part("<a>", 1, "ran", "1 s"), Part("b", 3, "wait", "3 s")], "label <b>")
+    assert rectangles(drawn) == [(0.0, 150.0), (150.0, 450.0)]
+    assert "&lt;a&gt;: 1 s" in drawn
+    assert "label &lt;b&gt;" in drawn
+    assert bar([Part("a", 0, "ran", "")], "x") == ""
+    assert bar([], "x") == ""
+
+
+def test_columns_are_as_high_as_what_they_hold() -> None:
+    drawn = columns(
+        [("1", [Part("a", 2, "good", "2")]), ("2", [Part("a", 1, "good", "1"), Part("b", 1, "bad", "1")])], "l"
+    )
+    heights = [float(h) for h in re.findall(r'height="([\d.]+)" class="f-', drawn)]
+    assert heights == [86.0, 43.0, 43.0]
+    assert columns([], "l") == ""
+
+
+def test_a_curve_stays_within_its_picture_and_shows_its_limit() -> None:
+    drawn = curve([0, 50, 200], 100, "l")
+    ys = [float(y) for _, y in re.findall(r"([\d.]+),([\d.]+)", drawn)]
+    assert min(ys) >= 0
+    assert max(ys) <= 80
+    assert "f-limit" in drawn
+    assert curve([1], None, "l") == ""
+    assert "f-limit" not in curve([0, 0], None, "l")
+
+
+def a_span(id: str, kind: str, begin: float, end: float, parent: str | None = "r", **more: Any) -> dict[str, Any]:
+    made = {"id": id, "parent": parent, "kind": kind, "name": id, "begin_ms": begin, "end_ms": end}
+    return {**made, "ended_at": "x", **more}
+
+
+SPANS = [
+    a_span("r", "run", 0, 1000, None, status="completed"),
+    a_span("q", "queued", 0, 100),
+    a_span("a", "attempt", 100, 1000, attempt=1, status="failed"),
+    a_span("p", "placed", 100, 200, "a"),
+    a_span("u", "ran", 200, 1000, "a"),
+    a_span("<script>", "checkpoint", 300, 400, "u", size_bytes=5),
+    a_span("c", "child", 500, 600, "u", of_child={"id": "run_1/../x"}),
+]
+
+
+def test_phases_stand_in_the_row_of_their_attempt_and_bars_on_one_scale() -> None:
+    listed = rows(SPANS)
+    assert [row.name for row in listed] == ["r", "q", "attempt 1", "<script>", "c"]
+    assert [span["kind"] for span in listed[2].spans] == ["placed", "ran"]
+    assert listed[4].href == "/runs/run_1%2F..%2Fx"
+    place = scale(SPANS, equal=False)
+    assert place(0) == 250.0
+    assert place(1000) == pytest.approx(952.0)
+    assert place(500) == pytest.approx(601.0)
+    assert place(99_999) == place(1000), "nothing is drawn outside"
+    drawn = draw(SPANS)
+    assert "<script>" not in drawn
+    assert "&lt;script&gt;" in drawn
+
+
+def test_steps_may_be_equally_wide() -> None:
+    spans = [
+        a_span("r", "run", 0, 1_000_000, None),
+        a_span("a", "attempt", 0, 10),
+        a_span("w", "wait", 10, 999_990),
+    ]
+    place = scale(spans, equal=True)
+    widths = [place(10) - place(0), place(999_990) - place(10), place(1_000_000) - place(999_990)]
+    assert widths == pytest.approx([234.0, 234.0, 234.0])
+    assert place(5) == pytest.approx(250 + 117)
+
+
+def test_many_of_one_kind_are_folded_and_the_picture_is_bounded() -> None:
+    many = [a_span(f"k{n}", "checkpoint", n, n + 1) for n in range(500)]
+    many += [a_span(f"c{n}", "child", n, n + 1, of_child={"id": f"c{n}"}) for n in range(200)]
+    many += [a_span(f"a{n}", "attempt", n * 10, n * 10 + 5, attempt=n) for n in range(50)]
+    spans = [a_span("r", "run", 0, 1000, None), *many]
+    listed = rows(spans)
+    assert [row.name for row in listed[-2:]] == ["500 checkpoints", "200 runs that it has triggered"]
+    drawn = draw(spans)
+    assert drawn.count("<") / 2 < 3500
+    assert len(drawn) < 150_000
+
+
+def test_a_span_that_goes_on_says_so() -> None:
+    (row,) = rows([a_span("r", "run", 0, 10, None, ended_at=None, status="running")])
+    assert row.words == "10 ms so far, running"
+    (row,) = rows([{key: value for key, value in a_span("r", "run", 0, 10, None).items() if key != "ended_at"}])
+    assert row.words == "10 ms so far"
