@@ -20,8 +20,10 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Engine,
+    LargeBinary,
     Table,
     cast,
+    collate,
     create_engine,
     event,
     func,
@@ -314,3 +316,14 @@ def table_sizes(conn: Connection, now: float) -> list[tuple[str, int | None]]:
         except OperationalError:  # a table without row numbers
             found.append((name, None))
     return found
+
+
+def ascii_lower(conn: Connection, column: ColumnElement[str]) -> ColumnElement[str]:
+    """The text with its ASCII letters in lower case, and all others as they are, whatever the locale."""
+    return func.lower(column if is_sqlite(conn) else collate(column, "C"))
+
+
+def is_ascii(conn: Connection, column: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether all of the text is ASCII."""
+    octets = func.length(cast(column, LargeBinary)) if is_sqlite(conn) else func.octet_length(column)
+    return octets == func.length(column)

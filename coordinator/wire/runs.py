@@ -409,7 +409,7 @@ class LogPage(BaseModel):
 
     `last` is where the lines end that there are: given as `after` later, it brings those that have come since.
     `looked_at`: how many lines were read for this page. `cut_short`: it has fewer than were asked for, perhaps
-    none, because it had looked at 20,000, or for 150 ms; `next` goes on.
+    none, because it had looked at 20,000, or for 60 ms; `next` goes on.
     """
 
     items: Annotated[list[LogLine], Field(max_length=MAX_ITEMS)]

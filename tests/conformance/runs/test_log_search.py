@@ -117,16 +117,17 @@ def test_one_request_looks_at_so_many_lines_and_says_where_to_go_on(store: Store
     place: logs.Cursor | None = None
     pages = []
     while not pages or place is not None:
-        page = store.read(log_search.search, run, wanted, place, 10, most=1200)
+        page = store.read(log_search.search, run, wanted, place, 10, most=1200, seconds=60)
         pages.append((places(page), page.looked_at, page.cut_short))
         place = page.next
     assert pages == [([], 1200, True), ([], 1200, True), ([(1, 2450)], 100, False)]
     # a page that is full is not one that was cut short
-    page = store.read(log_search.search, run, Wanted(text="hay"), None, 1200, most=1200)
+    page = store.read(log_search.search, run, Wanted(text="hay"), None, 1200, most=1200, seconds=60)
     assert (len(page.lines), page.next, page.cut_short) == (1200, (1, 1200), False)
 
 
-def test_one_request_looks_for_so_long(store: Store) -> None:
+def test_one_request_looks_for_so_long(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_search, "_STEP", 1000)
     store.deploy()
     claimed = store.started()
     store.write(logs.append, claimed.attempt, claimed.token, [line(seq) for seq in range(1, 5001)])
@@ -134,7 +135,7 @@ def test_one_request_looks_for_so_long(store: Store) -> None:
     page = store.read(
         log_search.search, claimed.run.id, Wanted(text="needle"), seconds=0.15, clock=lambda: next(ticks)
     )
-    # it looks at the clock after every 1,000 lines
+    # it looks at the clock after every step
     assert (page.looked_at, page.next, page.cut_short) == (3000, (1, 3000), True)
 
 
@@ -150,7 +151,7 @@ def test_a_page_begins_at_its_cursor_by_the_key(store: Store, run: str) -> None:
     """Deep in a long run a page costs what it costs at the beginning: nothing before the cursor is read."""
     plan_of = "EXPLAIN QUERY PLAN " if store.database.session is None else "EXPLAIN "
     for backwards in (False, True):
-        query = log_search._page(run, None, (2, 1), 10, backwards)
+        query = log_search._lines(log_search._of_run(run, None), (2, 1), None, 10, backwards)
 
         def plan(conn: Any, now: float, query: Any = query) -> str:
             if conn.dialect.name == "postgresql":
@@ -168,3 +169,42 @@ def test_a_page_begins_at_its_cursor_by_the_key(store: Store, run: str) -> None:
             condition = next(part for part in shown.splitlines() if "Index Cond" in part)
             assert "ROW(attempt, seq)" in condition
             assert "Sort" not in shown
+
+
+@pytest.mark.parametrize("wanted", [Wanted(text="NEEDLES"), Wanted(level="error"), Wanted(logger="app"), EVERY])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_what_is_left_out_by_the_database_and_what_is_not_are_the_same(
+    store: Store, wanted: Wanted, backwards: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps and pages that end anywhere: each line that fits is found once, in its order."""
+    monkeypatch.setattr(log_search, "_STEP", 70)
+    monkeypatch.setattr(log_search, "_TAKEN", 30)
+    store.deploy()
+    claimed = store.started()
+    levels = ("info", "error", "debug", "odd")
+    # the last one has a letter that is an s in upper case, and none of ASCII's
+    texts = ("hay", "needles", "NEEDLES \u00df", "sewing", "needle\u017f")
+    lines = [
+        # as if one in seven had been replaced
+        line(seq, texts[seq % 5], level=levels[seq % 4], logger=("app", "app.x", "apple", None)[seq // 3 % 4])
+        for seq in range(1, 500)
+        if seq % 7
+    ]
+    store.write(logs.append, claimed.attempt, claimed.token, lines)
+    run, fits = claimed.run.id, log_search.matcher(wanted)
+    expected = [(row.attempt, row.seq) for row in store.read(logs.read, run, limit=1000) if fits(row)]
+    assert expected
+    for limit in (1, 29, 30, 31, 1000):
+        seen: list[tuple[int, int]] = []
+        place: logs.Cursor | None = None
+        looked_at = 0
+        while True:
+            page = store.read(log_search.search, run, wanted, place, limit, backwards=backwards, seconds=60)
+            assert len(page.lines) <= limit
+            seen = places(page) + seen if backwards else seen + places(page)
+            looked_at += page.looked_at
+            place = page.next
+            if place is None:
+                break
+        assert seen == expected
+        assert looked_at >= len(lines)
