@@ -56,6 +56,8 @@ RULES = (
     _rule("POST", rf"{API}/errors/(?P<project>[^/]+)/(?P<target>[^/]+)/(?P<verb>resolve|mute|reopen)", "error."),
     _rule("POST", rf"{API}/deliveries/(?P<target>[^/]+)/replay", "delivery.replay", deliveries),
     _rule("POST", r"/tokens/(?P<token>[^/]+)", "token.complete"),
+    _rule("POST", r"/login", "session.begin"),
+    _rule("POST", r"/logout", "session.end"),
     _rule("POST", rf"{FLEET}/runners/(?P<target>[^/]+)/enrol", "host.enrol"),
 )
 
@@ -90,6 +92,13 @@ def about(project: str | None = None, **detail: Any) -> None:
     if isinstance(deed, Act):
         deed.project = project or deed.project
         deed.detail.update(detail)
+
+
+def by(caller: Caller) -> None:
+    """Who it is that does this, where that is known no sooner than in the route."""
+    deed = deeds.current.get()
+    if isinstance(deed, Act):
+        deed.caller = caller
 
 
 def refusal(method: str, path: str, scope: Any, address: str, caller: Caller) -> Act:

@@ -158,6 +158,7 @@ class Gate:
                 raise Forbidden(f"this is not the secret of the attempt {attempt[:80]}")
             return self._budgets.admit(f"attempt:{attempt}", budgets.ATTEMPT)
         if (inside := scope.get(INSIDE)) is not None:  # the server makes scopes without it
+            scope["state"]["asking"] = inside.caller
             return await self._admit_caller(scope, inside.caller, f"page:{inside.caller.id}")
         if path.startswith((f"{API}/", f"{FLEET}/")):
             key = _bearer(scope)

@@ -6,19 +6,21 @@ import asyncio
 
 from coordinator.dashboard.pages import Page, View, page
 from coordinator.dashboard.rendering import address
+from coordinator.dashboard.tasks import ends
 
 _FEW = 8
 
 
 @page("/")
 async def overview(page: Page) -> View:
-    queues, running, failed, dead, pool, deployed = await asyncio.gather(
+    queues, running, failed, dead, pool, deployed, past = await asyncio.gather(
         page.api.get("/queues"),
         page.api.get("/runs", status="running", limit=_FEW),
         page.api.get("/runs", status="failed,timed_out,expired", limit=_FEW),
         page.api.get("/runs", dead_letter="true", limit=100),
         page.api.get("/pool", left=0),
         page.api.get("/deployments", limit=5),
+        page.api.get("/history", since="24h", step="hour"),
     )
     return View(
         "overview.html",
@@ -31,6 +33,7 @@ async def overview(page: Page) -> View:
             "dead": dead,
             "hosts": pool["items"],
             "hour": pool["hour"],
+            "past": ends(past["items"], "24h"),
             "deployments": deployed["items"],
             "failed_address": address("/runs", status="failed,timed_out,expired"),
         },

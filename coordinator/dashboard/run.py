@@ -27,8 +27,8 @@ PHASES = (
     ("ran", "ran_ms", "ran"),
     ("reported", "reported_ms", "reported"),
 )
-#: Checkpoints, and runs that it has triggered, on the run's own page.
-_CHECKPOINTS, _CHILDREN = 100, 50
+#: Checkpoints of one page; and of those, of waits and of runs that it has triggered, how many on the run's own.
+_CHECKPOINTS, _STEPS, _CHILDREN = 100, 100, 50
 
 
 def phases(values: dict[str, Any]) -> Any:
@@ -64,14 +64,16 @@ def ledger(values: dict[str, Any]) -> Any:
 async def show(page: Page) -> View:
     path = f"/runs/{segment(page.path['run'])}"
     run = await page.api.get(path)
-    attempts, checkpoints, children, why, files, trace = await asyncio.gather(
-        page.api.get(f"{path}/attempts"),
-        page.api.get(f"{path}/checkpoints", limit=_CHECKPOINTS),
-        page.api.get("/runs", parent=run["id"], limit=_CHILDREN),
+    tried = run["attempts"] > 0
+    attempts, why, files, trace = await asyncio.gather(
+        page.api.get(f"{path}/attempts") if tried else _nothing(),
         _why(page, run),
-        page.api.get(f"{path}/files"),
+        page.api.get(f"{path}/files") if tried else _nothing(),
         page.api.get(f"{path}/trace"),
     )
+    spans = trace["spans"]
+    steps = [span for span in spans if span["kind"] in ("checkpoint", "wait")]
+    stored = [span["name"] for span in steps if span["kind"] == "checkpoint"]
     equal = page.query("scale") == "equal"
     return View(
         "run.html",
@@ -79,8 +81,12 @@ async def show(page: Page) -> View:
             "run": run,
             "path": path,
             "attempts": attempts["items"],
-            "checkpoints": checkpoints,
-            "children": children,
+            "steps": steps[-_STEPS:],
+            "more_steps": len(steps) > _STEPS
+            or bool(trace["left_out"]["checkpoints"] + trace["left_out"]["waits"]),
+            "last_checkpoint": stored[-1] if stored else None,
+            "children": [span for span in spans if span["kind"] == "child"][-_CHILDREN:],
+            "more_children": sum(s["kind"] == "child" for s in spans) > _CHILDREN,
             "why": why,
             "files": files["items"],
             "phases": phases,
@@ -94,6 +100,10 @@ async def show(page: Page) -> View:
         },
         topics=(waking.run(run["id"]),),
     )
+
+
+async def _nothing() -> dict[str, Any]:
+    return {"items": []}
 
 
 async def _why(page: Page, run: dict[str, Any]) -> dict[str, Any] | None:

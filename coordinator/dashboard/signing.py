@@ -11,6 +11,7 @@ from starlette.routing import Route
 from coordinator.access import sessions
 from coordinator.access.keys import hash_key
 from coordinator.access.sessions import SESSION
+from coordinator.api import acts
 from coordinator.api.inside import COOKIE
 from coordinator.context import Coordinator
 from coordinator.dashboard import rendering
@@ -36,6 +37,7 @@ async def sign_in(request: Request) -> Response:
         return _form(going, "This key is not known, or was revoked. `samovar keys create` makes one.", 401)
     if caller.role == "runner":
         return _form(going, "This is a runner's key: it may see nothing here. Take one with another role.", 403)
+    acts.by(caller)
     cookie = await core.database.write(sessions.open, caller.id)
     return _with_cookie(request, to(going or "/"), cookie)
 

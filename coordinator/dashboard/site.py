@@ -17,6 +17,7 @@ _PAGES = (
     "run",
     "logs",
     "tasks",
+    "errors",
     "line",
     "sources",
     "deployments",

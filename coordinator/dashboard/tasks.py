@@ -4,23 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from markupsafe import Markup
 from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
+from coordinator.dashboard.drawing import Part, columns
+from coordinator.dashboard.formats import parse
 from coordinator.dashboard.pages import Page, View, action, page, to
-from coordinator.dashboard.rendering import segment
+from coordinator.dashboard.rendering import address
 
 _FEW = 10
+_SPANS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+WINDOWS = tuple(_SPANS)
 
 
 @page("/tasks")
 async def listing(page: Page) -> View:
-    project = page.query("project")
-    found = await page.api.get("/deployments", project=project, limit=500)
-    current = [one for one in found["items"] if one["current"]]
-    return View("tasks.html", {"current": current, "project": project}, topics=())
+    given = {"project": page.query("project"), "window": page.query("window") or "24h"}
+    found = await page.api.get("/tasks", **given, cursor=page.query("cursor"), limit=50)
+    following = address("/tasks", **given, cursor=found["next"]) if found["next"] else None
+    return View("tasks.html", {"items": found["items"], "given": given, "windows": WINDOWS, "next": following})
+
+
+def ends(points: list[dict[str, Any]], window: str, now: datetime | None = None) -> Markup:
+    """What ended in each hour of the window, or each day of a long one: what came to its end below, failed above."""
+    days = window in ("7d", "30d")
+    step, form = (timedelta(days=1), "%Y-%m-%d") if days else (timedelta(hours=1), "%Y-%m-%d %H:00")
+    known = {parse(point["at"]).strftime(form): point for point in points}
+    at = (now or datetime.now(UTC)) - _SPANS[window]
+    rows = []
+    while at <= (now or datetime.now(UTC)):
+        name = at.strftime(form)
+        point = known.get(name, {"runs": 0, "failed": 0})
+        fine, bad = point["runs"] - point["failed"], point["failed"]
+        parts = [Part("ended", fine, "good", str(fine)), Part("failed", bad, "bad", str(bad))]
+        rows.append((name, [part for part in parts if part.value]))
+        at += step
+    return columns(rows, f"runs that ended, by {'day' if days else 'hour'}, of the last {window}")
 
 
 @page("/tasks/{project}/{task}")
@@ -30,31 +53,35 @@ async def show(page: Page) -> View:
 
 async def _task(page: Page, given: dict[str, str], problem: Refusal | None) -> View:
     project, name = page.path["project"], page.path["task"]
-    found, lately, failed = await asyncio.gather(
-        page.api.get("/deployments", project=project, limit=100),
-        page.api.get("/runs", task=f"{project}/{name}", limit=_FEW),
-        page.api.get("/runs", task=f"{project}/{name}", status="failed,timed_out,expired", limit=_FEW),
+    whole = f"{project}/{name}"
+    window = page.query("window") if page.query("window") in WINDOWS else "24h"
+    step = "day" if window in ("7d", "30d") else "hour"
+    known, lately, past, errors = await asyncio.gather(
+        page.api.get("/tasks", task=whole, window=window),
+        page.api.get("/runs", task=whole, limit=_FEW),
+        page.api.get("/history", task=whole, since=window, step=step),
+        page.api.get("/errors", project=project, task=name, status="open", limit=5),
     )
-    current = next((one for one in found["items"] if one["current"]), None)
-    task = None
-    if current is not None:
-        whole = await page.api.get(f"/deployments/{segment(current['id'])}")
-        task = next((one for one in whole["tasks"] if one["id"] == name), None)
+    task = next(iter(known["items"]), None)
     if task is None and not lately["items"]:
         raise Refusal(404, "unknown_task", f"there is no task {project}/{name}", [])
-    schema = (task or {}).get("schema") or {}
+    schema = (task or {}).get("parameters") or {}
+    figures = (task or {}).get("figures")
     return View(
         "task.html",
         {
             "project": project,
             "name": name,
             "task": task,
-            "current": current,
+            "figures": figures,
+            "window": window,
+            "windows": WINDOWS,
+            "past": ends(past["items"], window),
+            "errors": errors["items"],
             "fields": fields(schema, given),
             "given": given,
             "problem": problem,
             "lately": lately["items"],
-            "failed": failed["items"],
             "example": json.dumps(example(schema), indent=2, ensure_ascii=False),
         },
         status=problem.status if problem else 200,

@@ -164,12 +164,12 @@ def of_run(
     conn: Connection, now: float, run: str, cursor: str | None, limit: int
 ) -> tuple[list[Row[Any]], str | None]:
     """What a run keeps, by name, and the cursor of the next page. Raises NotFound."""
-    if conn.scalar(select(runs.c.id).where(runs.c.id == run)) is None:
-        raise NotFound(f"there is no run {run[:80]!r}")
     query = select(files).where(files.c.run_id == run, files.c.finished_at.isnot(None))
     if cursor is not None:
         query = query.where(files.c.name > cursor)
     rows = list(conn.execute(query.order_by(files.c.name).limit(limit + 1)))
+    if not rows and conn.scalar(select(runs.c.id).where(runs.c.id == run)) is None:
+        raise NotFound(f"there is no run {run[:80]!r}")
     more, rows = len(rows) > limit, rows[:limit]
     return rows, rows[-1].name if more else None
 

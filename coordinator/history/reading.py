@@ -82,13 +82,10 @@ def figures(
         hours = and_(of_step, history.c.at >= first, history.c.at < whole)
         when = or_(hours, and_(history.c.step == "day", history.c.at >= whole))
     found: dict[tuple[str, str], Figures] = {}
-    by_project: dict[str, list[str]] = {}
-    for project, task in wanted:
-        by_project.setdefault(project, []).append(task)
-    for project, names in by_project.items():
-        query = select(history).where(history.c.project == project, history.c.task.in_(names), when)
-        for row in conn.execute(query):
-            found.setdefault((project, row.task), Figures()).add(of_row(row))
+    if wanted:
+        of = tuple_(history.c.project, history.c.task).in_(wanted)
+        for row in conn.execute(select(history).where(of, when)):
+            found.setdefault((row.project, row.task), Figures()).add(of_row(row))
     return found
 
 
@@ -106,8 +103,9 @@ def task_states(
 ) -> tuple[list[TaskState], tuple[str, str] | None]:
     """The tasks of the current versions in order of project and task, and after which one the next page begins."""
     name = (deployments.c.project, tasks.c.task)
+    of_one = [] if wanted.task is None else [tasks.c.schema]
     query = (
-        select(*name, deployments.c.version, tasks.c.doc, tasks.c.options)
+        select(*name, deployments.c.version, tasks.c.doc, tasks.c.options, *of_one)
         .join_from(projects, deployments, projects.c.current_deployment == deployments.c.id)
         .join(tasks, tasks.c.deployment_id == deployments.c.id)
         .order_by(*name)
@@ -135,6 +133,7 @@ def _task(row: Row[Any], of: Figures, now: float, window: Window) -> TaskState:
         version=row.version,
         doc=row.doc,
         options=options,
+        parameters=decode(row.schema) if "schema" in row._fields else None,
         figures=task_figures(of, now, window, int(options["memory"])),
     )
 

@@ -48,6 +48,8 @@ _CHILD = [
 def read(conn: Connection, now: float, run_id: str) -> History:
     """The latest of everything there is of a run. Raises NotFound."""
     run = looked_up.get(conn, now, run_id)
+    if not run.attempts:
+        return History(run, [], [], [], [], LeftOut())  # it has done nothing yet
     tried = _latest(conn, select(*_ATTEMPT).where(attempts.c.run_id == run_id), attempts.c.number, TRACE_LEDGER)
     shown = [row.id for row in tried[-TRACE_ATTEMPTS:]]
     own = checkpoints.c.run_id == run_id
@@ -72,7 +74,7 @@ def read(conn: Connection, now: float, run_id: str) -> History:
         or len(asked) == TRACE_WAITS
         or len(below) == TRACE_CHILDREN
     )
-    left_out = LeftOut()
+    left_out = None
     if full:
         all_own = select(attempts.c.id).where(attempts.c.run_id == run_id)
         counted = conn.execute(

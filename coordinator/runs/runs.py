@@ -145,5 +145,7 @@ def _fitting(query: Select[Any], wanted: Filter, of: ColumnElement[str] = runs.c
 
 
 def list_attempts(conn: Connection, now: float, run_id: str) -> list[Row[Any]]:
-    get(conn, now, run_id)
-    return list(conn.execute(select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.number)))
+    rows = list(conn.execute(select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.number)))
+    if not rows:
+        get(conn, now, run_id)  # is it there at all
+    return rows

@@ -31,7 +31,7 @@ class History(NamedTuple):
     checkpoints: Sequence[Any] = ()
     waits: Sequence[Any] = ()
     children: Sequence[Any] = ()
-    left_out: wire.LeftOut = wire.LeftOut()
+    left_out: wire.LeftOut | None = None
 
 
 class _Bounds(NamedTuple):
@@ -66,7 +66,7 @@ def build(history: History, now: float) -> wire.Trace:
             **{f"{kind}_ms": round(value, 3) for kind, value in spent.items()},
         ),
         spans=_Tree(history, laid, begin, end).spans,
-        left_out=history.left_out,
+        left_out=history.left_out or wire.LeftOut(),
     )
 
 

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DisconnectionError, OperationalError
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from coordinator.foundation.errors import CoordinatorError
@@ -309,13 +309,8 @@ def table_sizes(conn: Connection, now: float) -> list[tuple[str, int | None]]:
         rows = conn.exec_driver_sql("SELECT relname, reltuples FROM pg_class WHERE relkind = 'r'").all()
         known = {name: int(count) for name, count in rows if count >= 0}
         return [(name, known.get(name)) for name in names]
-    found: list[tuple[str, int | None]] = []
-    for name in names:
-        try:
-            found.append((name, conn.exec_driver_sql(f'SELECT max(rowid) FROM "{name}"').scalar() or 0))
-        except OperationalError:  # a table without row numbers
-            found.append((name, None))
-    return found
+    each = [f"SELECT '{name}', max(rowid) FROM \"{name}\"" for name in names]
+    return [(name, count or 0) for name, count in conn.exec_driver_sql(" UNION ALL ".join(each))]
 
 
 def ascii_lower(conn: Connection, column: ColumnElement[str]) -> ColumnElement[str]:

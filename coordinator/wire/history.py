@@ -88,13 +88,17 @@ class TaskFigures(Ends):
 
 
 class TaskState(BaseModel):
-    """A task of a project's current version, with its options as they were declared."""
+    """A task of a project's current version, with its options as they were declared.
+
+    `parameters`: the JSON Schema of its payload, where one task alone was asked for.
+    """
 
     project: Name
     task: Name
     version: Name
     doc: Text | None
     options: Object
+    parameters: Object | None = None
     figures: TaskFigures
 
 

@@ -12,6 +12,8 @@ import pytest
 from samovar import RunFailed
 from samovar.errors import ApiError
 
+from coordinator.wire import Trace
+from tests import traced
 from tests.stack import SAMOVAR, Stack, copied, stack
 from tests.waiting import eventually
 
@@ -70,7 +72,37 @@ def test_output_keeps_its_level_its_stream_and_its_logger(samovar: Stack) -> Non
     assert ("stderr", "warning", None, "to stderr") in told
     assert ("logging", "warning", "shop.till", "the till is open") in told
     assert run["progress"]["fraction"] == 0.5
+    assert run["logs"]["warning"] >= 2
+    assert sum(run["logs"].values()) == len(lines)
     assert run["metadata"] == {"customer": {"id": 7}}
+
+
+def test_where_the_time_of_a_run_went_is_seen_in_it(samovar: Stack) -> None:
+    run = trigger(samovar, "five-steps", book="traced", gate=3)
+    path = samovar.ledger / "traced"
+    eventually(lambda: path.exists() and "3" in path.read_text(), "the third step")
+
+    def held() -> float:
+        spans = samovar.cli("runs", "trace", run["id"])["spans"]
+        return max([span["end_ms"] - span["begin_ms"] for span in spans if span["kind"] == "ran"], default=0.0)
+
+    eventually(lambda: held() > 600, "the step to take its time")
+    (samovar.ledger / "traced.go").touch()
+    assert samovar.cli("runs", "wait", run["id"], "--timeout", "60")["status"] == "completed"
+    found = samovar.cli("runs", "trace", run["id"])
+    ledger = traced.check(Trace.model_validate(found))
+    assert ledger["ran"] > 600
+    assert ledger["started"] > 0
+    assert ledger["imported"] > 0
+    took = {s["name"]: s["end_ms"] - s["begin_ms"] for s in found["spans"] if s["kind"] == "checkpoint"}
+    assert list(took) == [f"step-{n}" for n in range(1, 6)]
+    assert took["step-3"] > 500 > took["step-4"]
+    checkpoints = samovar.cli("checkpoints", run["id"])["items"]
+    assert all(item["begun_at"] <= item["created_at"] for item in checkpoints)
+    (attempt,) = samovar.cli("runs", "attempts", run["id"])["items"]
+    curve, usage = attempt["usage"]["curve"], attempt["usage"]
+    assert 1024**2 < max(curve["points"]) <= usage["peak_memory_bytes"] + 64 * 1024
+    assert 2 <= len(curve["points"]) <= 120
 
 
 def test_a_repeated_idempotency_key_is_the_same_run(samovar: Stack) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from coordinator.dashboard.drawing import Part, bar, columns, curve
+from coordinator.dashboard.tasks import ends
 from coordinator.dashboard.waterfall import draw, rows, scale
 
 
@@ -104,3 +106,22 @@ def test_a_span_that_goes_on_says_so() -> None:
     assert row.words == "10 ms so far, running"
     (row,) = rows([{key: value for key, value in a_span("r", "run", 0, 10, None).items() if key != "ended_at"}])
     assert row.words == "10 ms so far"
+
+
+def test_what_ended_stands_in_its_hour_and_nothing_in_the_others() -> None:
+    now = datetime(2026, 1, 2, 3, 30, tzinfo=UTC)
+    points = [
+        {"at": "2026-01-02T01:00:00.000Z", "runs": 4, "failed": 1},
+        {"at": "2026-01-02T03:00:00.000Z", "runs": 2, "failed": 0},
+    ]
+    drawn = ends(points, "24h", now)
+    titles = re.findall("<title>([^<]*)</title>", drawn)
+    assert len(titles) == 25
+    assert titles[-3] == "2026-01-02 01:00: ended 3, failed 1"
+    assert titles[-2] == "2026-01-02 02:00: nothing"
+    assert titles[-1] == "2026-01-02 03:00: ended 2"
+    assert (
+        len(re.findall("<title>", ends([{"at": "2026-01-02T00:00:00.000Z", "runs": 1, "failed": 1}], "7d", now)))
+        == 8
+    )
+    assert ends([], "24h", now) == ""
