@@ -7,14 +7,25 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, select
 
 from coordinator.attempts import attempts as ends
 from coordinator.attempts import checkpoints as keeping
+from coordinator.history import folding, series
 from coordinator.runs import logs
-from coordinator.storage.tables import attempts, audit, checkpoints, log_lines, run_tags, runs, waits
+from coordinator.storage.tables import (
+    attempts,
+    audit,
+    checkpoints,
+    errors,
+    history,
+    log_lines,
+    run_tags,
+    runs,
+    waits,
+)
 from coordinator.storage.values import Stored
 from coordinator.wire import AttemptLogLine, ErrorBody, Finish, Retry
 from tests.conformance.store import Store
@@ -146,6 +157,45 @@ def add_audit(into: Rows, at: float, run: str, project: str) -> None:
         "detail": "{}",
     }
     into[audit].append(tuple(entry.get(column.name) for column in audit.c))
+
+
+class Past(NamedTuple):
+    """What the observer has made of the few: an hour and a day of a task, and groups of errors."""
+
+    steps: list[Template]
+    errors: list[Template]
+
+    def add(self, into: Rows, names: Sequence[str], begin: float, end: float, drawn: random.Random) -> None:
+        """Hours and days of each task from `begin` to `end`, and some hundred groups of errors for each project."""
+        for rank, name in enumerate(names):
+            project, _, task = name.partition("/")
+            for template in self.steps:
+                size = series.STEPS[template.row["step"]]
+                first = series.begin(begin, template.row["step"])
+                for at in range(first, int(end) - size, size):
+                    # a task that is used little has no row for most hours
+                    if drawn.random() < max(10 / (rank + 10), size / 86400):
+                        into[history].append(template.made(0.0, 1.0, project=project, task=task, at=at))
+        for project in sorted({name.partition("/")[0] for name in names}):
+            for template in self.errors * 20:
+                seen = drawn.uniform(begin, end)
+                own = {"project": project, "fingerprint": f"{drawn.getrandbits(64):016x}"}
+                times = {"first_seen": begin, "last_seen": seen, "count": int(10 ** drawn.uniform(0, 4))}
+                into[errors].append(template.made(0.0, 1.0, **own, **times))
+
+
+def past(store: Store) -> Past:
+    """Folds all that is told of; after that nothing is left to be folded."""
+    while store.write(folding.run_once).more:
+        pass
+
+    def read(conn: Connection, now: float) -> Past:
+        def of(table: Table) -> list[Template]:
+            return [Template(table, dict(row._mapping)) for row in conn.execute(select(table))]
+
+        return Past(list({step.row["step"]: step for step in of(history)}.values()), of(errors))
+
+    return store.read(read)
 
 
 # ---------------------------------------------------------------- the few that the many are like

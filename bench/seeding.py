@@ -17,9 +17,19 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, Table, create_engine, select, text
 
 from bench import likeness
-from bench.likeness import Kind, Rows
+from bench.likeness import Kind, Past, Rows
 from coordinator.storage.dialect import parse_url
-from coordinator.storage.tables import attempts, audit, checkpoints, log_lines, run_tags, runs, waits
+from coordinator.storage.tables import (
+    attempts,
+    audit,
+    checkpoints,
+    errors,
+    history,
+    log_lines,
+    run_tags,
+    runs,
+    waits,
+)
 from tests.conformance.store import MIB, Store, queue, task_entry
 
 #: How the runs have ended, or not, in parts of all.
@@ -37,7 +47,7 @@ UNFINISHED = {"queued": (0.01, 5_000), "running": (0.001, 100), "waiting": (0.00
 DAYS = 20
 _TASKS_OF_PROJECT = 25
 _CHUNK = 20_000
-_TABLES = (runs, attempts, run_tags, waits, checkpoints, log_lines, audit)
+_TABLES = (runs, attempts, run_tags, waits, checkpoints, log_lines, audit, history, errors)
 #: Lines of the run that wrote most, in parts of all, and at most.
 _LOUD, _LOUDEST = 0.1, 100_000
 
@@ -71,9 +81,10 @@ def seed(url: str, sizes: Sizes, number: int = 7) -> Places:
         names = _deploy(store, sizes.tasks)
         kinds = likeness.kinds(store, names[0])
         bases = {name: likeness.base(store, name) for name in names}
+        past = likeness.past(store)
     finally:
         store.database.close()
-    made = _Making(sizes, names, kinds, bases, random.Random(number))
+    made = _Making(sizes, names, kinds, bases, past, random.Random(number))
     engine = create_engine(parse_url(url))
     try:
         with engine.begin() as conn:
@@ -120,9 +131,11 @@ class _Making:
         names: Sequence[str],
         kinds: dict[str, list[Kind]],
         bases: dict[str, dict[str, Any]],
+        past: Past,
         drawn: random.Random,
     ) -> None:
         self._sizes, self._names, self._kinds, self._bases, self._random = sizes, names, kinds, bases, drawn
+        self._past = past
         # a few tasks have most of the runs, as everywhere
         weights = [1 / (rank + 1) for rank in range(len(names))]
         self._weights = list(itertools.accumulate(weights))
@@ -150,6 +163,7 @@ class _Making:
         """Rows by table, so many that they are no burden."""
         now = time.time()
         rows = likeness.rows(_TABLES)
+        self._past.add(rows, self._names, now - DAYS * 86400, now - 2 * 86400, self._random)
         for number, (status, created) in enumerate(self._order(now)):
             self._add(rows, status, created, number)
             if len(rows[runs]) >= _CHUNK:

@@ -13,8 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from samovar.cli.opening import has_display
+
+from tests.plain import PLAIN
+from tests.unit.cli.conftest import Hand, Install
 
 RUN = "run_01m8kprppnxj3yxv1exkmhv73j"
 LINK = {"url": "http://127.0.0.1:8020/login/once", "expires_at": "2026-01-31T12:15:00.000Z"}
@@ -190,3 +194,18 @@ def test_a_coordinator_that_is_away_is_said() -> None:
 )
 def test_a_display_is_known_by_the_environment(environment: dict[str, str], platform: str, expected: bool) -> None:
     assert has_display(environment, platform) is expected
+
+
+def test_the_address_of_a_real_coordinator_signs_in_once(install: Install, hand: Hand, project: Path) -> None:
+    install.samovar("deploy", str(project))
+    run = install.json("trigger", "greet", "--payload", '{"name": "you"}', "--wait")["id"]
+    url = install.samovar("open", run, "--print").out.strip()
+    with httpx.Client(follow_redirects=True, **PLAIN) as browser:
+        shown = browser.get(url)
+        assert (shown.status_code, shown.url.path) == (200, f"/runs/{run}")
+        assert run in shown.text
+        assert browser.get(f"{install.url}/runs").status_code == 200
+    with httpx.Client(follow_redirects=True, **PLAIN) as another:
+        again = another.get(url)
+        assert again.status_code == 401
+        assert run not in again.text
