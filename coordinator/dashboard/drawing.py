@@ -77,6 +77,23 @@ def columns(rows: Sequence[tuple[str, Sequence[Part]]], label: str, height: floa
     ).format(w=_WIDTH, h=height, label=visible(label), drawn=Markup("").join(drawn))
 
 
+def spark(counts: Sequence[int], label: str, height: float = 24.0) -> Markup:
+    """Small columns without names, as one shape: a list has many of them."""
+    most = max(counts, default=0)
+    if not most:
+        return Markup("")
+    step = _WIDTH / len(counts)
+    path = "".join(
+        f"M{n * step + 1:.0f} {height:.0f}v-{(height - 2) * count / most:.1f}h{step - 2:.0f}V{height:.0f}z"
+        for n, count in enumerate(counts)
+        if count
+    )
+    return Markup(
+        '<svg class="bar" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">'
+        '<path class="f-bad" d="{path}"/></svg>'
+    ).format(w=_WIDTH, h=height, label=visible(label), path=path)
+
+
 def curve(points: Sequence[float], limit: float | None, label: str, height: float = 80.0) -> Markup:
     """A line over time, from zero; `limit` is a line across it."""
     if len(points) < 2:

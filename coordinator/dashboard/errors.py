@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
 from starlette.responses import Response
 
-from coordinator.dashboard.drawing import Part, columns
+from coordinator.dashboard import drawing
 from coordinator.dashboard.pages import Page, View, action, page, to
 from coordinator.dashboard.rendering import address, segment
 
 _FEW = 20
 
 
-def spark(counts: list[int]) -> object:
+def spark(counts: list[int]) -> Markup:
     """How often in each of the last 24 hours, the current one last."""
-    last = len(counts) - 1
-    return columns(
-        [(f"{last - n} h ago", [Part("errors", count, "bad", str(count))]) for n, count in enumerate(counts)],
-        f"{sum(counts)} in the last 24 hours",
-        height=24.0,
-    )
+    return drawing.spark(counts, f"{sum(counts)} in the last 24 hours")
 
 
 @page("/errors")

@@ -9,6 +9,8 @@ from coordinator.dashboard.rendering import address
 from coordinator.dashboard.tasks import ends
 
 _FEW = 8
+#: Dead letters that are counted here.
+_DEAD = 20
 
 
 @page("/")
@@ -17,7 +19,7 @@ async def overview(page: Page) -> View:
         page.api.get("/queues"),
         page.api.get("/runs", status="running", limit=_FEW),
         page.api.get("/runs", status="failed,timed_out,expired", limit=_FEW),
-        page.api.get("/runs", dead_letter="true", limit=100),
+        page.api.get("/runs", dead_letter="true", limit=_DEAD),
         page.api.get("/pool", left=0),
         page.api.get("/deployments", limit=5),
         page.api.get("/history", since="24h", step="hour"),

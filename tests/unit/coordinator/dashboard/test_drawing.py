@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.dashboard.drawing import Part, bar, columns, curve
+from coordinator.dashboard.drawing import Part, bar, columns, curve, spark
 from coordinator.dashboard.tasks import ends
 from coordinator.dashboard.waterfall import draw, rows, scale
 
@@ -34,6 +34,14 @@ def test_columns_are_as_high_as_what_they_hold() -> None:
     heights = [float(h) for h in re.findall(r'height="([\d.]+)" class="f-', drawn)]
     assert heights == [86.0, 43.0, 43.0]
     assert columns([], "l") == ""
+
+
+def test_small_columns_are_one_shape() -> None:
+    drawn = spark([0, 2, 0, 4], "l")
+    assert drawn.count("<path") == 1
+    assert 'd="M151 24v-11.0h148V24zM451 24v-22.0h148V24z"' in drawn
+    assert spark([0, 0], "l") == ""
+    assert spark([], "l") == ""
 
 
 def test_a_curve_stays_within_its_picture_and_shows_its_limit() -> None:
