@@ -107,7 +107,7 @@ def test_pages_are_measured_against_a_real_coordinator() -> None:
     assert [target.limit for target in times.targets] == [100.0, 200.0, 100.0, 200.0]
     assert all(min(series.samples) > 0 for series in (*times.samovar, *work.samovar, *sizes.samovar))
     # of the pages one is still to come
-    assert {note for note in times.notes if note.startswith("not measured")} <= {"not measured: /errors (404)"}
+    assert not [note for note in times.notes if note.startswith("not measured")]
 
 
 def test_too_little_is_refused() -> None:
