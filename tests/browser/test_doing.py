@@ -212,3 +212,15 @@ def test_a_link_of_the_command_line_signs_in_once(visitor: Visitor, samovar: Sta
     expect(page).to_have_url(re.compile("/login"))
     page = visitor.go(path)
     expect(page.get_by_role("alert")).to_contain_text("used before")
+
+
+def test_a_run_that_ran_out_of_memory_says_so_and_where_to_go_on(
+    page: Page, visitor: Visitor, runs: dict[str, str]
+) -> None:
+    page = visitor.go(f"/runs/{runs['greedy']}")
+    head = page.locator("#live_head")
+    expect(head).to_contain_text("It took more memory than it may have.")
+    expect(head).to_contain_text("of 64 MiB")
+    head.get_by_role("link", name="replay from there").click()
+    expect(page.get_by_label("From", exact=True)).to_have_value("first")
+    expect(page.locator("main")).to_contain_text("Kept: first")
