@@ -48,6 +48,7 @@ _LIVE_LINES = [
     case((IS_LIVE, attempts.c[f"log_{level}"]), else_=0).label(f"live_log_{level}") for level in LOG_LEVELS
 ]
 _WITH_LATEST = runs.outerjoin(attempts, attempts.c.id == runs.c.current_attempt)
+_LISTED: Select[Any] = select(runs, *_LIVE_LINES).select_from(_WITH_LATEST)
 #: A run with what its latest attempt knows of its start and its phases.
 _ONE = (
     select(
@@ -84,9 +85,9 @@ def get(conn: Connection, now: float, run_id: str) -> Row[Any]:
 def listing(conn: Connection, now: float, wanted: Filter) -> tuple[list[Row[Any]], str | None]:
     """The newest runs first, and the cursor of the next page."""
     if wanted.task is not None and wanted.statuses and "completed" not in wanted.statuses:
-        query = select(runs).where(runs.c.id.in_(union_all(*_of_statuses(wanted, wanted.task))))
+        query = _LISTED.where(runs.c.id.in_(union_all(*_of_statuses(wanted, wanted.task))))
     else:
-        query = _fitting(select(runs), wanted)
+        query = _fitting(_LISTED, wanted)
         if wanted.statuses:
             query = query.where(runs.c.status.in_(wanted.statuses))
         if wanted.task is not None:
@@ -119,14 +120,6 @@ def _fitting(query: Select[Any], wanted: Filter, of: ColumnElement[str] = runs.c
     """With the conditions that are neither the task, the status nor the place in the list."""
     if wanted.task is not None and (project := wanted.task.rpartition("/")[0]):
         query = query.where(of == project)
-    query = select(runs, *_LIVE_LINES).select_from(_WITH_LATEST).order_by(runs.c.id.desc()).limit(wanted.limit + 1)
-    if wanted.statuses:
-        query = query.where(runs.c.status.in_(wanted.statuses))
-    if wanted.task is not None:
-        project, _, task = wanted.task.rpartition("/")
-        query = query.where(runs.c.task == task)
-        if project:
-            query = query.where(runs.c.project == project)
     if wanted.parent is not None:
         query = query.where(runs.c.parent == wanted.parent)
     if wanted.project is not None:

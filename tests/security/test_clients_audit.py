@@ -41,6 +41,7 @@ def test_every_request_that_changes_something_is_named(here: Seat) -> None:
         for method in (m.upper() for m in methods)
         if method != "GET"
         and not path.startswith("/hooks/")
+        and not path.endswith("/check")  # which changes nothing
         and acts.act(method, re.sub(r"\{[^}]+\}", "x", path), {}, "", None) is None
     ]
     assert not without, "give them a line in coordinator/api/acts.py"

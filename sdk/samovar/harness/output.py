@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _LARGEST = 64 * 1024
 #: Seconds that a write waits for what pipes hold: under a flood of a subprocess's output, order is not all.
 _PATIENCE = 0.02
+#: The same where they hold at most _LITTLE bytes, and nobody reads them.
+_LONGEST, _LITTLE = 1.0, 16 * 1024
 #: Writes without a newline that go out at once in each _WINDOW seconds; of a burst, the rest go with the next.
 _PROMPT = 50
 _WINDOW = 0.1
@@ -69,13 +71,20 @@ def is_ours(stream: Any) -> bool:
 
 
 def settle() -> None:
-    """Wait until process 1 has read what the pipes hold, or a moment is over."""
-    deadline = 0.0
-    while any(_pending(descriptor) for descriptor in _pipes if _is_attached(descriptor)):
+    """Wait until process 1 has read what the pipes hold, or a moment is over.
+
+    Where they hold little, and none of it is taken, process 1 waits for a processor: that may take longer.
+    """
+    deadline, before = 0.0, 0
+    while held := sum(_pending(descriptor) for descriptor in _pipes if _is_attached(descriptor)):
         now = time.monotonic()
-        deadline = deadline or now + _PATIENCE
+        if not deadline:
+            deadline = now + (_LONGEST if held <= _LITTLE else _PATIENCE)
+        elif held < before:
+            deadline = min(deadline, now + _PATIENCE)
         if now >= deadline:
             return
+        before = held
         time.sleep(0.0002)
 
 

@@ -84,7 +84,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="times_unclamped",
         off="the bounds of a time that is shown",
-        file="coordinator/runs/views.py",
+        file="coordinator/foundation/times.py",
         old="seconds = seconds if 0 <= seconds <= MAX_MOMENT else 0 if seconds < 0 else MAX_MOMENT",
         new="pass",
         tests=("tests/unit/coordinator/test_wire_bounds.py",),
@@ -117,9 +117,17 @@ MUTANTS: list[Mutant] = [
         name="polls_outlive_keys",
         off="that a wait asks whether its caller may still wait",
         file="coordinator/api/polling.py",
-        old='    if "key" in state and',
-        new="    if False and",
+        old='    elif "key" in state and',
+        new="    elif False and",
         tests=(_REQUESTS,),
+    ),
+    Mutant(
+        name="forms_of_others",
+        off="that a form of another site does nothing",
+        file="coordinator/dashboard/pages.py",
+        old='    if site == "same-origin":',
+        new="    if True:",
+        tests=("tests/unit/coordinator/dashboard/test_site.py",),
     ),
     Mutant(
         name="hints_of_others",
