@@ -222,5 +222,5 @@ def test_a_run_that_ran_out_of_memory_says_so_and_where_to_go_on(
     expect(head).to_contain_text("It took more memory than it may have.")
     expect(head).to_contain_text("of 64 MiB")
     head.get_by_role("link", name="replay from there").click()
-    expect(page.get_by_label("From", exact=True)).to_have_value("first")
+    expect(page.locator("select[name=from_checkpoint]")).to_have_value("first")
     expect(page.locator("main")).to_contain_text("Kept: first")
