@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import httpx
 import pytest
 
 from images import bootstrap
 from images.host import host_network
 from tests import commands, stack
+from tests.plain import PLAIN
 from tests.waiting import eventually
 
 # the first `up` on a machine builds the images of three parts and of PostgreSQL
@@ -167,6 +170,13 @@ def test_the_orders_example_runs_on_it(composed: Composed) -> None:
     assert (run["status"], run["attempts"], run["result"]["receipt"]) == ("completed", 2, "receipt-C-1")
     charges = (composed.home / "ledger" / "charges.log").read_text().splitlines()
     assert [json.loads(line)["order"] for line in charges] == ["C-1"]
+
+
+def test_the_dashboard_is_in_the_coordinators_image(composed: Composed) -> None:
+    page = httpx.get(f"http://127.0.0.1:{composed.port}/login", timeout=30, **PLAIN)
+    assert page.status_code == 200
+    (style,) = re.findall(r'"(/static/style[^"]+)"', page.text)
+    assert httpx.get(f"http://127.0.0.1:{composed.port}{style}", timeout=30, **PLAIN).status_code == 200
 
 
 def test_each_part_holds_what_it_needs_and_no_more(composed: Composed) -> None:
