@@ -8,7 +8,7 @@ It stands before the body is read, so that nobody without a key can make the coo
     /internal/v1/runners/{id}/enrol  a host's token, or a key with the role runner
     /internal/v1/*                   a key with the role runner, bound to the runner that it is about
     pages of the dashboard           a session, where there is one; what a page shows and does it asks of /api/v1,
-                                     from inside, as the session's key (dashboard/inside.py)
+                                     from inside, as the session's key (api/inside.py)
     anything else                    open: health, the OpenAPI document, webhooks (which check signatures), tokens
                                      (whose ids nobody can guess)
 
@@ -158,8 +158,8 @@ class Gate:
                 raise Forbidden(f"this is not the secret of the attempt {attempt[:80]}")
             return self._budgets.admit(f"attempt:{attempt}", budgets.ATTEMPT)
         if (inside := scope.get(INSIDE)) is not None:  # the server makes scopes without it
-            scope["state"]["asking"] = inside.caller
-            return await self._admit_caller(scope, inside.caller, f"page:{inside.caller.id}")
+            scope["state"]["asking"] = inside
+            return await self._admit_caller(scope, inside, f"page:{inside.id}")
         if path.startswith((f"{API}/", f"{FLEET}/")):
             key = _bearer(scope)
             if key.startswith(hosts.TOKEN_PREFIX) and _ENROL.fullmatch(path):

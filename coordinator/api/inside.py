@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
@@ -27,10 +27,6 @@ INSIDE = "samovar.inside"
 FORMS_WITH_VALUES = ("/replay", "/trigger")
 
 Values = dict[str, Any]
-
-
-class Inside(NamedTuple):
-    caller: Caller
 
 
 class Refusal(Exception):
@@ -91,7 +87,7 @@ class Api:
             "client": self._scope.get("client"),
             "server": self._scope.get("server"),
             "state": {},
-            INSIDE: Inside(self._caller),
+            INSIDE: self._caller,
         }
         incoming = [{"type": "http.request", "body": sent, "more_body": False}]
         status, parts = 500, []

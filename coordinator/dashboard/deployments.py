@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from coordinator.dashboard import rendering
 from coordinator.dashboard.pages import Page, View, action, page, to
-from coordinator.dashboard.rendering import address, segment
+from coordinator.dashboard.rendering import segment
 from coordinator.signals import waking
 
 _LINES = 5000
@@ -20,7 +20,7 @@ _LINES = 5000
 async def listing(page: Page) -> View:
     given = {"project": page.query("project")}
     found = await page.api.get("/deployments", **given, cursor=page.query("cursor"), limit=50)
-    following = address("/deployments", **given, cursor=found["next"]) if found["next"] else None
+    following = page.following(found, **given)
     return View("deployments.html", {"items": found["items"], "given": given, "next": following})
 
 

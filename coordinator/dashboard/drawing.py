@@ -71,10 +71,8 @@ def columns(rows: Sequence[tuple[str, Sequence[Part]]], label: str, height: floa
         drawn.append(
             Markup("<g><title>{}</title>{}</g>").format(visible(f"{name}: {words}"), Markup("").join(shapes))
         )
-    return Markup(
-        '<svg class="bar" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">'
-        '<path class="f-line" d="M0 {h:.1f}H{w:.0f}"/>{drawn}</svg>'
-    ).format(w=_WIDTH, h=height, label=visible(label), drawn=Markup("").join(drawn))
+    ground = Markup('<path class="f-line" d="M0 {:.1f}H{:.0f}"/>').format(height, _WIDTH)
+    return _picture(height, label, ground + Markup("").join(drawn))
 
 
 def spark(counts: Sequence[int], label: str, height: float = 24.0) -> Markup:
@@ -88,10 +86,7 @@ def spark(counts: Sequence[int], label: str, height: float = 24.0) -> Markup:
         for n, count in enumerate(counts)
         if count
     )
-    return Markup(
-        '<svg class="bar" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">'
-        '<path class="f-bad" d="{path}"/></svg>'
-    ).format(w=_WIDTH, h=height, label=visible(label), path=path)
+    return _picture(height, label, Markup('<path class="f-bad" d="{}"/>').format(path))
 
 
 def curve(points: Sequence[float], limit: float | None, label: str, height: float = 80.0) -> Markup:
@@ -108,7 +103,11 @@ def curve(points: Sequence[float], limit: float | None, label: str, height: floa
     across = Markup("")
     if limit is not None:
         across = Markup('<path class="f-limit" d="M0 {:.1f}H{:.0f}"/>').format(y(limit), _WIDTH)
-    return Markup(
-        '<svg class="bar" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">'
-        '<polygon class="f-curve" points="0,{h:.1f} {path} {w:.0f},{h:.1f}"/>{across}</svg>'
-    ).format(w=_WIDTH, h=height, label=visible(label), path=path, across=across)
+    area = Markup('<polygon class="f-curve" points="0,{h:.1f} {path} {w:.0f},{h:.1f}"/>')
+    return _picture(height, label, area.format(w=_WIDTH, h=height, path=path) + across)
+
+
+def _picture(height: float, label: str, drawn: Markup) -> Markup:
+    return Markup('<svg class="bar" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
+        _WIDTH, height, visible(label), drawn
+    )

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from coordinator.dashboard import drawing
 from coordinator.dashboard.pages import Page, View, action, page, to
-from coordinator.dashboard.rendering import address, segment
+from coordinator.dashboard.rendering import segment
 
 _FEW = 20
 
@@ -21,7 +21,7 @@ def spark(counts: list[int]) -> Markup:
 async def listing(page: Page) -> View:
     given = {name: page.query(name) for name in ("status", "project", "task", "since")}
     found = await page.api.get("/errors", **given, cursor=page.query("cursor"), limit=50)
-    following = address("/errors", **given, cursor=found["next"]) if found["next"] else None
+    following = page.following(found, **given)
     return View("errors.html", {"items": found["items"], "given": given, "next": following, "spark": spark})
 
 

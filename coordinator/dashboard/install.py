@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import Response
 
 from coordinator.dashboard.pages import Page, View, action, page, to
-from coordinator.dashboard.rendering import address, segment
+from coordinator.dashboard.rendering import segment
 
 _ROLES = ("trigger", "read", "admin", "runner")
 
@@ -27,7 +27,7 @@ async def make_key(page: Page) -> View:
 
 async def _keys(page: Page, made: dict[str, Any] | None) -> View:
     found = await page.api.get("/keys", cursor=page.query("cursor"), limit=100)
-    following = address("/keys", cursor=found["next"]) if found["next"] else None
+    following = page.following(found)
     return View("keys.html", {"items": found["items"], "next": following, "made": made, "roles": _ROLES}, topics=())
 
 
@@ -41,7 +41,7 @@ async def revoke(page: Page) -> Response:
 async def secrets(page: Page) -> View:
     given = {"project": page.query("project")}
     found = await page.api.get("/secrets", **given, cursor=page.query("cursor"), limit=100)
-    following = address("/secrets", **given, cursor=found["next"]) if found["next"] else None
+    following = page.following(found, **given)
     return View("secrets.html", {"items": found["items"], "given": given, "next": following}, topics=())
 
 
@@ -56,7 +56,7 @@ async def remove_secret(page: Page) -> Response:
 async def audit(page: Page) -> View:
     given = {name: page.query(name) for name in ("project", "action", "key", "since")}
     found = await page.api.get("/audit", **given, cursor=page.query("cursor"), limit=100)
-    following = address("/audit", **given, cursor=found["next"]) if found["next"] else None
+    following = page.following(found, **given)
     return View("audit.html", {"items": found["items"], "given": given, "next": following})
 
 

@@ -59,6 +59,10 @@ class Page:
         query = urlencode(self.request.query_params.multi_items())
         return quote(self.request.url.path) + (f"?{query}" if query else "")
 
+    def following(self, found: dict[str, Any], **given: Any) -> str | None:
+        """The address of the page after this one of a list; None for the last."""
+        return rendering.address(self.request.url.path, **given, cursor=found["next"]) if found["next"] else None
+
     def chosen(self, name: str) -> list[str]:
         return [value for field, value in self.fields if field == name]
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from coordinator.api.inside import INSIDE, Inside
+from coordinator.api.inside import INSIDE
 from coordinator.dashboard import rendering
 from coordinator.dashboard.pages import to_login
 from coordinator.dashboard.rendering import segment
@@ -28,7 +28,7 @@ class Passed:
             await to_login(request)(scope, receive, send)
             return
         path = API + self._path.format(**{name: segment(value) for name, value in request.path_params.items()})
-        inner = {**scope, "path": path, "raw_path": quote(path).encode(), "state": {}, INSIDE: Inside(caller)}
+        inner = {**scope, "path": path, "raw_path": quote(path).encode(), "state": {}, INSIDE: caller}
         headers = [(name.lower().encode(), value.encode()) for name, value in rendering.HEADERS.items()]
 
         async def with_headers(message: Message) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from coordinator.dashboard import formats, text
@@ -51,6 +52,14 @@ def segment(name: object) -> str:
     return quote(str(name), safe="")
 
 
+def filtering(path: str) -> Markup:
+    """Of a form that narrows what the page at `path` shows: the page takes its answer's place, and its address."""
+    return Markup(
+        'hx-get="{}" hx-trigger="submit, change delay:200ms" hx-target="#main" hx-select="#main" '
+        'hx-swap="outerHTML" hx-push-url="true"'
+    ).format(path)
+
+
 @cache
 def environment() -> Environment:
     made = Environment(
@@ -71,7 +80,13 @@ def environment() -> Environment:
         "coloured": text.coloured,
         "segment": segment,
     }
-    made.globals |= {"static": static, "address": address, "between": formats.between, "share": formats.share}
+    made.globals |= {
+        "static": static,
+        "filtering": filtering,
+        "address": address,
+        "between": formats.between,
+        "share": formats.share,
+    }
     return made
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
-from coordinator.dashboard import waterfall
+from coordinator.dashboard import waterfall, written
 from coordinator.dashboard.drawing import Part, bar, curve
 from coordinator.dashboard.formats import milliseconds
 from coordinator.dashboard.pages import Page, View, action, page, to
@@ -170,7 +170,7 @@ async def replay(page: Page) -> View | Response:
         if given.get("from_checkpoint"):
             body["from_checkpoint"] = given["from_checkpoint"]
         if given.get("payload", "").strip():
-            body["payload"] = _payload(given["payload"])
+            body["payload"] = written.payload(given["payload"])
         made = await page.api.ask("POST", f"{path}/replay", body)
     except Refusal as refusal:
         if refusal.status not in (404, 409, 422):
@@ -205,25 +205,13 @@ async def _replay_view(page: Page, run: dict[str, Any], given: dict[str, str], p
     )
 
 
-def _payload(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise Refusal(
-            422, "invalid", f"payload: not JSON: {error}", [{"path": "payload", "message": f"not JSON: {error}"}]
-        ) from None
-    if not isinstance(value, dict):
-        raise Refusal(422, "invalid", "payload: give an object, the arguments of the task by their names", [])
-    return value
-
-
 @action("/runs/{run}/check")
 async def check(page: Page) -> View:
     """What is wrong with the payload as it is written now; nothing is made of it."""
     run = await page.api.get(f"/runs/{segment(page.path['run'])}")
     problem = None
     try:
-        body: dict[str, Any] = {"payload": _payload(page.form.get("payload") or "{}")}
+        body: dict[str, Any] = {"payload": written.payload(page.form.get("payload") or "{}")}
         if page.form.get("version"):
             body["version"] = page.form["version"]
         await page.api.ask("POST", f"/tasks/{run['project']}/{run['task']}/runs/check", body)

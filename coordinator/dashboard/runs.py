@@ -73,7 +73,7 @@ async def _list(page: Page, template: str, **more: Any) -> View:
             "statuses": STATUSES,
             "problem": problem,
             "first": address(path, **given) if page.query("cursor") else None,
-            "next": address(path, **given, cursor=found["next"]) if found["next"] else None,
+            "next": page.following(found, **given),
             "words": words(given),
             "command": command(given),
             "api": address("/api/v1/runs", **given, **more),

@@ -14,7 +14,7 @@ from coordinator.dashboard.rendering import address, segment
 async def events(page: Page) -> View:
     given = {"project": page.query("project"), "name": page.query("name")}
     found = await page.api.get("/events", **given, cursor=page.query("cursor"), limit=50)
-    following = address("/events", **given, cursor=found["next"]) if found["next"] else None
+    following = page.following(found, **given)
     return View("events.html", {"items": found["items"], "given": given, "next": following})
 
 
@@ -25,7 +25,7 @@ async def webhooks(page: Page) -> View:
         page.api.get("/webhooks", project=given["project"], limit=100),
         page.api.get("/deliveries", **given, cursor=page.query("cursor"), limit=50),
     )
-    following = address("/webhooks", **given, cursor=deliveries["next"]) if deliveries["next"] else None
+    following = page.following(deliveries, **given)
     return View(
         "webhooks.html",
         {"offered": offered["items"], "items": deliveries["items"], "given": given, "next": following},

@@ -11,10 +11,10 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
+from coordinator.dashboard import written
 from coordinator.dashboard.drawing import Part, columns
 from coordinator.dashboard.formats import parse
 from coordinator.dashboard.pages import Page, View, action, page, to
-from coordinator.dashboard.rendering import address
 
 _FEW = 10
 _SPANS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30)}
@@ -25,7 +25,7 @@ WINDOWS = tuple(_SPANS)
 async def listing(page: Page) -> View:
     given = {"project": page.query("project"), "window": page.query("window") or "24h"}
     found = await page.api.get("/tasks", **given, cursor=page.query("cursor"), limit=50)
-    following = address("/tasks", **given, cursor=found["next"]) if found["next"] else None
+    following = page.following(found, **given)
     return View("tasks.html", {"items": found["items"], "given": given, "windows": WINDOWS, "next": following})
 
 
@@ -161,10 +161,7 @@ async def check(page: Page) -> View:
 def _payload(page: Page) -> dict[str, Any]:
     """Of the form: its JSON where that was written in, else the fields that were filled in."""
     if text := page.form.get("payload", "").strip():
-        value = _parse("payload", text)
-        if not isinstance(value, dict):
-            raise _wrong("payload", "give an object, the arguments of the task by their names")
-        return value
+        return written.payload(text)
     payload: dict[str, Any] = {}
     for field, value in page.fields:
         kind, _, name = field.partition(".")
@@ -173,16 +170,5 @@ def _payload(page: Page) -> dict[str, Any]:
             continue
         if value == "" and f"sent.{name}" not in page.form:
             continue
-        payload[name] = value if shape in ("string", "choice") else _parse(name, value)
+        payload[name] = value if shape in ("string", "choice") else written.value(name, value)
     return payload
-
-
-def _parse(name: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise _wrong(name, f"{text[:80]!r} is not JSON: {error}") from None
-
-
-def _wrong(name: str, message: str) -> Refusal:
-    return Refusal(422, "invalid", f"{name}: {message}", [{"path": name, "message": message}])
