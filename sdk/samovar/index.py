@@ -173,7 +173,7 @@ def main(arguments: list[str]) -> int:
 
 def _read(path: str, code: str, real: int, arguments: list[str]) -> dict[str, Any]:
     """The index, with what is worth a word to whoever deploys. Raises CannotIndex."""
-    from samovar.environment import forking, generators, interpreter, variables
+    from samovar.environment import forking, generators, import_times, interpreter, variables
 
     manifest = read_manifest(path)
     before = forking.descriptors()
@@ -181,11 +181,14 @@ def _read(path: str, code: str, real: int, arguments: list[str]) -> dict[str, An
     interpreter.prepare(code, manifest)
     with generators.watching(), variables.watching(placed) as reads:
         try:
-            import_modules(manifest["modules"])
+            with import_times.measuring() as times:
+                import_modules(manifest["modules"])
         except CannotIndex as error:
             _try_with_placeholders(error, reads, code, manifest, real, arguments)
     document = build_index(manifest, code)
     document["notices"] = notices(document["tasks"], reads, before, code)
+    if (slow := import_times.notice(times)) is not None:
+        document["notices"].append(slow)
     return document
 
 
