@@ -16,10 +16,12 @@ from rich.console import Console
 
 from bench import (
     claims,
+    crowds,
     defaults,
     deploy,
     files,
     freeze,
+    heavy,
     idle,
     inside,
     isolated,
@@ -27,11 +29,14 @@ from bench import (
     machine,
     neighbours,
     network,
+    pace,
     pages,
+    pool_replay,
     redeploy,
     report,
     rivals,
     starts,
+    sustained,
     triggers,
     waiting,
 )
@@ -77,14 +82,32 @@ BENCHMARKS = {
     "claims": Apart(claims.claims, 200, 10),
     "pages": Apart(pages.pages, 50, 5, usual=False),
     "peers": Benchmark(rivals.peers, 200, 40, usual=False),
+    "pace": Benchmark(pace.pace, 400, 40, usual=False),
+    "sustained": Benchmark(sustained.sustained, 3000, 100, usual=False),
+    "age": Benchmark(sustained.age, 100_000, 200, usual=False),
+    "burst": Benchmark(crowds.burst, 12, 1, usual=False),
+    "flood": Benchmark(crowds.flood, 5000, 125, usual=False),
+    "fifty": Benchmark(idle.fifty, 50, 5, usual=False),
+    "heavy": Benchmark(heavy.heavy, 100, 8, usual=False),
+    "replay": Apart(pool_replay.outcomes, 80, 10, usual=False),
     "isolated": Benchmark(isolated.isolated, 200, 40, usual=False),
+}
+
+
+#: What is measured by one word: `speed` is all that a start and a run cost, `age` last and longest.
+GROUPS = {
+    "speed": [
+        *("warm", "pace", "inside", "sustained", "burst", "idle", "fifty", "heavy", "flood", "checkpoint"),
+        *("peers", "isolated", "replay", "age"),
+    ]
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, 1 where `--check` is given and a target is missed, 2 for a wrong argument."""
     options = _parser().parse_args(arguments)
-    names = list(dict.fromkeys(options.names)) or [name for name in BENCHMARKS if BENCHMARKS[name].usual]
+    named = [one for name in options.names for one in GROUPS.get(name, [name])]
+    names = list(dict.fromkeys(named)) or [name for name in BENCHMARKS if BENCHMARKS[name].usual]
     # where it is no terminal, wide enough for a row
     console = Console(stderr=options.json, width=None if sys.stderr.isatty() else 110)
     began = time.monotonic()
@@ -133,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="NAME",
         type=_name,
-        help=f"what to measure: {names}; default: all of them but deploy, pages, peers and isolated",
+        help=f"what to measure: {names}; or a group of them: {', '.join(GROUPS)}; default: all that need no hours",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout; the tables go to stderr")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
@@ -158,7 +181,7 @@ def _sizes(options: argparse.Namespace) -> Sizes:
 
 
 def _name(text: str) -> str:
-    if text not in BENCHMARKS:
+    if text not in BENCHMARKS and text not in GROUPS:
         raise argparse.ArgumentTypeError(f"{text!r} is no benchmark; there are {', '.join(BENCHMARKS)}")
     return text
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from samovar import Client
 
 from bench.peers import Docker
+from bench.postgres import database
 from bench.project import Project
-from tests.stack import Stack, stack
+from tests.stack import Stack, deployed_projects, stack
 from tests.waiting import eventually
 
 
@@ -44,6 +45,7 @@ def bed(network: str = "", **environment: str) -> Iterator[Bed]:
     docker = Docker(label)
     directory = Path(tempfile.mkdtemp(prefix="samovar-bench-"))
     project = Project(directory)
+    before = set(deployed_projects)
     try:
         with stack(network, **environment) as samovar, samovar.client() as client:
             deployed = samovar.deploy_path(project.path)
@@ -51,10 +53,18 @@ def bed(network: str = "", **environment: str) -> Iterator[Bed]:
             below = docker.engine.images(filters={"label": labels})
             yield Bed(samovar, client, project, docker, str(deployed["image"]), str(below[0]["RepoTags"][0]))
     finally:
-        remove_images(docker, project.name)
+        for name in deployed_projects - before:
+            remove_images(docker, name)
         docker.close()
         for path in (*project.path.iterdir(), project.path, directory):
             path.rmdir() if path.is_dir() else path.unlink()
+
+
+def both(here: Bed) -> Iterator[tuple[str, Bed]]:
+    """The bed, which is on SQLite, and then one on PostgreSQL, each with its database's name."""
+    yield "SQLite", here
+    with database() as url, bed(SAMOVAR_COORDINATOR_DATABASE_URL=url) as there:
+        yield "PostgreSQL", there
 
 
 def remove_images(docker: Docker, project: str) -> None:

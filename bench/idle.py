@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 import docker
 
 from bench.bed import Bed
 from bench.figures import Outcome, Series, Target
+from bench.project import Project
 from tests.stack import resident
 from tests.waiting import eventually
 
 MIB = 1024**2
-LIMIT_MIB = 25.0
+LIMIT_MIB, FIFTY_MIB = 14.0, 700.0
+#: Containers, of which a task keeps so many; and seconds for all of them to have begun.
+_FIFTY, _EACH, _TOGETHER = 50, 5, 45.0
+_KIND = """
+@task(id="kind-{number}", memory="{memory}m", timeout="5m")
+def kind_{number}(until: float) -> None:
+    time.sleep(max(0.0, until - time.time()))
+"""
+
+
+def fifty(bed: Bed, count: int) -> Outcome:
+    """`count` containers that stand ready at once, of tasks that differ in their memory."""
+    kinds = -(-count // _EACH)
+    tasks = "".join(_KIND.format(number=number, memory=64 + number) for number in range(kinds))
+    with tempfile.TemporaryDirectory(prefix="samovar-bench-") as directory:
+        project = Project(Path(directory))
+        (project.path / "tasks.py").write_text(f"import time\nfrom samovar import task\n{tasks}")
+        bed.samovar.deploy_path(project.path)
+        with bed.samovar.client() as client:
+            until = time.time() + _TOGETHER
+            runs = [client.trigger(f"kind-{n % kinds}", {"until": until}) for n in range(count)]
+            for run in runs:
+                if run.wait(4 * _TOGETHER).status != "completed":
+                    raise RuntimeError(f"the run {run.id} ended as {run.status}: {run.data.get('error')}")
+    warm = eventually(lambda: _of(bed, project.name, count), f"{count} warm containers")
+    total = sum(container_memory(bed, name)[0] for name in warm or [])
+    return Outcome(
+        "idle: many",
+        f"memory of {count} warm containers of a project without dependencies",
+        [Series("docker stats, summed", "MiB", [total])],
+        [],
+        [Target("docker stats, summed", total, FIFTY_MIB * count / _FIFTY, "MiB")],
+    )
+
+
+def _of(bed: Bed, project: str, count: int) -> list[str]:
+    """The idle containers of the project, where there are that many."""
+    found = [str(e["container"]) for e in bed.samovar.pool() if e["project"] == project and e["state"] == "idle"]
+    return found if len(found) >= count else []
 
 
 def idle(bed: Bed, count: int) -> Outcome:

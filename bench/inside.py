@@ -59,8 +59,8 @@ def inside(bed: Bed, count: int) -> Outcome:
     )
 
 
-class _Group:
-    """The control group of a container: version 1 or 2."""
+class Group:
+    """The control group of a container, by its id: version 1 or 2."""
 
     def __init__(self, id: str) -> None:
         places = (
@@ -82,11 +82,11 @@ class _Group:
         return sorted(int(pid) for pid in (self._place / "cgroup.procs").read_text().split())
 
 
-def _group(bed: Bed, name: str) -> _Group:
-    return _Group(str(bed.docker.engine.inspect_container(name)["Id"]))
+def _group(bed: Bed, name: str) -> Group:
+    return Group(str(bed.docker.engine.inspect_container(name)["Id"]))
 
 
-def _calls(harness: Harness, group: _Group) -> str:
+def _calls(harness: Harness, group: Group) -> str:
     """The system calls of a run, where strace is there to count them."""
     if shutil.which("strace") is None:
         return "system calls were not counted: there is no strace"

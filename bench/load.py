@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.bed import Bed, bed
+from bench.bed import Bed, both
 from bench.figures import Outcome, Series, Target
 from bench.peers import Postgres, Sqlite
-from bench.postgres import database
 
 _ROUNDS = 2
 _PARTS = 4
-CHECKPOINT_MS = 4.0
+#: Of a bare commit that is as durable.
+CHECKPOINT = 6.0
 
 
 def throughput(bed: Bed, count: int) -> Outcome:
@@ -43,17 +43,16 @@ def rate(bed: Bed, count: int) -> Series:
 
 def checkpoint(here: Bed, count: int) -> Outcome:
     """Seen from user code on each database, against a bare commit that is as durable, on the same disk."""
-    mine, peers = [], []
-    with contextlib.closing(Sqlite(here.samovar.directory / "peer.db")) as sqlite:
-        mine.append(Series("SQLite: checkpoint", "ms"))
-        peers.append(Series("SQLite: a commit, synchronous=FULL", "ms"))
-        _steps(here, count, mine[0], peers[0], sqlite.commit)
-    with database() as url, bed(SAMOVAR_COORDINATOR_DATABASE_URL=url) as there:
-        with contextlib.closing(Postgres(url)) as postgres:
-            mine.append(Series("PostgreSQL: checkpoint", "ms"))
-            peers.append(Series("PostgreSQL: a commit", "ms", against=1))
-            _steps(there, count, mine[1], peers[1], postgres.commit)
-    targets = [Target(f"{one.name}, median", one.median, CHECKPOINT_MS, "ms") for one in mine]
+    mine, peers, targets = [], [], []
+    for place, (name, bed) in enumerate(both(here)):
+        series, floor = Series(f"{name}: checkpoint", "ms"), Series(f"{name}: a commit", "ms", against=place)
+        url = bed.samovar.environment.get("SAMOVAR_COORDINATOR_DATABASE_URL")
+        plain = Postgres(url) if url else Sqlite(bed.samovar.directory / "peer.db")
+        with contextlib.closing(plain):
+            _steps(bed, count, series, floor, plain.commit)
+        mine.append(series)
+        peers.append(floor)
+        targets.append(Target(f"{name}: over a commit, medians", series.median / floor.median, CHECKPOINT, "x"))
     return Outcome("checkpoint", "one checkpoint, seen from user code", mine, peers, targets)
 
 

@@ -22,12 +22,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import traces
+from bench.figures import Outcome, Series, Target
 from bench.plot import lines
 from bench.traces import MIB, Call
 from runner.forecast import Forecast
 from runner.warm import Rule, WarmSet
 
 _LONGEST = 3600.0
+#: Where all the trace's work has room; and mean delays, of others of the same memory.
+TARGET_GIB = (8, 12, 16)
+_OVER = {"lru-10min": 0.45, "lru-60s": 0.4}
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,26 @@ def replay(
         for memory in memories
         for setup in setups
     ]
+
+
+def outcomes(count: int) -> list[Outcome]:
+    """The made-up trace of `count` tasks: the default rule against LRU, at the same memory."""
+    calls = traces.made_up(1, count, 86_400.0)
+    found = []
+    for gib in TARGET_GIB:
+        rows = {str(row["policy"]): row for row in replay(calls, [gib * 1024 * MIB])}
+        mine = rows["greedy-dual + wait"]
+        delay = Series("greedy-dual + wait: mean delay", "ms", [float(str(mine["mean_delay_ms"]))])
+        peers = [Series(f"{name}: mean delay", "ms", [float(str(rows[name]["mean_delay_ms"]))]) for name in _OVER]
+        targets = [
+            Target(f"mean delay over {name}", delay.median / peer.median, most, "x")
+            for (name, most), peer in zip(_OVER.items(), peers, strict=True)
+        ]
+        cold, lru = (float(str(row["cold_ratio"])) for row in (mine, rows["lru"]))
+        targets.append(Target("cold starts over LRU's", cold / lru, 1.0, "x"))
+        targets.append(Target("runs dropped", float(str(mine["dropped"])), 0, ""))
+        found.append(Outcome(f"replay: {gib} GiB", f"{len(calls)} runs of a made-up day", [delay], peers, targets))
+    return found
 
 
 def main() -> int:

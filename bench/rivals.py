@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from bench import load, starts
 from bench.bed import Bed
-from bench.figures import Outcome, Series
+from bench.figures import Outcome, Series, Target
 from bench.postgres import database
 
 _HOME = Path(__file__).parent / ".peers"
@@ -33,7 +34,7 @@ def peers(bed: Bed, count: int) -> list[Outcome]:
     checkpoint = load.checkpoint(bed, count).samovar
     runs = load.rate(bed, count)
     first = starts.warm(bed, count // 4).samovar[:1]
-    step, rate, start = [], [], []
+    step, rate, start, targets = [], [], [], []
     for name, document in found.items():
         if isinstance(document, str):
             notes.append(f"{name} is missing: {document}")
@@ -42,22 +43,35 @@ def peers(bed: Bed, count: int) -> list[Outcome]:
             # each against the checkpoint on the same database
             against = int("PostgreSQL" in name)
             step.append(Series(f"{name}: step", "ms", document["step_ms"], against=against))
+            above = checkpoint[against].median / step[-1].median
+            targets.append(Target(f"a checkpoint over a step, {name}", above, 1.0, "x"))
         if "start_ms" in document:
             start.append(Series(f"{name}: first line", "ms", document["start_ms"]))
         rate.append(Series(name, "/s", [document["per_second"]]))
     return [
-        Outcome("peers: steps", "one durable step, seen from user code", checkpoint, step, notes=[*notes]),
+        Outcome("peers: steps", "one durable step, seen from user code", checkpoint, step, targets, notes=[*notes]),
         Outcome("peers: rate", f"{count} trivial runs at once", [runs], rate, better="higher", notes=[*notes]),
         Outcome("peers: starts", "trigger → first line of user code, one by one", first, start, notes=[*notes]),
     ]  # fmt: skip
 
 
-def _install() -> tuple[list[str], list[str]]:
+def jobs(count: int) -> float | str:
+    """Jobs of procrastinate a second, ten at once; or why they are missing."""
+    _, missing = _install({"procrastinate"})
+    if missing:
+        return "procrastinate is missing: it could not be installed"
+    document = _measure(count, {"procrastinate"})["procrastinate"]
+    return document if isinstance(document, str) else float(document["per_second"])
+
+
+def _install(names: Container[str] = _PACKAGES) -> tuple[list[str], list[str]]:
     """What is installed, with its version; and the names of what could not be."""
     if not _python().exists():
         subprocess.run([sys.executable, "-m", "venv", str(_HOME)], check=True)
     versions, missing = [], []
     for name, packages in _PACKAGES.items():
+        if name not in names:
+            continue
         pip = [str(_python()), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages]
         if subprocess.run(pip, check=False, capture_output=True).returncode:
             missing.append(name)

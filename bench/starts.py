@@ -13,7 +13,7 @@ WARM_MS = 50.0
 _SECONDS = 60.0
 
 
-def _triggered(bed: Bed, task: str) -> tuple[float, float, str]:
+def triggered(bed: Bed, task: str) -> tuple[float, float, str]:
     """Milliseconds from the trigger to the first line and to the known result; and how it was started."""
     began = time.time()
     run = bed.client.trigger(task).wait(120)
@@ -29,7 +29,7 @@ def cold(bed: Bed, count: int) -> Outcome:
     cli_first, cli_whole = Series("docker run: first line", "ms"), Series("docker run --rm: whole", "ms")
     api_first, api_whole = Series("docker-py: first line", "ms"), Series("docker-py: whole, removed", "ms")
     for number in rounds(count + 1, _SECONDS):
-        mine = _triggered(bed, "cold")
+        mine = triggered(bed, "cold")
         bed.settled()
         by_cli = bed.docker.run_by_cli(bed.image)
         by_api = bed.docker.run_by_api(bed.image)
@@ -56,9 +56,9 @@ def warm(bed: Bed, count: int) -> Outcome:
     first, whole = Series("samovar: first line", "ms"), Series("samovar: result", "ms")
     execute, fork = Series("docker exec: first line", "ms"), Series("fork and pipe: first line", "ms")
     with bed.docker.idle(bed.image) as container:
-        _triggered(bed, "warm")
+        triggered(bed, "warm")
         for _ in rounds(count, _SECONDS):
-            line, result, start = _triggered(bed, "warm")
+            line, result, start = triggered(bed, "warm")
             if start != "cold":  # a container is replaced after so many runs
                 first.add(line)
                 whole.add(result)

@@ -138,10 +138,14 @@ class Stack:
         deployed_projects.add(str(deployed["project"]))
         return deployed
 
+    def credentials(self) -> tuple[str, str]:
+        """The address, and an administrator's key."""
+        told = json.loads((self.data / "credentials.json").read_text())
+        return str(told["url"]), str(told["api_key"])
+
     @contextlib.contextmanager
     def client(self) -> Iterator[Client]:
-        credentials = json.loads((self.data / "credentials.json").read_text())
-        with Client(credentials["url"], credentials["api_key"]) as client:
+        with Client(*self.credentials()) as client:
             yield client
 
     def finished(self, task: str, timeout: float = 120, **payload: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import claims, report, rivals, triggers
-from bench.__main__ import BENCHMARKS, exit_code, main
+from bench import claims, pool_replay, report, rivals, triggers
+from bench.__main__ import BENCHMARKS, GROUPS, exit_code, main
 from bench.figures import Outcome, Series, Target, rounds
 from bench.peers import Sqlite, fork_and_answer
 from bench.project import Project
@@ -106,6 +106,17 @@ def test_an_unknown_name_is_refused_with_those_that_exist(capsys: pytest.Capture
     said = capsys.readouterr().err
     assert "'lukewarm' is no benchmark" in said
     assert all(name in said for name in BENCHMARKS)
+
+
+def test_a_group_is_all_of_its_benchmarks() -> None:
+    assert {name for names in GROUPS.values() for name in names} <= set(BENCHMARKS)
+    assert not set(GROUPS) & set(BENCHMARKS)
+
+
+def test_the_pools_rule_is_measured_against_others_of_the_same_memory() -> None:
+    for outcome in pool_replay.outcomes(4):
+        assert [peer.name for peer in outcome.peers] == ["lru-10min: mean delay", "lru-60s: mean delay"]
+        assert outcome.targets[-1].met, "nothing is dropped of four tasks"
 
 
 def test_every_benchmark_is_documented() -> None:
