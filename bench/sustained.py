@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 
 from bench import rivals
 from bench.bed import Bed, both
