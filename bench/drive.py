@@ -9,8 +9,8 @@ from samovar.calling.transport import Transport
 from bench.bed import Bed
 
 #: Runs that wait in line, so that none has to be waited for; and those that are triggered in one call.
-_LINE, _BATCH = 200, 100
-_LOOK = 0.05
+_LINE, _BATCH = 400, 200
+_LOOK = 0.25
 _PATIENCE = 7200.0
 
 

@@ -12,17 +12,27 @@ _last = 0
 _lock = threading.Lock()
 
 
-def new(prefix: str) -> str:
+def new(prefix: str, at: float | None = None) -> str:
     """`prefix_` + 48 bits of milliseconds and 80 random bits: neighbours in time are neighbours in the index.
 
-    Those of one process sort as they were made, also within a millisecond and where its clock was set back.
+    Those of one process sort as they were made, also within a millisecond and where its clock was set back. `at`:
+    seconds since the epoch; None: now, by this process's clock.
     """
     global _last
-    number = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10))
+    number = int((time.time() if at is None else at) * 1000) << 80 | int.from_bytes(os.urandom(10))
     with _lock:
         if number <= _last:
             number = _last + 1 + int.from_bytes(os.urandom(5))
         _last = number
+    return _name(prefix, number)
+
+
+def least(prefix: str, at: float) -> str:
+    """What sorts before each name made at `at` (seconds since the epoch) or later."""
+    return _name(prefix, max(0, int(at * 1000)) << 80)
+
+
+def _name(prefix: str, number: int) -> str:
     letters = []
     for _ in range(26):
         letters.append(_LETTERS[number & 31])
@@ -30,8 +40,9 @@ def new(prefix: str) -> str:
     return f"{prefix}_{''.join(reversed(letters))}"
 
 
-def run() -> str:
-    return new("run")
+def run(now: float) -> str:
+    """`now`: of the transaction that writes the run, whose `created_at` it is. Never of an earlier time than that."""
+    return new("run", now)
 
 
 def attempt() -> str:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from coordinator.foundation import ids
 from coordinator.foundation.errors import NotFound
 from coordinator.storage.tables import IS_LIVE, LOG_LEVELS, NOT_COMPLETED, attempts, run_tags, runs
 
@@ -42,6 +43,9 @@ class Filter(NamedTuple):
 
 #: Sorts after every id, whatever the collation.
 _LAST = "z"
+#: By so many seconds a run's id may be older than its `created_at`: those of earlier versions were made by the
+#: process's clock, and that by the database's.
+_SKEW = 3600.0
 
 #: What the lines of its attempts do not hold that have ended: those of the one that lives.
 _LIVE_LINES = [
@@ -109,11 +113,17 @@ def _of_statuses(wanted: Filter, task: str) -> Iterator[Select[tuple[str]]]:
     name = task.rpartition("/")[2]
     key = (runs.c.task, runs.c.status, runs.c.id)
     for status in dict.fromkeys(wanted.statuses):
-        first, last = ((literal(name), literal(status), literal(end)) for end in ("", wanted.cursor or _LAST))
+        ends = (_first(wanted), wanted.cursor or _LAST)
+        first, last = ((literal(name), literal(status), literal(end)) for end in ends)
         query = select(runs.c.id).where(NOT_COMPLETED, tuple_(*key) > tuple_(*first), tuple_(*key) < tuple_(*last))
         query = query.order_by(*(column.desc() for column in key)).limit(wanted.limit + 1)
         # not by an index of projects: SQLite would take that, and sort
         yield select(_fitting(query, wanted, of=func.coalesce(runs.c.project, "")).subquery().c.id)
+
+
+def _first(wanted: Filter) -> str:
+    """What sorts before all ids that are wanted."""
+    return "" if wanted.since is None else ids.least("run", wanted.since - _SKEW)
 
 
 def _fitting(query: Select[Any], wanted: Filter, of: ColumnElement[str] = runs.c.project) -> Select[Any]:
@@ -127,7 +137,8 @@ def _fitting(query: Select[Any], wanted: Filter, of: ColumnElement[str] = runs.c
     for tag in wanted.tags:
         query = query.where(runs.c.id.in_(select(run_tags.c.run_id).where(run_tags.c.tag == tag)))
     if wanted.since is not None:
-        query = query.where(runs.c.created_at >= wanted.since)
+        # by the id as well, in whose order runs are read: so nothing is read past that is older
+        query = query.where(runs.c.created_at >= wanted.since, runs.c.id >= _first(wanted))
     if wanted.dead_letter:
         query = query.where(runs.c.dead_at.is_not(None))
     if wanted.error is not None:

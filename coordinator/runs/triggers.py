@@ -227,7 +227,7 @@ def _values(now: float, plan: Plan, payload: Stored, latest: float | None = None
     longest = None if debounce is None else debounce.max_delay or debounce.delay * DEBOUNCE_FACTOR
     total = plan.target.options.total_timeout
     return {
-        "id": ids.run(),
+        "id": ids.run(now),
         "project": project,
         "task": plan.target.task,
         "deployment_id": plan.target.deployment,

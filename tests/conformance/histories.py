@@ -38,7 +38,7 @@ def number_ids() -> Iterator[Callable[[], None]]:
 
     def anew() -> None:
         numbers = itertools.count(10**6)
-        ids.new = lambda prefix: f"{prefix}_{next(numbers)}"
+        ids.new = lambda prefix, at=None: f"{prefix}_{next(numbers)}"
 
     anew()
     try:

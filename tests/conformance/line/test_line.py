@@ -29,7 +29,7 @@ def flood(store: Store, count: int, keys: int = 1, task: str = "greet") -> None:
         for start in range(0, count, 10_000):
             rows = [
                 {
-                    "id": ids.run(),
+                    "id": ids.run(now),
                     "concurrency_key": str(n % keys),
                     "lane": names[n % keys],
                     "order_at": row["order_at"] + n / count,

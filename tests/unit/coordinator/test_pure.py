@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -236,14 +237,23 @@ def test_a_damaged_secret_is_said(tmp_path: Path) -> None:
 
 
 def test_ids_sort_as_they_were_made_and_do_not_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [ids.run() for _ in range(1000)]
+    made = [ids.event() for _ in range(1000)]
     monkeypatch.setattr(ids.time, "time", lambda: 1_000_000.0)  # the clock was set back
-    made += [ids.run() for _ in range(1000)]
+    made += [ids.event() for _ in range(1000)]
     assert made == sorted(set(made))
     with ThreadPoolExecutor(8) as pool:
-        by_thread = list(pool.map(lambda _: [ids.run() for _ in range(1000)], range(8)))
+        by_thread = list(pool.map(lambda _: [ids.event() for _ in range(1000)], range(8)))
     assert all(part == sorted(part) for part in by_thread)
     assert len({made for part in by_thread for made in part}) == 8000
+
+
+def test_the_ids_of_a_time_and_later_sort_after_its_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "_last", 0)
+    soon = time.time() + 3600
+    made = [ids.run(soon), ids.run(soon + 0.001), ids.run(soon)]
+    assert ids.least("run", soon - 0.001) < ids.least("run", soon) <= made[0]
+    assert made[0] < ids.least("run", soon + 0.001) <= made[1] < made[2]
+    assert ids.least("run", -5.0) == "run_" + "0" * 26
 
 
 def test_a_wake_between_the_look_and_the_wait_is_not_missed() -> None:
