@@ -41,7 +41,7 @@ def _name(prefix: str, number: int) -> str:
 
 
 def run(now: float) -> str:
-    """`now`: of the transaction that writes the run, whose `created_at` it is. Never of an earlier time than that."""
+    """`now`: of the transaction that writes the run, whose `created_at` it is."""
     return new("run", now)
 
 
