@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from starlette.responses import Response
@@ -17,7 +18,26 @@ async def queues(page: Page) -> View:
     found = await page.api.get("/queues", project=project)
     busy = [q for q in found["items"] if q["running"] or q["queued"] or q["paused"] or q["concurrency"]]
     rest = [q for q in found["items"] if q not in busy]
-    return View("queues.html", {"busy": busy, "rest": rest, "project": project})
+    empties = {}
+    if any(q["queued"] and not q["paused"] for q in busy):
+        tasks = await page.api.get("/tasks", project=project, window="1h", limit=200)
+        empties = drains(busy, tasks["items"])
+    return View("queues.html", {"busy": busy, "rest": rest, "project": project, "empties": empties})
+
+
+def drains(queues: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """In how many milliseconds each queue would be empty if nothing were added and runs went on ending as they did
+    in the last hour; by project and queue, without those of which none has ended.
+    """
+    pace: Counter[tuple[str, str]] = Counter()
+    for task in tasks:
+        queue = (task["options"].get("queue") or {}).get("name") or task["task"]
+        pace[task["project"], queue] += task["figures"]["per_hour"]
+    return {
+        key: 3_600_000 * q["queued"] / pace[key]
+        for q in queues
+        if q["queued"] and not q["paused"] and pace[key := (q["project"], q["name"])] > 0
+    }
 
 
 @action("/queues/change")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,9 @@ from coordinator.wire import FINAL
 #: Lines of one page, and of one message of a stream; how often a second a stream speaks at the most.
 _PAGE, _BATCH, _PAUSE = 500, 500, 0.25
 _FILTERS = ("level", "text", "attempt", "stream", "logger")
+#: Lines before and after one that was found, when it is looked at among its neighbours.
+_AROUND = 10
+_PLACE = re.compile(r"([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,17})")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -33,9 +37,10 @@ def _filters(page: Page) -> dict[str, str]:
     return {name: page.query(name) for name in _FILTERS}
 
 
-def lines_html(items: list[dict[str, Any]]) -> str:
+def lines_html(items: list[dict[str, Any]], path: str = "") -> str:
+    """`path`: of the run, where each line leads to itself among its neighbours."""
     template = rendering.environment().get_template("log_lines.html")
-    return template.render({"items": items})
+    return template.render({"items": items, "path": path})
 
 
 @page("/runs/{run}/logs")
@@ -44,10 +49,12 @@ async def show(page: Page) -> View:
     given = _filters(page)
     run = await page.api.get(path)
     over = run["status"] in FINAL
+    if place := _PLACE.fullmatch(page.query("around")):
+        return await _around(page, run, int(place[1]), int(place[2]))
     # what goes on is read from its end
     before = page.query("before") or ("end" if not over and not page.query("after") else "")
-    place = {"before": before} if before else {"after": page.query("after")}
-    found = await page.api.get(f"{path}/logs", **given, **place, limit=_PAGE)
+    end = {"before": before} if before else {"after": page.query("after")}
+    found = await page.api.get(f"{path}/logs", **given, **end, limit=_PAGE)
     following = earlier = None
     if found["next"] and before:
         earlier = address(f"{path}/logs", **given, before=found["next"])
@@ -63,7 +70,7 @@ async def show(page: Page) -> View:
             "path": path,
             "given": given,
             "narrowed": any(given.values()),
-            "lines": Markup(lines_html(found["items"])),
+            "lines": Markup(lines_html(found["items"], path if any(given.values()) else "")),
             "empty": not found["items"],
             "next": following,
             "first": address(f"{path}/logs", **given, after="0.0") if before or page.query("after") else None,
@@ -72,6 +79,36 @@ async def show(page: Page) -> View:
             "looked_at": found["looked_at"],
             "last": found["last"] or "",
             "follow": follow,
+            "levels": LEVELS,
+        },
+        topics=(),
+    )
+
+
+async def _around(page: Page, run: dict[str, Any], attempt: int, seq: int) -> View:
+    """One line, whatever the filters, with those that stand before and after it."""
+    path = f"/runs/{segment(page.path['run'])}"
+    before, rest = await asyncio.gather(
+        page.api.get(f"{path}/logs", before=f"{attempt}.{seq}", limit=_AROUND),
+        page.api.get(f"{path}/logs", after=f"{attempt}.{max(0, seq - 1)}", limit=_AROUND + 1),
+    )
+    items = before["items"] + rest["items"]
+    return View(
+        "logs.html",
+        {
+            "run": run,
+            "path": path,
+            "given": _filters(page),
+            "narrowed": True,
+            "lines": Markup(lines_html(items)),
+            "empty": not items,
+            "next": address(f"{path}/logs", after=rest["next"]) if rest["next"] else None,
+            "first": None,
+            "earlier": address(f"{path}/logs", before=before["next"]) if before["next"] else None,
+            "cut_short": False,
+            "looked_at": len(items),
+            "last": "",
+            "follow": None,
             "levels": LEVELS,
         },
         topics=(),
@@ -108,7 +145,7 @@ async def _events(request: Request, page: Page, after: str | None) -> AsyncItera
                 continue
             if found["items"]:
                 after = found["last"] or after
-                told = {"html": lines_html(found["items"]), "last": after}
+                told = {"html": lines_html(found["items"], path if any(given.values()) else ""), "last": after}
                 yield f"id: {after}\nevent: lines\ndata: {json.dumps(told)}\n\n"
             if found["next"]:
                 await asyncio.sleep(_PAUSE)

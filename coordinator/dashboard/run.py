@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
 from coordinator.dashboard import waterfall, written
+from coordinator.dashboard.differing import MOST, changes
 from coordinator.dashboard.drawing import Part, bar, curve
 from coordinator.dashboard.formats import milliseconds
 from coordinator.dashboard.pages import Page, View, action, page, to
@@ -138,13 +139,38 @@ def _remedy(run: dict[str, Any], why: dict[str, Any] | None) -> dict[str, Any] |
 async def checkpoints(page: Page) -> View:
     path = f"/runs/{segment(page.path['run'])}"
     run = await page.api.get(path)
-    found = await page.api.get(f"{path}/checkpoints", after=page.query("after") or None, limit=_CHECKPOINTS)
-    following = address(f"{path}/checkpoints", after=found["next"]) if found["next"] else None
+    place = {"after": page.query("after") or None, "limit": _CHECKPOINTS}
+    found = await page.api.get(f"{path}/checkpoints", **place)
+    against, problem, others = page.query("against"), None, {}
+    if against:
+        try:
+            others = await _values_of(page, against)
+        except Refusal as refusal:
+            if refusal.status not in (404, 422):
+                raise
+            problem, against = refusal, ""
+    following = address(f"{path}/checkpoints", after=found["next"], against=against) if found["next"] else None
     return View(
         "checkpoints.html",
-        {"run": run, "path": path, "items": found["items"], "next": following},
+        {
+            "run": run,
+            "path": path,
+            "items": found["items"],
+            "next": following,
+            "against": against,
+            "problem": problem,
+            "others": others,
+            "changes": changes,
+            "most": MOST,
+        },
         topics=(waking.run(run["id"]),),
     )
+
+
+async def _values_of(page: Page, run: str) -> dict[str, Any]:
+    """By key what another run has stored, as far as one page goes: those that this run's are held against."""
+    found = await page.api.get(f"/runs/{segment(run)}/checkpoints", limit=500)
+    return {item["key"]: item for item in found["items"]}
 
 
 # ---------------------------------------------------------------- replay

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from coordinator.dashboard import live, logs, pages, passing, rendering, signing
+from coordinator.dashboard import download, live, logs, pages, passing, rendering, signing
 
 #: Each declares its pages as it is imported.
 _PAGES = (
@@ -49,5 +49,6 @@ def routes() -> list[BaseRoute]:
         *live.ROUTES,
         *logs.ROUTES,
         *passing.ROUTES,
+        *download.ROUTES,
         *pages.routes,
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -16,6 +17,8 @@ from coordinator.dashboard.text import brief, visible
 _WIDTH, _LEFT, _ROW = 960.0, 250.0, 20.0
 #: Rows of one kind that follow each other, beyond which they are one, and rows in all.
 _ALIKE, _MOST = 50, 150
+#: Milliseconds without an edge that are cut short; the share of the width that one gap is given, and all of them.
+_GAP, _CUT, _CUTS = 3_600_000.0, 0.06, 0.4
 
 #: Spans that stand within the row of their attempt, with their colours.
 _WITHIN = {
@@ -97,23 +100,52 @@ def scale(spans: list[dict[str, Any]], equal: bool) -> Scale:
     """Where a moment (milliseconds from the run's making) stands. `equal`: moments at which something begins or
     ends stand at equal distances, so that a wait of days leaves room for what was done in seconds.
     """
-    whole = max((span["end_ms"] for span in spans), default=0.0) or 1.0
-    room = _WIDTH - _LEFT - 8
-    if not equal:
-        return lambda moment: _LEFT + room * min(max(moment, 0.0), whole) / whole
-    edges = sorted({span[edge] for span in spans for edge in ("begin_ms", "end_ms")})
-    steps = max(1, len(edges) - 1)
+    edges = _edges(spans)
+    cut = {begin for begin, _ in gaps(spans)}
+    pairs = list(pairwise(edges))
+    kept = sum(end - begin for begin, end in pairs if begin not in cut)
+    share = min(_CUT, _CUTS / len(cut)) if cut else 0.0
+    at = [0.0]
+    for begin, end in pairs:
+        if equal:
+            width = 1 / len(pairs)
+        elif begin in cut:
+            width = share
+        else:
+            width = (1 - share * len(cut)) * (end - begin) / kept
+        at.append(at[-1] + width)
+    # where nothing is left beside the gaps they have all of the room
+    room = (_WIDTH - _LEFT - 8) / (at[-1] or 1.0)
 
     def place(moment: float) -> float:
         after = bisect_right(edges, moment)
         if after >= len(edges):
-            return _LEFT + room
+            return _LEFT + room * at[-1]
         before = max(0, after - 1)
         width = edges[after] - edges[before]
         part = (moment - edges[before]) / width if width > 0 else 0.0
-        return _LEFT + room * (before + min(max(part, 0.0), 1.0)) / steps
+        return _LEFT + room * (at[before] + min(max(part, 0.0), 1.0) * (at[after] - at[before]))
 
     return place
+
+
+def gaps(spans: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """The times in which no user code runs and nothing else begins or ends, where they are long and not all.
+
+    The scale cuts them short: a wait of days leaves room for what is done before and after it.
+    """
+    pairs = list(pairwise(_edges(spans)))
+    ran = [span for span in spans if span["kind"] == "ran"]
+    long = [
+        (begin, end)
+        for begin, end in pairs
+        if end - begin > _GAP and not any(one["begin_ms"] <= begin and one["end_ms"] >= end for one in ran)
+    ]
+    return long if len(long) < len(pairs) else []
+
+
+def _edges(spans: list[dict[str, Any]]) -> list[float]:
+    return sorted({0.0, *(float(span[edge]) for span in spans for edge in ("begin_ms", "end_ms"))})
 
 
 def draw(spans: list[dict[str, Any]], *, equal: bool = False) -> Markup:
@@ -122,6 +154,7 @@ def draw(spans: list[dict[str, Any]], *, equal: bool = False) -> Markup:
     place = scale(spans, equal)
     height = _ROW * len(listed) + 4
     drawn = [_drawn(row, number, place) for number, row in enumerate(listed)]
+    drawn += [_gap(begin, end, place, height) for begin, end in ([] if equal else gaps(spans))]
     lines = [
         Markup('<path class="f-line" d="M{x:.1f} 0V{h:.0f}"/>').format(
             x=_LEFT + (_WIDTH - _LEFT - 8) * n / 4, h=height
@@ -132,6 +165,15 @@ def draw(spans: list[dict[str, Any]], *, equal: bool = False) -> Markup:
         '<div class="wide" tabindex="0" role="region" aria-label="Waterfall"><svg class="fall" '
         'viewBox="0 0 {w:.0f} {h:.0f}" role="group" aria-label="What happened when">{lines}{rows}</svg></div>'
     ).format(w=_WIDTH, h=height, lines=Markup("").join(lines), rows=Markup("").join(drawn))
+
+
+def _gap(begin: float, end: float, place: Scale, height: float) -> Markup:
+    """Two lines across all rows, where the scale leaves out what is between them."""
+    words = f"{milliseconds(end - begin)} in which nothing begins or ends, cut short"
+    left, right = place(begin), place(end)
+    middle = (left + right) / 2
+    path = f"M{middle - 2:.1f} 0V{height:.0f}M{middle + 2:.1f} 0V{height:.0f}"
+    return Markup('<g><title>{}</title><path class="f-limit" d="{}"/></g>').format(words, path)
 
 
 def _drawn(row: Row, number: int, place: Scale) -> Markup:

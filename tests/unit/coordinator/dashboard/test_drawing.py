@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.dashboard.drawing import Part, bar, columns, curve, spark
 from coordinator.dashboard.tasks import ends
-from coordinator.dashboard.waterfall import draw, rows, scale
+from coordinator.dashboard.waterfall import draw, gaps, rows, scale
 
 
 def rectangles(drawn: str) -> list[tuple[float, float]]:
@@ -95,6 +95,46 @@ def test_steps_may_be_equally_wide() -> None:
     widths = [place(10) - place(0), place(999_990) - place(10), place(1_000_000) - place(999_990)]
     assert widths == pytest.approx([234.0, 234.0, 234.0])
     assert place(5) == pytest.approx(250 + 117)
+
+
+HOUR = 3_600_000
+
+
+def test_long_waits_are_cut_short_and_say_so() -> None:
+    spans = [
+        a_span("r", "run", 0, 48 * HOUR + 2000, None),
+        a_span("a", "attempt", 0, 1000, attempt=1),
+        a_span("w", "wait", 1000, 48 * HOUR),
+        a_span("b", "attempt", 48 * HOUR, 48 * HOUR + 1000, attempt=2),
+    ]
+    assert gaps(spans) == [(1000, 48 * HOUR)]
+    place = scale(spans, equal=False)
+    whole = place(48 * HOUR + 2000) - place(0)
+    assert whole == pytest.approx(702)
+    assert place(48 * HOUR) - place(1000) == pytest.approx(0.06 * whole)
+    assert place(1000) - place(0) == pytest.approx(0.94 / 3 * whole)
+    assert "1 d 23 h in which nothing begins or ends, cut short" in draw(spans)
+    assert "cut short" not in draw(spans, equal=True)
+
+
+def test_work_is_not_cut_however_long_it_takes() -> None:
+    spans = [a_span("r", "run", 0, 5 * HOUR, None), a_span("u", "ran", 0, 4 * HOUR)]
+    assert gaps(spans) == [], "an hour is not more than an hour"
+    spans = [a_span("r", "run", 0, 5 * HOUR, None), a_span("u", "ran", 0, 5 * HOUR)]
+    place = scale(spans, equal=False)
+    assert place(2.5 * HOUR) - place(0) == pytest.approx(351)
+    assert gaps(spans) == []
+
+
+def test_gaps_never_take_all_of_the_room() -> None:
+    spans = [a_span("r", "run", 0, 100 * 2 * HOUR, None)]
+    spans += [a_span(f"a{n}", "attempt", n * 2 * HOUR, n * 2 * HOUR + 1000, attempt=n) for n in range(100)]
+    place = scale(spans, equal=False)
+    long = gaps(spans)
+    assert len(long) == 100
+    taken = sum(place(end) - place(begin) for begin, end in long)
+    assert taken == pytest.approx(0.4 * 702)
+    assert place(200 * HOUR) == pytest.approx(952)
 
 
 def test_many_of_one_kind_are_folded_and_the_picture_is_bounded() -> None:
