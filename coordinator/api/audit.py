@@ -8,9 +8,9 @@ from fastapi import Query
 
 from coordinator.access import audit
 from coordinator.access.audit import Wanted
+from coordinator.api import moments
 from coordinator.api.docs import refusals
 from coordinator.api.routers import public
-from coordinator.api.runs import parse_since
 from coordinator.context import Core
 from coordinator.runs.views import iso
 from coordinator.storage.values import decode
@@ -31,7 +31,7 @@ async def listing(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> AuditPage:
     """Requests that changed something, and those that a key was refused; not what schedules do by themselves."""
-    moment = None if since is None else parse_since(since)
+    moment = None if since is None else moments.since(since)
     wanted = Wanted(project, action, key, moment, None if outcome is None else outcome == "refused")
     rows, following = await core.database.read(audit.listing, wanted, cursor, limit)
     return AuditPage(

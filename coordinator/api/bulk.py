@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Row
 
 from coordinator.access.keys import Caller
+from coordinator.api import moments
 from coordinator.api.docs import refusals
 from coordinator.api.routers import public
-from coordinator.api.runs import create, parse_since
+from coordinator.api.runs import create
 from coordinator.api.scopes import Who
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import NotFound, Refused, invalid_field
@@ -104,7 +105,7 @@ def _filter(body: BulkRequest) -> runs.Filter:
         task=wanted.task,
         project=wanted.project,
         tags=tuple(wanted.tags),
-        since=None if wanted.since is None else parse_since(wanted.since),
+        since=None if wanted.since is None else moments.since(wanted.since),
         cursor=body.cursor,
         limit=body.limit,
         dead_letter=wanted.dead_letter,

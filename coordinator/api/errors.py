@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query
 
-from coordinator.api import acts
+from coordinator.api import acts, moments
 from coordinator.api.docs import refusals
 from coordinator.api.history import split
 from coordinator.api.routers import public
-from coordinator.api.runs import parse_since
 from coordinator.context import Core
-from coordinator.foundation.errors import invalid_field
 from coordinator.history import errors
-from coordinator.wire import ErrorGroup, ErrorPage, MuteRequest, ResolveRequest, parse_duration
+from coordinator.wire import ErrorGroup, ErrorPage, MuteRequest, ResolveRequest
 from coordinator.wire.history import ErrorStatus
 
 router = public("errors", "/errors")
@@ -33,7 +30,7 @@ async def listing(
 ) -> ErrorPage:
     """All that have one fingerprint in a project are one. What ended a moment ago is counted within seconds."""
     of, name = split(project, task)
-    moment = None if since is None else parse_since(since)
+    moment = None if since is None else moments.since(since)
     wanted = errors.Wanted(of, status, name, moment, cursor, limit)
     items, following = await core.database.read(errors.listing, wanted)
     return ErrorPage(items=items, next=following)
@@ -67,7 +64,7 @@ async def resolve(project: str, fingerprint: str, core: Core, body: ResolveReque
 )
 async def mute(project: str, fingerprint: str, body: MuteRequest, core: Core) -> ErrorGroup:
     """It is counted as before."""
-    until = _parse_until(body.until)
+    until = moments.until(body.until)
     acts.about(until=body.until)
     return await core.database.write(errors.mute, project, fingerprint, until)
 
@@ -81,18 +78,3 @@ async def mute(project: str, fingerprint: str, body: MuteRequest, core: Core) ->
 async def reopen(project: str, fingerprint: str, core: Core) -> ErrorGroup:
     """It is neither resolved nor muted any more."""
     return await core.database.write(errors.reopen, project, fingerprint)
-
-
-def _parse_until(text: str) -> float:
-    now = datetime.now(UTC).timestamp()
-    try:
-        return now + parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise invalid_field(
-            "until", f"{text!r} is neither a time in ISO 8601 nor for how long, such as 15m, 2h, 7d"
-        ) from None

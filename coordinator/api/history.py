@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Query
 
+from coordinator.api import moments
 from coordinator.api.docs import refusals
 from coordinator.api.routers import public
-from coordinator.api.runs import parse_since
 from coordinator.context import Core
 from coordinator.foundation.errors import invalid_field
 from coordinator.history import reading
@@ -32,7 +32,7 @@ async def history(
 ) -> HistoryPage:
     """Of a task, of a project, or of everything. What ended a moment ago is counted within seconds."""
     of, name = split(project, task)
-    items = await core.database.read(reading.points, of, name, parse_since(since), step)
+    items = await core.database.read(reading.points, of, name, moments.since(since), step)
     return HistoryPage(step=step, items=items)
 
 

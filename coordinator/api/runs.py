@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
 from fastapi import Query, Request, Response
 from sqlalchemy import Connection, Row
 
+from coordinator.api import moments
 from coordinator.api.direct import Read, Way
 from coordinator.api.direct import Route as DirectRoute
 from coordinator.api.docs import refusals
@@ -31,7 +31,6 @@ from coordinator.wire import (
     RunPage,
     RunStatus,
     TriggerRequest,
-    parse_duration,
 )
 
 router = public("runs")
@@ -125,7 +124,7 @@ async def listing(
         project=project,
         parent=parent,
         tags=tuple(tag or ()),
-        since=None if since is None else parse_since(since),
+        since=None if since is None else moments.since(since),
         cursor=cursor,
         limit=limit,
         dead_letter=dead_letter,
@@ -241,18 +240,3 @@ def _statuses(given: list[str]) -> tuple[str, ...]:
         if word not in known:
             raise invalid_field("status", f"{word!r} is none of {', '.join(known)}")
     return tuple(dict.fromkeys(found))
-
-
-def parse_since(text: str) -> float:
-    try:
-        return datetime.now(UTC).timestamp() - parse_duration(text)
-    except ValueError:
-        pass
-    try:
-        # a "+" of an offset that was not quoted in the URL arrives as a space
-        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-    except ValueError:
-        raise invalid_field(
-            "since", f"{text!r} is neither a time in ISO 8601 nor a duration such as 90s, 15m, 2h, 7d"
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -20,13 +20,13 @@ from coordinator.wire import FINAL
 
 #: In the order in which they come, with their colours.
 PHASES = (
-    ("queued", "queued_ms", "queued"),
-    ("placed", "placed_ms", "placed"),
-    ("container", "started_ms", "started"),
-    ("import", "imported_ms", "imported"),
-    ("handed over", "handed_over_ms", "handed"),
-    ("ran", "ran_ms", "ran"),
-    ("reported", "reported_ms", "reported"),
+    ("queued_ms", "queued", "queued"),
+    ("placed_ms", "placed", "placed"),
+    ("started_ms", "container", "started"),
+    ("imported_ms", "import", "imported"),
+    ("handed_over_ms", "handed over", "handed"),
+    ("ran_ms", "ran", "ran"),
+    ("reported_ms", "reported", "reported"),
 )
 #: Checkpoints of one page; and of those, of waits and of runs that it has triggered, how many on the run's own.
 _CHECKPOINTS, _STEPS, _CHILDREN = 100, 100, 50
@@ -34,12 +34,7 @@ _CHECKPOINTS, _STEPS, _CHILDREN = 100, 100, 50
 
 def phases(values: dict[str, Any]) -> Any:
     """Where the time of an attempt went, as a bar; empty where nothing of it is known."""
-    parts = [
-        Part(name, values[field], kind, milliseconds(values[field]))
-        for name, field, kind in PHASES
-        if values.get(field) is not None
-    ]
-    return bar(parts, "where the time of the attempt went")
+    return _times(values, PHASES, "where the time of the attempt went")
 
 
 def curve_of(usage: dict[str, Any]) -> Any:
@@ -53,12 +48,13 @@ def curve_of(usage: dict[str, Any]) -> Any:
 
 def ledger(values: dict[str, Any]) -> Any:
     """Where the time of the run went, all of it."""
-    parts = [
-        Part(name, values[field], kind, milliseconds(values[field]))
-        for field, name, kind in waterfall.LEDGER
-        if values[field] > 0
-    ]
-    return bar(parts, f"where the run's {milliseconds(values['total_ms'])} went")
+    return _times(values, waterfall.LEDGER, f"where the run's {milliseconds(values['total_ms'])} went")
+
+
+def _times(values: dict[str, Any], fields: tuple[tuple[str, str, str], ...], label: str) -> Any:
+    """`fields`: of `values` in milliseconds, each with its name and its colour."""
+    known = [(values.get(field), name, kind) for field, name, kind in fields]
+    return bar([Part(name, took, kind, milliseconds(took)) for took, name, kind in known if took], label)
 
 
 @page("/runs/{run}")
