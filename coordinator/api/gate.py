@@ -5,7 +5,7 @@ It stands before the body is read, so that nobody without a key can make the coo
     /api/v1/*                        a key that scopes.py lets call it
     /internal/v1/attempts/{id}/lost  a key with the role runner, bound to the runner that has the attempt
     /internal/v1/attempts/{id}/*     that attempt's own secret
-    /internal/v1/runners/{id}/enrol  a host's token, or a key with the role runner
+    /internal/v1/runners/{id}/enrol  a host's token, or a key with the role runner that is bound to none or this one
     /internal/v1/*                   a key with the role runner, bound to the runner that it is about
     pages of the dashboard           a session, where there is one; what a page shows and does it asks of /api/v1,
                                      from inside, as the session's key (api/inside.py)
@@ -168,7 +168,7 @@ class Gate:
                 return self._budgets.admit(f"address:{_address(scope)}", budgets.ADDRESS)
             # until it is known whose key it is, it waits with all of its address
             turns.lane.set(f"address:{_address(scope)}")
-            caller = await self._core.callers.find(key)
+            caller = await (self._runner_of(key) if path.startswith(f"{FLEET}/") else self._core.callers.find(key))
             scope.setdefault("state", {})["asking"] = caller
             who = f"key:{hash_key(key)[:16]}"
             if path.startswith(f"{FLEET}/"):
@@ -221,14 +221,23 @@ class Gate:
         turns.lane.set(f"project:{caller.project}" if caller.project is not None else who)
         sight.project.set(caller.project)
 
+    async def _runner_of(self, key: str) -> Caller:
+        """Whose the key is. Raises Unauthenticated, saying how a host is let in."""
+        try:
+            caller = await self._core.callers.find(key)
+        except Unauthenticated:
+            raise hosts.not_let_in() from None
+        # (one that a coordinator of an earlier version has put into force again, on the same database)
+        if caller.runner == SHARED:
+            raise hosts.not_let_in()
+        return caller
+
     async def _hold_runner(self, caller: Caller, key: str, path: str) -> Caller:
         """Keeps a runner's key to its runner: what it acts as, and what it writes for. Raises Forbidden."""
         database = self._core.database
         kind, name, action = (*path.removeprefix(f"{FLEET}/").split("/", 2), "", "")[:3]
         if kind == "runners" and action != "enrol":
-            if caller.runner == SHARED:
-                await database.read(hosts.check_shared, name)
-            elif caller.runner is None:
+            if caller.runner is None:
                 await database.write(hosts.bind, caller, name)
                 self._core.callers.forget()
                 return await self._core.callers.find(key)

@@ -45,19 +45,20 @@ _EVERYBODY = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL
 #: What builds need to reach package indexes, and the engine's address: the runner's alone.
 _RUNNER_PREFIXES = ("DOCKER_", "PIP_", "SAMOVAR_RUNNER_", "XDG_")
 _RUNNER_NAMES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+#: By which an operator lets this host's runner in.
+_OWN_WAYS = tuple(f"SAMOVAR_RUNNER_{name}" for name in ("TOKEN", "TOKEN_FILE", "KEY", "KEY_FILE"))
 #: By which the host itself reaches the network: builds, and what tasks reach through the sidecar.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @dataclass(frozen=True)
 class Install:
-    """A local install: where its data is, where it listens, and its keys."""
+    """A local install: where its data is, where it listens, and its key."""
 
     data: Path
     host: str
     port: int
     admin_key: str
-    runner_key: str
     sockets: Path
     database: str | None
     policy: Path | None
@@ -217,7 +218,7 @@ def locked(data: Path, say: Callable[[str], None]) -> Iterator[int]:
 
 
 def prepare(data: Path, host: str, port: int, database: str | None, policy: Path | None) -> Install:
-    """Keys, credentials and directories of an install, made where they are not there yet."""
+    """Key, credentials and directories of an install, made where they are not there yet."""
     port = _free_port(host, port)
     if policy is not None and not policy.is_file():
         raise CliError(f"--policy: there is no file {policy}", code="no_policy")
@@ -227,11 +228,12 @@ def prepare(data: Path, host: str, port: int, database: str | None, policy: Path
         host=host,
         port=port,
         admin_key=_stored_key(data / CREDENTIALS) or f"sk_{secrets.token_urlsafe(32)}",
-        runner_key=_kept_key(data / "runner.key"),
         sockets=_socket_directory(data),
         database=database,
         policy=policy.absolute() if policy is not None else standard if standard.is_file() else None,
     )
+    # with it earlier versions let hosts in; it opens nothing any more
+    (data / "runner.key").unlink(missing_ok=True)
     _write_credentials(install)
     return install
 
@@ -245,7 +247,6 @@ def parts(install: Install) -> list[Part]:
         "SAMOVAR_COORDINATOR_PORT": str(install.port),
         "SAMOVAR_COORDINATOR_DATA": str(install.data),
         "SAMOVAR_COORDINATOR_ADMIN_KEY": install.admin_key,
-        "SAMOVAR_COORDINATOR_RUNNER_KEY": install.runner_key,
     }
     if install.tls is not None:
         coordinator["SAMOVAR_COORDINATOR_TLS_CERT"], coordinator["SAMOVAR_COORDINATOR_TLS_KEY"] = map(
@@ -259,7 +260,6 @@ def parts(install: Install) -> list[Part]:
     sidecar = {"SAMOVAR_SIDECAR_COORDINATOR_URL": install.url, "SAMOVAR_SIDECAR_CONTROL_SOCKET": control}
     runner = {
         "SAMOVAR_RUNNER_COORDINATOR_URL": install.url,
-        "SAMOVAR_RUNNER_KEY": install.runner_key,
         "SAMOVAR_RUNNER_SIDECAR_SOCKET": control,
         "SAMOVAR_RUNNER_STATE": str(install.data / "runner"),
     }
@@ -300,7 +300,7 @@ def supervise(cli: Cli, install: Install, lock: int) -> None:
             supervisor.start(coordinator)
             supervisor.start(sidecar)
             if _await(supervisor, ["coordinator"], ending, api.ready, "the coordinator to answer"):
-                supervisor.start(runner)
+                supervisor.start(enrolled(runner, api))
                 _await(
                     supervisor, ["runner", "sidecar"], ending, lambda: runner_there(api), "the runner to register"
                 )
@@ -354,6 +354,25 @@ def _await(
             raise CliError(f"{why}. It said:\n{said}", code="not_started")
         ending.wait(_TICK)
     return False
+
+
+def enrolled(runner: Part, api: Api) -> Part:
+    """The runner's part, with a token that works once where the coordinator does not know this host.
+
+    One that was thrown out (`samovar keys revoke`) is known, and stays out until somebody gives it a token.
+    """
+    if any(name in runner.environment for name in _OWN_WAYS):
+        return runner
+    state = Path(runner.environment["SAMOVAR_RUNNER_STATE"])
+    known = {host["runner"] for host in api.items("/hosts") if host["key"] is not None}
+    try:
+        own = (state / "runner-id").read_text("utf-8").strip()
+    except FileNotFoundError:
+        own = ""
+    if own in known and (state / "runner.key").is_file():
+        return runner
+    token = api.post("/hosts/token", {})["token"]
+    return replace(runner, environment={**runner.environment, "SAMOVAR_RUNNER_TOKEN": str(token)})
 
 
 def runner_there(api: Api) -> bool:
@@ -434,15 +453,6 @@ def _stored_key(path: Path) -> str | None:
             f"{path} cannot be read ({error}); remove it, and a new key is made", code="no_credentials"
         ) from None
     return str(key)
-
-
-def _kept_key(path: Path) -> str:
-    try:
-        return path.read_text("ascii").strip()
-    except FileNotFoundError:
-        key = f"rk_{secrets.token_urlsafe(32)}"
-        _write_private(path, key + "\n")
-        return key
 
 
 def _write_private(path: Path, text: str) -> None:
