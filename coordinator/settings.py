@@ -34,6 +34,14 @@ class Settings(BaseSettings):
         le=65535,
         description="With TLS: a port on 127.0.0.1 without it, for the parts on this machine",
     )
+    fleet_listen: str = Field(
+        "",
+        description="Where runners and sidecars are answered, and nobody else is: HOST:PORT, several with commas "
+        "between them; on loopback without TLS, elsewhere with it. Default: at port, with everybody",
+    )
+    fleet_at_port: bool = Field(
+        False, description="With fleet_listen: runners and sidecars are answered at port as well"
+    )
     behind_proxy: bool = Field(
         False,
         description="Listen beyond loopback without TLS, because a proxy or a network of containers is in front; "

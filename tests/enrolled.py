@@ -27,7 +27,9 @@ class Runners(httpx.Auth):
 
     requires_response_body = True
 
-    def __init__(self, admin_key: str) -> None:
+    def __init__(self, admin_key: str, api: str = "") -> None:
+        """`api`: where tokens are made, if that is not where requests go."""
+        self._api = api
         self._admin = {"Authorization": f"Bearer {admin_key}"}
         self._enrolled: set[str] = set()
         #: By id of an attempt or deployment.
@@ -57,9 +59,12 @@ class Runners(httpx.Auth):
         self._owners |= {one["attempt"]: runner for one in given.get("assignments", [])}
         self._owners |= {one["deployment"]: runner for one in given.get("builds", [])}
 
-    @staticmethod
-    def _post(request: httpx.Request, path: str, body: dict[str, Any], headers: dict[str, str]) -> httpx.Request:
+    def _post(
+        self, request: httpx.Request, path: str, body: dict[str, Any], headers: dict[str, str]
+    ) -> httpx.Request:
         where = request.url.copy_with(path=path, query=None)
+        if self._api and not path.startswith(_FLEET):
+            where = httpx.URL(self._api + path)
         content = json.dumps(body).encode()
         return httpx.Request(
             "POST",

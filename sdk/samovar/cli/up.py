@@ -62,18 +62,27 @@ class Install:
     sockets: Path
     database: str | None
     policy: Path | None
-    #: Certificate and key where the port speaks TLS; the parts then use `local_port`.
+    #: The port on 127.0.0.1 at which this host's runner and sidecar are answered, and nobody else is.
+    fleet_port: int
+    #: Certificate and key where the port speaks TLS; commands on this machine then use `local_port`.
     tls: Optional[tuple[Path, Path]] = None
     local_port: Optional[int] = None
     behind_proxy: bool = False
+    #: Where those of other hosts are answered, as the coordinator's setting has it.
+    fleet_listen: str = ""
 
     @property
     def url(self) -> str:
-        """Where this machine reaches the coordinator."""
+        """Where commands on this machine reach the coordinator."""
         if self.local_port is not None:
             return f"http://127.0.0.1:{self.local_port}"
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+
+    @property
+    def fleet_url(self) -> str:
+        """Where this host's runner and sidecar reach it."""
+        return f"http://127.0.0.1:{self.fleet_port}"
 
 
 def up(
@@ -102,15 +111,26 @@ def up(
         bool,
         typer.Option("--behind-proxy", help="Listen beyond this machine without TLS, because a proxy is in front."),
     ] = False,
+    fleet_listen: Annotated[
+        str,
+        typer.Option(
+            help="Where runners and sidecars of other hosts are answered: HOST:PORT, with TLS as the port.",
+            envvar="SAMOVAR_COORDINATOR_FLEET_LISTEN",
+        ),
+    ] = "",
 ) -> None:
     """Run Samovar on this machine until Ctrl-C."""
     require_server()
     check_address(host, tls_cert, tls_key, behind_proxy)
+    for address in filter(None, fleet_listen.split(",")):
+        check_address(
+            address.strip().rpartition(":")[0].strip("[]"), tls_cert, tls_key, behind_proxy, "--fleet-listen"
+        )
     os.umask(_OTHERS)
     data = data_directory(cli.common.data)
     with locked(data, cli.output.say) as lock:
         docker_get("/version")
-        install = prepare(data, host, port, database, policy)
+        install = prepare(data, host, port, database, policy, fleet_listen)
         if tls_cert is not None and tls_key is not None:
             files = (tls_cert.absolute(), tls_key.absolute())
             install = replace(install, tls=files, local_port=_free_port("127.0.0.1", 0))
@@ -119,7 +139,7 @@ def up(
         supervise(cli, install, lock)
 
 
-def check_address(host: str, cert: Path | None, key: Path | None, behind_proxy: bool) -> None:
+def check_address(host: str, cert: Path | None, key: Path | None, behind_proxy: bool, flag: str = "--host") -> None:
     """Raise CliError where the port would show keys to a network."""
     if (cert is None) != (key is None):
         raise CliError("TLS takes both --tls-cert and --tls-key", code="unsafe_address")
@@ -130,7 +150,7 @@ def check_address(host: str, cert: Path | None, key: Path | None, behind_proxy: 
     said = os.environ.get("SAMOVAR_COORDINATOR_BEHIND_PROXY", "").lower() in ("1", "true", "yes", "on") or proxies
     if cert is None and not behind_proxy and not said and not _is_loopback(host):
         raise CliError(
-            f"--host {host}: listening beyond this machine without TLS shows keys and payloads to the network. "
+            f"{flag} {host}: listening beyond this machine without TLS shows keys and payloads to the network. "
             "Give --tls-cert and --tls-key; or, where a proxy with TLS is in front, say so with --behind-proxy; or "
             "stay on 127.0.0.1",
             code="unsafe_address",
@@ -217,7 +237,9 @@ def locked(data: Path, say: Callable[[str], None]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def prepare(data: Path, host: str, port: int, database: str | None, policy: Path | None) -> Install:
+def prepare(
+    data: Path, host: str, port: int, database: str | None, policy: Path | None, fleet_listen: str = ""
+) -> Install:
     """Key, credentials and directories of an install, made where they are not there yet."""
     port = _free_port(host, port)
     if policy is not None and not policy.is_file():
@@ -228,6 +250,8 @@ def prepare(data: Path, host: str, port: int, database: str | None, policy: Path
         host=host,
         port=port,
         admin_key=_stored_key(data / CREDENTIALS) or f"sk_{secrets.token_urlsafe(32)}",
+        fleet_port=_port_beside(port, fleet_listen),
+        fleet_listen=fleet_listen,
         sockets=_socket_directory(data),
         database=database,
         policy=policy.absolute() if policy is not None else standard if standard.is_file() else None,
@@ -247,6 +271,9 @@ def parts(install: Install) -> list[Part]:
         "SAMOVAR_COORDINATOR_PORT": str(install.port),
         "SAMOVAR_COORDINATOR_DATA": str(install.data),
         "SAMOVAR_COORDINATOR_ADMIN_KEY": install.admin_key,
+        "SAMOVAR_COORDINATOR_FLEET_LISTEN": ",".join(
+            filter(None, (f"127.0.0.1:{install.fleet_port}", install.fleet_listen))
+        ),
     }
     if install.tls is not None:
         coordinator["SAMOVAR_COORDINATOR_TLS_CERT"], coordinator["SAMOVAR_COORDINATOR_TLS_KEY"] = map(
@@ -257,9 +284,9 @@ def parts(install: Install) -> list[Part]:
         coordinator["SAMOVAR_COORDINATOR_BEHIND_PROXY"] = "true"
     if install.database is not None:
         coordinator["SAMOVAR_COORDINATOR_DATABASE_URL"] = install.database
-    sidecar = {"SAMOVAR_SIDECAR_COORDINATOR_URL": install.url, "SAMOVAR_SIDECAR_CONTROL_SOCKET": control}
+    sidecar = {"SAMOVAR_SIDECAR_COORDINATOR_URL": install.fleet_url, "SAMOVAR_SIDECAR_CONTROL_SOCKET": control}
     runner = {
-        "SAMOVAR_RUNNER_COORDINATOR_URL": install.url,
+        "SAMOVAR_RUNNER_COORDINATOR_URL": install.fleet_url,
         "SAMOVAR_RUNNER_SIDECAR_SOCKET": control,
         "SAMOVAR_RUNNER_STATE": str(install.data / "runner"),
     }
@@ -436,6 +463,16 @@ def _free_port(host: str, port: int) -> int:
             "for a free one",
             code="port_taken",
         ) from None
+
+
+def _port_beside(port: int, taken: str) -> int:
+    """The next port on 127.0.0.1 that is not among the addresses `taken`, or else a free one."""
+    given = {address.strip().rpartition(":")[2] for address in taken.split(",")}
+    after = next(number for number in range(port + 1, port + len(given) + 2) if str(number) not in given)
+    with contextlib.suppress(CliError):
+        if after <= 65535:
+            return _free_port("127.0.0.1", after)
+    return _free_port("127.0.0.1", 0)
 
 
 def _write_credentials(install: Install) -> None:

@@ -122,6 +122,26 @@ def test_each_part_knows_only_its_own(tmp_path: Path, monkeypatch: pytest.Monkey
         assert "PYTHONPATH" not in environment
 
 
+def test_this_hosts_runner_and_sidecar_have_a_listener_of_their_own(tmp_path: Path) -> None:
+    install = made(tmp_path, fleet_listen="[::]:7421, 10.0.0.1:7422")
+    coordinator, sidecar, runner = (part.environment for part in parts(install))
+    own = coordinator["SAMOVAR_COORDINATOR_FLEET_LISTEN"].split(",")[0]
+    assert own == f"127.0.0.1:{install.fleet_port}"
+    assert install.fleet_port != install.port
+    assert coordinator["SAMOVAR_COORDINATOR_FLEET_LISTEN"] == f"{own},[::]:7421, 10.0.0.1:7422"
+    assert sidecar["SAMOVAR_SIDECAR_COORDINATOR_URL"] == runner["SAMOVAR_RUNNER_COORDINATOR_URL"] == f"http://{own}"
+    assert install.url == f"http://127.0.0.1:{install.port}"
+
+
+def test_the_own_port_is_none_that_is_given_to_others(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    after = [made(tmp_path, port=port, fleet_listen=given).fleet_port for given in ("", f"0.0.0.0:{port + 1}")]
+    assert port + 1 not in after[1:]
+    assert port not in after
+
+
 def test_a_policy_in_the_data_directory_is_taken(tmp_path: Path) -> None:
     assert made(tmp_path).policy is None
     (tmp_path / "policy.toml").write_text("")
