@@ -20,7 +20,7 @@ def own_key(runner: str) -> str:
 
 
 class Runners(httpx.Auth):
-    """Signs each request to the fleet's side as the runner that it is about.
+    """Signs each request to the fleet's side as the runner that it is about, and any other as `r1`.
 
     An attempt's or a build's is the one whose claim it came with. A request that has a key of its own keeps it.
     """
@@ -36,11 +36,11 @@ class Runners(httpx.Auth):
         self._owners: dict[str, str] = {}
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        about = _ABOUT.match(request.url.path)
-        if about is None or "Authorization" in request.headers:
+        if "Authorization" in request.headers:
             yield request
             return
-        kind, name = about.groups()
+        about = _ABOUT.match(request.url.path)
+        kind, name = about.groups() if about is not None else ("runners", "r1")
         runner = name if kind == "runners" else self._owners.get(name, "r1")
         if runner not in self._enrolled:
             made = yield self._post(request, "/api/v1/hosts/token", {}, self._admin)
@@ -52,7 +52,7 @@ class Runners(httpx.Auth):
             self._enrolled.add(runner)
         request.headers["Authorization"] = f"Bearer {own_key(runner)}"
         answer = yield request
-        if kind == "runners" and answer.is_success and request.url.path.endswith(("/claim", "/attempts")):
+        if about is not None and answer.is_success and request.url.path.endswith(("/claim", "/attempts")):
             self._note(runner, answer.json())
 
     def _note(self, runner: str, given: dict[str, Any]) -> None:
