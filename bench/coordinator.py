@@ -15,7 +15,7 @@ from typing import TypeVar
 import httpx
 
 from bench.postgres import database
-from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api
+from tests.unit.coordinator.conftest import ADMIN, Api
 from tests.waiting import eventually
 
 Filled = TypeVar("Filled")
@@ -43,7 +43,7 @@ def filled(kind: str, fill: Callable[[str], Filled]) -> Iterator[tuple[Api, Fill
             port = probe.getsockname()[1]
         command = [sys.executable, "-m", "coordinator", "--data", str(directory / "data"), "--port", str(port)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SAMOVAR_")}
-        environment |= {"SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN, "SAMOVAR_COORDINATOR_RUNNER_KEY": RUNNER}
+        environment["SAMOVAR_COORDINATOR_ADMIN_KEY"] = ADMIN
         if url is not None:
             environment["SAMOVAR_COORDINATOR_DATABASE_URL"] = url
         log = directory / "log"

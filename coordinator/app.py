@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from coordinator.access import hosts as hosts_access
 from coordinator.access import keys
 from coordinator.access import secrets as sealed_secrets
 from coordinator.access.callers import Callers
@@ -98,8 +99,10 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
     database = Database(settings.resolved_database_url, clock)
     try:
         database.migrate()
-        database.write_now(keys.keep_setting, "admin", settings.key("admin"))
-        database.write_now(keys.keep_setting, "runner", settings.key("runner"))
+        database.write_now(keys.keep_setting, settings.resolved_admin_key)
+        shared = database.write_now(keys.end_shared)
+        if settings.host_token_file is not None:
+            database.write_now(hosts_access.offer, settings.host_token_file)
         blobs = Blobs(settings.data / "blobs")
         attempt_secrets = keys.AttemptSecrets(settings.data)
         vault = Vault(settings.resolved_master_key_file)
@@ -107,6 +110,8 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
     except BaseException:
         database.close()
         raise
+    if shared:
+        log.warning("a key that hosts shared has ended: each of them is let in with `samovar hosts token`")
     if anew:
         log.info("secrets were sealed with the newest master key", count=anew)
     limits = (settings.project_bytes, settings.project_runs, settings.tree_runs, settings.least_free)

@@ -2,13 +2,14 @@
 
 A connection that sends nothing, half a header or a body by the drop costs a descriptor and some memory. So each
 address has so many, all together so many, a header has a size and a deadline, and a body a least speed. Where there
-are too many, the oldest one that has no request in progress makes room.
+are too many, the oldest one that has no request in progress makes room. Runners and sidecars may have listeners of
+their own: with room of their own, down to the descriptors.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -26,6 +27,30 @@ HEADER = 10.0
 #: A body has to bring so many bytes in so many seconds.
 BODY_PERIOD = 10.0
 BODY_LEAST = 8 * 1024
+
+
+#: Connections that the system holds for a listener until they are accepted.
+BACKLOG = 2048
+
+
+class Room(NamedTuple):
+    """Connections at once: of everybody, of the fleet, and of everybody's those that are not accepted yet."""
+
+    everybody: int
+    fleet: int
+    backlog: int
+
+
+def room(descriptors: int, most: int, apart: bool) -> Room:
+    """How `descriptors` files are divided. `apart`: whether the fleet has listeners of its own.
+
+    Then a quarter is the fleet's alone. Another one is left for connections of everybody's that have been accepted
+    to be refused: as many come at once as were waiting.
+    """
+    if not apart:
+        return Room(min(most, max(16, descriptors)), 0, BACKLOG)
+    quarter = max(8, descriptors // 4)
+    return Room(min(most, 2 * quarter), min(most, quarter), min(BACKLOG, max(1, quarter // 2)))
 
 
 class Doorkeeper:

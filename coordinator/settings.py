@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,6 +34,14 @@ class Settings(BaseSettings):
         le=65535,
         description="With TLS: a port on 127.0.0.1 without it, for the parts on this machine",
     )
+    fleet_listen: str = Field(
+        "",
+        description="Where runners and sidecars are answered, and nobody else is: HOST:PORT, several with commas "
+        "between them; on loopback without TLS, elsewhere with it. Default: at port, with everybody",
+    )
+    fleet_at_port: bool = Field(
+        False, description="With fleet_listen: runners and sidecars are answered at port as well"
+    )
     behind_proxy: bool = Field(
         False,
         description="Listen beyond loopback without TLS, because a proxy or a network of containers is in front; "
@@ -48,11 +55,14 @@ class Settings(BaseSettings):
     admin_key: SecretStr | None = Field(
         None, description="A bearer key with the role admin; better in the environment than as a flag"
     )
-    runner_key: SecretStr | None = Field(None, description="A bearer key with the role runner")
     admin_key_file: Path | None = Field(
         None, description="File of the admin key, instead of it; made with a new key where there is none"
     )
-    runner_key_file: Path | None = Field(None, description="File of the runner's key, likewise")
+    host_token_file: Path | None = Field(
+        None,
+        description="File in which a token for the install's first host is left, for a runner that has it as its "
+        "token_file; it works once, within 7 days, and is made at starts before any host was enrolled",
+    )
     database_password_file: Path | None = Field(
         None, description="File of the password that the database URL leaves out"
     )
@@ -142,10 +152,9 @@ class Settings(BaseSettings):
         password = self.database_password_file.read_text("utf-8").strip()
         return make_url(url).set(password=password).render_as_string(hide_password=False)
 
-    def key(self, role: Literal["admin", "runner"]) -> str | None:
-        """The key of this role that the settings name; one that its file has to be made for is made."""
-        given = self.admin_key if role == "admin" else self.runner_key
-        file = self.admin_key_file if role == "admin" else self.runner_key_file
-        if given is not None or file is None:
-            return None if given is None else given.get_secret_value()
-        return key_files.read(file, role)
+    @property
+    def resolved_admin_key(self) -> str | None:
+        """The admin's key that the settings name; one that its file has to be made for is made."""
+        if self.admin_key is not None:
+            return self.admin_key.get_secret_value()
+        return None if self.admin_key_file is None else key_files.read(self.admin_key_file)

@@ -10,22 +10,21 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
+from coordinator.confined import PROJECTS
 from images.errors import BuildError, SourceError
 from images.settings import ImageSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Bytes of one file that a reader may write, and descriptors it may have open.
-_LARGEST_FILE, _DESCRIPTORS = 1024**3, 256
 _LENGTH = 8
 
 
@@ -108,14 +107,7 @@ def _receive(stream: Any) -> Any:
 
 def _serve() -> None:
     memory, seconds = int(sys.argv[1]), int(sys.argv[2])
-    for what, most in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, _LARGEST_FILE),
-        (resource.RLIMIT_NOFILE, _DESCRIPTORS),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
+    replace(PROJECTS, memory=memory, processor=seconds).enter()
     commands, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # a parser that warns must not write between the answers
     os.dup2(2, 1)

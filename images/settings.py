@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from coordinator.confined import PROJECTS, SOURCE_BYTES, SOURCE_FILES
 from coordinator.wire import Duration, Memory
 from images.allowed import USUAL_BASES
 
@@ -35,12 +36,12 @@ class ImageSettings(BaseModel):
     seccomp: str | None = None
 
     #: Of the unpacked source.
-    source_bytes: Memory = 512 * 1024**2
-    source_files: int = Field(default=50_000, ge=1)
+    source_bytes: Memory = SOURCE_BYTES
+    source_files: int = Field(default=SOURCE_FILES, ge=1)
 
     #: Of the process that reads what a project wrote, before anything is built.
-    reading_memory: Memory = 1024**3
-    reading_timeout: Duration = 60.0
+    reading_memory: Memory = PROJECTS.memory
+    reading_timeout: Duration = PROJECTS.deadline
 
     #: Images that projects may be built on; "python" is any tag of it, "*" any letters (images/allowed.py).
     bases: tuple[str, ...] = USUAL_BASES

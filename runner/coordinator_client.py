@@ -152,7 +152,7 @@ class CoordinatorClient:
         except httpx.HTTPError as error:
             self._addresses.failed(url)
             raise CoordinatorAway(f"{method} {path}: {error!r}") from None
-        if answer.status_code in (502, 503, 504):
+        if answer.status_code in (421, 502, 503, 504):
             self._addresses.failed(url)
         if not answer.is_success and answer.status_code not in accept:
             kind = CoordinatorRefused if answer.status_code in _FINAL else CoordinatorAway

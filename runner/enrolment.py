@@ -62,10 +62,10 @@ async def _step(client: CoordinatorClient, settings: Settings) -> bool:
         else:
             draft.unlink()
         return True
-    message = "there is no key" if refused is None else refused.message
-    if given is None and (refused is None or refused.code != "runner_alive"):
-        raise NotEnrolled(f"the coordinator does not let this runner in: {message}")
-    raise CoordinatorAway(message)
+    if refused is not None and refused.code == "runner_alive":
+        raise CoordinatorAway(refused.message)  # the one before this may end yet
+    message = "it has no key and no token; `samovar hosts token` makes one" if refused is None else refused.message
+    raise NotEnrolled(f"the coordinator does not let this runner in: {message}")
 
 
 def _made(draft: Path) -> str:

@@ -44,14 +44,16 @@ class Settings(BaseSettings):
         description="Where the coordinator answers, e.g. http://127.0.0.1:7420; of several on one database any "
         "will do: their URLs with commas between them"
     )
-    key: SecretStr | None = Field(None, description="The runner's bearer key")
+    key: SecretStr | None = Field(
+        None, description="A key of the role runner that was made for this runner alone; `token` is the usual way"
+    )
     key_file: Path | None = Field(None, description="File of the key, instead of it")
     token: SecretStr | None = Field(
         None,
         description="A token of `samovar hosts token`, which gives this runner a key of its own, kept in `state`; "
         "needed once, and passed over afterwards",
     )
-    token_file: Path | None = Field(None, description="File of the token, instead of it")
+    token_file: Path | None = Field(None, description="File of the token, where `token` is not given")
     sidecar_socket: Path = Field(description="The control socket of this host's sidecar")
     containers: Path | None = Field(
         None,
@@ -126,8 +128,6 @@ class Settings(BaseSettings):
     def _one_key(self) -> Self:
         if self.key is not None and self.key_file is not None:
             raise ValueError("give one of key and key_file")
-        if self.token is not None and self.token_file is not None:
-            raise ValueError("give one of token and token_file")
         given = (self.key, self.key_file, self.token, self.token_file)
         if all(each is None for each in given) and not (self.state / OWN_KEY).is_file():
             raise ValueError(
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         return _text(self.key, self.key_file)
 
     def enrolment_token(self) -> str | None:
-        # a file that is gone was removed after it had done its work
+        # a file that is gone was removed when it had done its work
         file = self.token_file if self.token_file is not None and self.token_file.is_file() else None
         return _text(self.token, file)
 

@@ -20,8 +20,8 @@ from sidecar.turns import Turns
 
 log = structlog.get_logger()
 
-#: Answers that mean "not now", whatever was asked.
-_AWAY = (502, 503, 504)
+#: Answers that mean "not now", or "not here", whatever was asked.
+_AWAY = (421, 502, 503, 504)
 #: Other failures that one request may meet before it is given up.
 _FAILURES = 8
 _FIRST_PAUSE = 0.05
@@ -135,7 +135,7 @@ class Upstream:
         async with await self._send("POST", f"{base}/{item.action}", [item.body], headers) as answer:
             if answer.status < 300 and (answer.content_length or 0) <= WHOLE:
                 item.answer(Answer(answer.status, await answer.read()))
-            elif 300 <= answer.status < 500:
+            elif 300 <= answer.status < 500 and answer.status not in _AWAY:
                 item.answer(Answer(answer.status, await _start_of(answer)))
 
     async def send(self, owner: str, attempt: str, method: str, path: str, secret: str, data: bytes) -> bytes:
@@ -179,7 +179,7 @@ class Upstream:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 problem = repr(error)
             else:
-                if status < 500:
+                if status < 500 and status not in _AWAY:
                     self.away.clear()
                     return _read(status, content)
                 problem = f"HTTP {status}"
@@ -216,7 +216,7 @@ class Upstream:
                     if answer.status in (200, 206, 416):
                         yield Content(answer)
                         return
-                    if answer.status < 500:
+                    if answer.status < 500 and answer.status not in _AWAY:
                         _read(answer.status, await _start_of(answer))
                         raise Refused("http", f"HTTP {answer.status}", answer.status)
             self._addresses.failed(base)

@@ -59,6 +59,11 @@ class Callers:
             self._known[hashed] = (now + _REMEMBERED, found)
         return found
 
+    def is_known_runner(self, key: str) -> bool:
+        """Whether the key was a runner's when it was looked up last, since anything was forgotten."""
+        _, caller = self._known.get(keys.hash_key(key), (0.0, None))
+        return caller is not None and caller.role == "runner"
+
     def forget(self) -> None:
         self._forgotten += 1
         self._known.clear()

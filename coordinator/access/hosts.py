@@ -1,20 +1,27 @@
 """Hosts: each runner has a key of its own, which acts as no other runner.
 
-A host is enrolled with a token that works once, or with the key that an install's parts share (the one of the
-settings). That key acts for runners that have none of their own yet, and for no others. A key made by hand is bound
-to the first runner that uses it.
+A host is enrolled with a token that works once. A key made by hand is bound to the first runner that uses it. No
+key acts for several runners, and none lets another runner in.
 """
 
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
 
 from coordinator.access.keys import SHARED, Caller, hash_key
-from coordinator.foundation import ids
-from coordinator.foundation.errors import Conflict, Forbidden, NotFound, Unauthenticated, invalid_field
+from coordinator.foundation import files, ids
+from coordinator.foundation.errors import (
+    Conflict,
+    DirectoryUnusable,
+    Forbidden,
+    NotFound,
+    Unauthenticated,
+    invalid_field,
+)
 from coordinator.foundation.limits import RUNNER_ALIVE
 from coordinator.storage import dialect
 from coordinator.storage.tables import IS_LIVE, attempts, deployments, host_tokens, keys, runners
@@ -22,6 +29,8 @@ from coordinator.storage.tables import IS_LIVE, attempts, deployments, host_toke
 #: What tokens begin with, so that a key is not taken for one.
 TOKEN_PREFIX = "smvh_"
 _LONGEST_NAME = 128
+#: Seconds that the token for an install's first host may be used: a week, as the longest of the others.
+_FIRST = 7 * 86400.0
 
 
 def make_token(conn: Connection, now: float, lifetime: float) -> tuple[Row[Any], str]:
@@ -29,6 +38,24 @@ def make_token(conn: Connection, now: float, lifetime: float) -> tuple[Row[Any],
     token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}"
     values = {"id": ids.key(), "hash": hash_key(token), "created_at": now, "expires_at": now + lifetime}
     return conn.execute(insert(host_tokens).values(**values).returning(*host_tokens.c)).one(), token
+
+
+def offer(conn: Connection, now: float, file: Path) -> None:
+    """Leaves a token for an install's first host in `file`, mode 0600; removes it where there has been one.
+
+    So parts that share a volume need no secret that goes on opening anything. Raises DirectoryUnusable.
+    """
+    has_been = keys.c.runner.is_not(None) & (keys.c.runner != SHARED)
+    try:
+        if conn.scalar(select(keys.c.id).where(has_been).limit(1)) is not None:
+            file.unlink(missing_ok=True)
+            return
+        left = file.read_text("utf-8").strip() if file.is_file() else ""
+        if conn.scalar(select(host_tokens.c.id).where(_good(left, now))) is None:
+            _, token = make_token(conn, now, _FIRST)
+            files.replace(file, f"{token}\n".encode())
+    except OSError as error:
+        raise DirectoryUnusable(f"host_token_file: {error}") from None
 
 
 def enrol(
@@ -40,7 +67,7 @@ def enrol(
     `runner_alive`).
     """
     _check_name(runner)
-    if caller is not None and caller.runner != SHARED:
+    if caller is not None:
         bind(conn, now, caller, runner)
         return None
     dialect.lock_claims(conn)
@@ -48,23 +75,20 @@ def enrol(
     current = next((row for row in theirs if row.revoked_at is None), None)
     if current is not None and current.hash == hashed:
         return str(current.name)
-    if token is None and theirs and current is None:
-        raise _revoked(runner)
     if current is not None:
         raise Conflict(
             f"the runner {runner} has a key of its own already ({current.name}): where it is lost, revoke it, and "
             "enrol the host with a token of `samovar hosts token`",
             code="runner_enrolled",
         )
-    if token is not None:
-        seen = conn.scalar(select(runners.c.seen_at).where(runners.c.name == runner))
-        if not theirs and seen is not None and seen > now - RUNNER_ALIVE:
-            raise Conflict(
-                f"a runner {runner} is alive with another key: stop it first, or let this host have a state "
-                "directory of its own",
-                code="runner_alive",
-            )
-        _use(conn, now, token, runner)
+    seen = conn.scalar(select(runners.c.seen_at).where(runners.c.name == runner))
+    if not theirs and seen is not None and seen > now - RUNNER_ALIVE:
+        raise Conflict(
+            f"a runner {runner} is alive with another key: stop it first, or let this host have a state "
+            "directory of its own",
+            code="runner_alive",
+        )
+    _use(conn, now, token or "", runner)
     if conn.scalar(select(keys.c.id).where(keys.c.hash == hashed)) is not None:
         raise Conflict("this key is in use: make another", code="key_exists")
     name = f"host:{runner}" + (f":{len(theirs) + 1}" if theirs else "")
@@ -93,15 +117,6 @@ def bind(conn: Connection, now: float, caller: Caller, runner: str) -> None:
             raise not_theirs(bound, f"act as {runner}")
 
 
-def check_shared(conn: Connection, now: float, runner: str) -> None:
-    """Raises Forbidden where a shared key may not act as `runner`, because that has, or had, a key of its own."""
-    states = list(conn.scalars(select(keys.c.revoked_at).where(keys.c.runner == runner)))
-    if any(revoked is None for revoked in states):
-        raise Forbidden(f"the runner {runner} has a key of its own: the shared key can't act as it")
-    if states:
-        raise _revoked(runner)
-
-
 def check_attempt(conn: Connection, now: float, caller: Caller, attempt: str) -> None:
     """Raises Forbidden where the attempt is another runner's. One that there is not is left to who looks for it."""
     _check_owner(conn, now, caller, conn.scalar(select(attempts.c.runner).where(attempts.c.id == attempt)), attempt)
@@ -116,9 +131,14 @@ def check_build(conn: Connection, now: float, caller: Caller, deployment: str) -
 def _check_owner(conn: Connection, now: float, caller: Caller, owner: str | None, what: str) -> None:
     if owner is None or owner == caller.runner:
         return
-    if caller.runner != SHARED:
-        raise not_theirs(caller.runner, f"write for {what[:80]}, which {owner} has")
-    check_shared(conn, now, owner)
+    raise not_theirs(caller.runner, f"write for {what[:80]}, which {owner} has")
+
+
+def not_let_in() -> Unauthenticated:
+    return Unauthenticated(
+        "this key lets no runner in: it is not known, was revoked, or is one that hosts shared, which acts for no "
+        "host any more; `samovar hosts token` makes a token, with which this host gets a key of its own"
+    )
 
 
 def not_theirs(runner: str | None, what: str) -> Forbidden:
@@ -166,23 +186,19 @@ def drained(conn: Connection, runner: str) -> bool:
 
 
 def _use(conn: Connection, now: float, token: str, runner: str) -> None:
-    this = (
-        (host_tokens.c.hash == hash_key(token)) & host_tokens.c.used_at.is_(None) & (host_tokens.c.expires_at > now)
-    )
-    if conn.execute(update(host_tokens).where(this).values(used_at=now, runner=runner)).rowcount == 0:
+    if conn.execute(update(host_tokens).where(_good(token, now)).values(used_at=now, runner=runner)).rowcount == 0:
         raise Unauthenticated(
             "this token is not known, was used, or its time is over: make another with `samovar hosts token`",
             code="bad_token",
         )
 
 
+def _good(token: str, now: float) -> ColumnElement[bool]:
+    """The row of a token that may be used."""
+    known = host_tokens.c.hash == hash_key(token)
+    return known & host_tokens.c.used_at.is_(None) & (host_tokens.c.expires_at > now)
+
+
 def _check_name(runner: str) -> None:
     if not runner or runner == SHARED or len(runner) > _LONGEST_NAME or not runner.isprintable():
         raise invalid_field("runner", f"{runner[:80]!r} is no runner's id: 1 to {_LONGEST_NAME} characters")
-
-
-def _revoked(runner: str) -> Forbidden:
-    return Forbidden(
-        f"the key of the runner {runner} was revoked: enrol its host again with a token of `samovar hosts token`",
-        code="runner_revoked",
-    )

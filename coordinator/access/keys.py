@@ -22,7 +22,7 @@ from coordinator.storage.tables import IS_BUILDING, IS_LIVE, attempts, deploymen
 
 Role = Literal["admin", "runner", "trigger", "read"]
 
-#: What stands for a runner in a key that acts for every runner without a key of its own.
+#: What stands for a runner in a key that hosts shared, in earlier versions: it lets nobody in any more.
 SHARED = "*"
 
 _SECRET_NAME = "server-secret"
@@ -36,7 +36,7 @@ class Caller(NamedTuple):
     project: str | None
     id: str = ""
     name: str = ""
-    #: The one runner it may act as, SHARED, or None until its first use.
+    #: The one runner it may act as; None until its first use.
     runner: str | None = None
 
 
@@ -48,27 +48,32 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def keep_setting(conn: Connection, now: float, role: Role, key: str | None) -> None:
-    """Makes the key from the settings the one of its name; an earlier one stops working.
+def keep_setting(conn: Connection, now: float, key: str | None) -> None:
+    """Makes the admin's key from the settings the one of its name; an earlier one stops working.
 
-    Raises BadKey when there is none in the settings and none of this role in the database either.
+    Raises BadKey when there is none in the settings and no admin's in the database either.
     """
-    name = f"settings:{role}"
+    name = "settings:admin"
     if key is None:
-        found = conn.scalar(select(keys.c.id).where(keys.c.role == role, keys.c.revoked_at.is_(None)).limit(1))
+        found = conn.scalar(select(keys.c.id).where(keys.c.role == "admin", keys.c.revoked_at.is_(None)).limit(1))
         if found is None:
-            raise BadKey(f"no {role} key: set SAMOVAR_COORDINATOR_{role.upper()}_KEY to a long random text")
+            raise BadKey("no admin key: set SAMOVAR_COORDINATOR_ADMIN_KEY to a long random text")
         return
     if len(key) < _SHORTEST:
-        raise BadKey(f"{role}_key: {len(key)} characters are too few; take at least {_SHORTEST} random ones")
+        raise BadKey(f"admin_key: {len(key)} characters are too few; take at least {_SHORTEST} random ones")
     hashed = hash_key(key)
     other = conn.execute(select(keys.c.name, keys.c.role).where(keys.c.hash == hashed)).one_or_none()
     if other is not None and other.name != name:
-        raise BadKey(f"{role}_key: the same key is in use as {other.name!r}; take another")
-    # hosts that share it enrol with it, each for a key of its own
-    values = {"hash": hashed, "revoked_at": None, "runner": SHARED if role == "runner" else None}
+        raise BadKey(f"admin_key: the same key is in use as {other.name!r}; take another")
+    values = {"hash": hashed, "revoked_at": None}
     if conn.execute(update(keys).where(keys.c.name == name).values(**values)).rowcount == 0:
-        conn.execute(keys.insert().values(id=ids.key(), name=name, role=role, created_at=now, **values))
+        conn.execute(keys.insert().values(id=ids.key(), name=name, role="admin", created_at=now, **values))
+
+
+def end_shared(conn: Connection, now: float) -> int:
+    """Revokes the keys that hosts shared in earlier versions; how many there were."""
+    these = (keys.c.runner == SHARED) & keys.c.revoked_at.is_(None)
+    return conn.execute(update(keys).where(these).values(revoked_at=now)).rowcount
 
 
 def caller_of(conn: Connection, now: float, hashed: str) -> Caller | None:
@@ -112,7 +117,7 @@ def revoke(conn: Connection, now: float, key: str) -> Row[Any]:
     row = conn.execute(select(keys).where((keys.c.id == key) | (keys.c.name == key)).limit(1)).one_or_none()
     if row is None:
         raise NotFound(f"there is no key {key!r}")
-    if row.name.startswith("settings:"):
+    if row.name == "settings:admin":
         raise Conflict(
             f"the key {row.name!r} is in the coordinator's settings, and would be back after its next start: "
             "change it there",

@@ -5,7 +5,7 @@ It stands before the body is read, so that nobody without a key can make the coo
     /api/v1/*                        a key that scopes.py lets call it
     /internal/v1/attempts/{id}/lost  a key with the role runner, bound to the runner that has the attempt
     /internal/v1/attempts/{id}/*     that attempt's own secret
-    /internal/v1/runners/{id}/enrol  a host's token, or a key with the role runner
+    /internal/v1/runners/{id}/enrol  a host's token, or a key with the role runner that is bound to none or this one
     /internal/v1/*                   a key with the role runner, bound to the runner that it is about
     pages of the dashboard           a session, where there is one; what a page shows and does it asks of /api/v1,
                                      from inside, as the session's key (api/inside.py)
@@ -13,7 +13,8 @@ It stands before the body is read, so that nobody without a key can make the coo
                                      (whose ids nobody can guess)
 
 Each caller has its budget (budgets.py) and its line for the database's threads (foundation/turns.py); the fleet's
-line is the coordinator's own, which others can't fill.
+line is the coordinator's own, which others can't fill. Which listener a request may come in by is looked at before
+(doors.py).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from coordinator.access.audit import Act
 from coordinator.access.keys import SHARED, Caller, hash_key
 from coordinator.api import acts, budgets, scopes
 from coordinator.api.budgets import Budgets, Ticket
+from coordinator.api.doors import BY_FLEET
 from coordinator.api.inside import COOKIE, FORMS_WITH_VALUES, INSIDE
 from coordinator.context import Coordinator
 from coordinator.foundation import sight, turns
@@ -57,6 +59,8 @@ from coordinator.wire import API, FLEET
 
 _UPLOAD = f"{API}/deployments"
 _ENROL = re.compile(rf"{FLEET}/runners/[^/]+/enrol")
+#: The line of those who ask after health.
+_HEALTH = "health"
 #: What needs nobody who is signed in.
 _OPEN = ("/hooks/", "/tokens/", "/healthz", "/readyz", "/openapi.json", "/static/")
 
@@ -163,12 +167,13 @@ class Gate:
         if path.startswith((f"{API}/", f"{FLEET}/")):
             key = _bearer(scope)
             if key.startswith(hosts.TOKEN_PREFIX) and _ENROL.fullmatch(path):
-                turns.lane.set(f"address:{_address(scope)}")
+                turns.lane.set(_nobody(scope))
                 scope.setdefault("state", {})["host_token"] = key
-                return self._budgets.admit(f"address:{_address(scope)}", budgets.ADDRESS)
-            # until it is known whose key it is, it waits with all of its address
-            turns.lane.set(f"address:{_address(scope)}")
-            caller = await self._core.callers.find(key)
+                return self._budgets.admit(_nobody(scope), budgets.ADDRESS)
+            # until it is known whose key it is, it waits with all of its address; a runner that is known does not
+            known = path.startswith(f"{FLEET}/") and self._core.callers.is_known_runner(key)
+            turns.lane.set(turns.OWN if known else _nobody(scope))
+            caller = await (self._runner_of(key) if path.startswith(f"{FLEET}/") else self._core.callers.find(key))
             scope.setdefault("state", {})["asking"] = caller
             who = f"key:{hash_key(key)[:16]}"
             if path.startswith(f"{FLEET}/"):
@@ -189,7 +194,7 @@ class Gate:
             return ticket
         address = _address(scope)
         if (cookie := _cookie(scope)) and not path.startswith(_OPEN):
-            turns.lane.set(f"address:{address}")
+            turns.lane.set(_nobody(scope))
             with suppress(Unauthenticated):  # who is not signed in is led to where that is done
                 caller = await self._core.callers.of_session(cookie)
                 self._line(caller, f"page:{caller.id}")
@@ -197,9 +202,9 @@ class Gate:
                 return self._budgets.admit(f"session:{hash_key(cookie)[:16]}", budgets.KEY, poll=_is_poll(scope))
         if path.startswith(("/hooks/", "/tokens/", "/login")):
             self._budgets.check_address(address)
-        if not path.startswith(("/healthz", "/readyz")):
-            turns.lane.set(f"address:{address}")
-        return self._budgets.admit(f"address:{address}", budgets.ADDRESS)
+        # of health all are one line: it is asked from an address that others may have too, and is not our own
+        turns.lane.set(_HEALTH if path.startswith(("/healthz", "/readyz")) else _nobody(scope))
+        return self._budgets.admit(_nobody(scope), budgets.ADDRESS)
 
     async def _admit_caller(self, scope: Scope, caller: Caller, who: str) -> Ticket:
         """A request to /api/v1 of this caller, held to what its key may do."""
@@ -221,14 +226,23 @@ class Gate:
         turns.lane.set(f"project:{caller.project}" if caller.project is not None else who)
         sight.project.set(caller.project)
 
+    async def _runner_of(self, key: str) -> Caller:
+        """Whose the key is. Raises Unauthenticated, saying how a host is let in."""
+        try:
+            caller = await self._core.callers.find(key)
+        except Unauthenticated:
+            raise hosts.not_let_in() from None
+        # (one that a coordinator of an earlier version has put into force again, on the same database)
+        if caller.runner == SHARED:
+            raise hosts.not_let_in()
+        return caller
+
     async def _hold_runner(self, caller: Caller, key: str, path: str) -> Caller:
         """Keeps a runner's key to its runner: what it acts as, and what it writes for. Raises Forbidden."""
         database = self._core.database
         kind, name, action = (*path.removeprefix(f"{FLEET}/").split("/", 2), "", "")[:3]
         if kind == "runners" and action != "enrol":
-            if caller.runner == SHARED:
-                await database.read(hosts.check_shared, name)
-            elif caller.runner is None:
+            if caller.runner is None:
                 await database.write(hosts.bind, caller, name)
                 self._core.callers.forget()
                 return await self._core.callers.find(key)
@@ -315,6 +329,11 @@ def _length(scope: Scope) -> int:
 def _address(scope: Scope) -> str:
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def _nobody(scope: Scope) -> str:
+    """The line and the budget of an address whose key is not known, at the listener that it came in by."""
+    return f"{'fleet' if scope.get(BY_FLEET) else 'address'}:{_address(scope)}"
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -10,21 +10,17 @@ from __future__ import annotations
 import io
 import json
 import re
-import resource
 import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from coordinator import confined
 from coordinator.archive import BadArchive, Entry, Writer, entries
 
 CONFIG = "samovar.toml"
 _LARGEST_CONFIG = 1024 * 1024
-#: As the runner has them, which says them again of what is stored (images/settings.py).
-MOST_BYTES, MOST_FILES = 512 * 1024**2, 50_000
-#: Bytes of memory, and seconds of a processor, that one source may take.
-_MEMORY, _PROCESSOR = 512 * 1024**2, 60
 _PROJECT = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 
 
@@ -41,7 +37,7 @@ def repack(uploaded: Path, written: Path, largest: int) -> str:
     config: bytes | None = None
     with uploaded.open("rb") as file, written.open("wb") as target:
         writer = Writer(target)
-        for entry in entries(file, most_bytes=MOST_BYTES, most_files=MOST_FILES):
+        for entry in entries(file, most_bytes=confined.SOURCE_BYTES, most_files=confined.SOURCE_FILES):
             if entry.name.as_posix() == CONFIG:
                 config = _read(entry)
                 # its content is read; it is written from what was
@@ -83,19 +79,8 @@ def _read(entry: Entry) -> bytes:
     return entry.content.read()
 
 
-def _limit() -> None:
-    for what, most in (
-        (resource.RLIMIT_AS, _MEMORY),
-        (resource.RLIMIT_CPU, _PROCESSOR),
-        (resource.RLIMIT_FSIZE, MOST_BYTES + MOST_FILES * 4096),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        resource.setrlimit(what, (most, most))
-
-
 def main() -> int:
-    _limit()
+    confined.UPLOADS.enter()
     answer: dict[str, Any]
     try:
         answer = {"project": repack(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))}

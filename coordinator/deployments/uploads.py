@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
+from coordinator.confined import UPLOADS
 from coordinator.foundation.errors import Invalid, TooLarge
 from coordinator.foundation.limits import MAX_SOURCE
 from coordinator.storage.blobs import Blobs
 from coordinator.wire import FieldProblem
 
-#: Seconds that one source may take; its processor time is limited in the process itself.
-_PATIENCE = 120.0
 #: Sources that are read at a time, of all callers; each caller has one.
 _AT_ONCE = 2
 
@@ -71,10 +70,10 @@ async def _repack(uploaded: Path, written: Path) -> str:
         cwd="/",
     )
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(UPLOADS.deadline):
             said, _ = await process.communicate()
     except TimeoutError:
-        raise _bad(f"reading it takes longer than {_PATIENCE:g} s") from None
+        raise _bad(f"reading it takes longer than {UPLOADS.deadline:g} s") from None
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):

@@ -11,7 +11,8 @@ CoordinatorError                 (500 internal)
 │   ├── RateLimited              429  beyond a queue's rate; `retry_after` says when it opens
 │   │   └── TooMuch              429  beyond what a project may have
 │   ├── Unauthenticated          401  no usable key
-│   └── Forbidden                403  a key, but not one for this
+│   ├── Forbidden                403  a key, but not one for this
+│   └── Misdirected              421  asked at another listener than the one that answers this
 ├── StorageUnavailable           503  the database or the blob store cannot take or give anything now
 ├── SchemaTooNew                      at the start: the database is that of a later version
 └── DirectoryUnusable                 at the start: the data directory is not this process's alone
@@ -106,6 +107,11 @@ class Unauthenticated(Refused):
 class Forbidden(Refused):
     status = 403
     code = "forbidden"
+
+
+class Misdirected(Refused):
+    status = 421
+    code = "misdirected"
 
 
 class StorageUnavailable(CoordinatorError):

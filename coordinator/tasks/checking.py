@@ -18,11 +18,12 @@ import time
 from collections import OrderedDict
 from typing import Any
 
+from coordinator.confined import PAYLOADS
 from coordinator.foundation import again
 from coordinator.wire import FieldProblem
 
 #: Seconds of one check, by the clock on the wall; and until a process that was just started is ready.
-DEADLINE = 3.0
+DEADLINE = PAYLOADS.deadline
 _START = 60.0
 PROCESSES = 2
 #: Verdicts that are kept: the transaction they are for comes by again, with up to 1,000 of them.

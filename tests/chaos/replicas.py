@@ -26,7 +26,7 @@ from tests.conformance.databases import Server, server
 from tests.plain import PLAIN
 from tests.waiting import eventually
 
-ADMIN, RUNNER = "admin-key-for-tests-0123", "runner-key-for-tests-0123"
+ADMIN = "admin-key-for-tests-0123"
 
 
 def _free_port() -> int:
@@ -58,8 +58,8 @@ class Replicas:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("SAMOVAR_")}
         keys = {
             "SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN,
-            "SAMOVAR_COORDINATOR_RUNNER_KEY": RUNNER,
-            "SAMOVAR_RUNNER_KEY": RUNNER,
+            "SAMOVAR_COORDINATOR_HOST_TOKEN_FILE": str(self.directory / "host-token"),
+            "SAMOVAR_RUNNER_TOKEN_FILE": str(self.directory / "host-token"),
         }
         self.processes[part] = subprocess.Popen(command, stdout=log, stderr=log, env={**clean, **keys})
 

@@ -19,7 +19,7 @@ from coordinator.connections import Doorkeeper
 from coordinator.context import Coordinator
 from coordinator.settings import Settings
 from tests.conformance.store import task_entry
-from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api, ok
+from tests.unit.coordinator.conftest import ADMIN, Api, ok
 from tests.waiting import eventually
 
 MINE, THEIRS = "minimine", "zotherproj"
@@ -65,7 +65,7 @@ def said(connection: socket.socket) -> bytes:
 
 @contextmanager
 def seat(data: Path, most: int = 400, per_address: int = 200) -> Iterator[Seat]:
-    settings = Settings(data=data, admin_key=ADMIN, runner_key=RUNNER, port=0)
+    settings = Settings(data=data, admin_key=ADMIN, port=0)
     core = open_coordinator(settings)
     door = Doorkeeper(most, per_address)
     config = uvicorn.Config(

@@ -7,6 +7,7 @@ import hashlib
 import ssl
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,10 +17,17 @@ import httpx
 import pytest
 from samovar.cli.errors import CliError
 from samovar.cli.up import check_address
+from sqlalchemy import Connection, delete, insert
 
 from coordinator import listening
+from coordinator.access import hosts
+from coordinator.attempts import runners
+from coordinator.foundation.errors import DirectoryUnusable
 from coordinator.listening import UnsafeAddress
 from coordinator.settings import Settings
+from coordinator.storage.database import Database
+from coordinator.storage.tables import keys
+from coordinator.wire import Heartbeat
 from runner.coordinator_client import CoordinatorClient
 from runner.enrolment import enrol
 from runner.errors import NotEnrolled
@@ -27,12 +35,13 @@ from runner.settings import Settings as RunnerSettings
 from tests.conformance.store import task_entry
 from tests.security.attempts import attempt
 from tests.security.clients import Seat, seat
-from tests.unit.coordinator.conftest import RUNNER, error, ok
+from tests.unit.coordinator.conftest import error, ok, serving
 from tests.waiting import eventually
 
 BEAT = {"memory": 2**32, "slots": 4, "task_memory": 2**30}
 CLAIM = {"memory": 2**32, "slots": 4, "timeout": 0, "most": 4}
 FLEET = "/internal/v1"
+SHARED_KEY = "rk_that_hosts_shared_before"
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +60,23 @@ def enrolled(here: Seat, runner: str, secret: str | None = None) -> str:
     with here.api.client(token(here)) as client:
         ok(client.post(f"{FLEET}/runners/{runner}/enrol", json={"hash": sha(key)}))
     return key
+
+
+def by_hand(here: Seat) -> str:
+    """A key of the role runner that no runner has used yet."""
+    body = {"name": f"by-hand-{uuid.uuid4().hex}", "role": "runner"}
+    return str(ok(here.api.admin.post("/api/v1/keys", json=body))["key"])
+
+
+def shared_key(database: Database, key: str) -> None:
+    """Puts the key of the settings into force as earlier versions did."""
+
+    def write(conn: Connection, now: float) -> None:
+        conn.execute(delete(keys).where(keys.c.name == "settings:runner"))
+        row = {"id": "key_old", "name": "settings:runner", "role": "runner", "hash": sha(key), "runner": "*"}
+        conn.execute(insert(keys).values(**row, created_at=now))
+
+    database.write_now(write)
 
 
 def sha(key: str) -> str:
@@ -102,7 +128,7 @@ def test_anothers_attempt_is_not_given_up(here: Seat) -> None:
     victim, mine = enrolled(here, "r-holds"), enrolled(here, "r-takes")
     taken = held(here, victim, "r-holds")
     body = {"token": taken["token"], "reason": "lost", "message": "gone"}
-    for key in (mine, RUNNER):
+    for key in (mine, by_hand(here)):
         with here.api.client(key) as client:
             error(client.post(f"{FLEET}/attempts/{taken['attempt']}/lost", json=body), 403, "forbidden")
     assert here.api.run(taken["run"])["status"] == "running"
@@ -120,7 +146,7 @@ def test_anothers_build_is_not_touched(here: Seat) -> None:
         answer = client.post(f"{FLEET}/runners/r-builds/claim", json={**CLAIM, "slots": 0, "builds": 1})
         (build,) = ok(answer)["builds"]
     index = {"sdk": "0.1.0", "python": "3.11.2", "tasks": [task_entry("greet")]}
-    for key in (mine, RUNNER):
+    for key in (mine, by_hand(here)):
         with here.api.client(key) as client:
             for action, body in (
                 ("done", {"token": build["token"], "image": "evil", "index": index}),
@@ -134,18 +160,82 @@ def test_anothers_build_is_not_touched(here: Seat) -> None:
         ok(client.post(f"{FLEET}/builds/{made}/done", json={"token": build["token"], "image": "i", "index": index}))
 
 
-@attempt("client", "the key that parts share acts as a runner that has its own", "it acts for those without", "403")
-def test_the_shared_key_is_for_runners_without_one(here: Seat) -> None:
-    with here.api.client(RUNNER) as shared:
-        ok(shared.post(f"{FLEET}/runners/r-old/heartbeat", json=BEAT))
-        ok(shared.post(f"{FLEET}/runners/r-old/enrol", json={"hash": sha("own-key-of-r-old")}))
-        error(shared.post(f"{FLEET}/runners/r-old/heartbeat", json=BEAT), 403, "forbidden")
-        error(shared.get(f"{FLEET}/runners/r-old/attempts"), 403, "forbidden")
-        error(shared.post(f"{FLEET}/runners/r-old/enrol", json={"hash": sha("x")}), 409, "runner_enrolled")
-        # an answer that was lost: the same again
-        ok(shared.post(f"{FLEET}/runners/r-old/enrol", json={"hash": sha("own-key-of-r-old")}))
-    with here.api.client("own-key-of-r-old") as own:
-        ok(own.post(f"{FLEET}/runners/r-old/heartbeat", json=BEAT))
+@attempt("client", "a key that hosts shared in earlier versions invents a runner", "only tokens enrol", "401")
+def test_a_shared_key_lets_nobody_in(here: Seat) -> None:
+    # in force again, as a coordinator of an earlier version on the same database would have it
+    shared_key(here.core.database, SHARED_KEY)
+    enrolled(here, "r-known")
+    with here.api.client(SHARED_KEY) as shared:
+        for runner in ("r-invented", "r-known"):
+            for method, path, body in (
+                ("POST", "enrol", {"hash": sha("invented")}),
+                ("POST", "heartbeat", BEAT),
+                ("POST", "claim", CLAIM),
+                ("GET", "attempts", None),
+            ):
+                answer = shared.request(method, f"{FLEET}/runners/{runner}/{path}", json=body)
+                assert "samovar hosts token" in error(answer, 401, "unauthenticated")["message"]
+        error(shared.get(f"{FLEET}/builds/dep_none/source"), 401, "unauthenticated")
+        error(shared.post(f"{FLEET}/attempts/att_none/lost", json={}), 401, "unauthenticated")
+    assert not [h for h in ok(here.api.admin.get("/api/v1/hosts"))["items"] if h["runner"] == "r-invented"]
+
+
+def test_a_shared_key_ends_with_the_upgrade(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(data) as (_, core):
+        shared_key(core.database, SHARED_KEY)
+    with serving(data) as (api, _):
+        (row,) = [key for key in ok(api.admin.get("/api/v1/keys"))["items"] if key["name"] == "settings:runner"]
+        assert row["revoked_at"] is not None
+        with api.client(SHARED_KEY) as shared:
+            answer = shared.post(f"{FLEET}/runners/r-old/heartbeat", json=BEAT)
+            assert "samovar hosts token" in error(answer, 401, "unauthenticated")["message"]
+
+
+def test_a_runner_with_a_shared_key_is_told_what_to_do(here: Seat, tmp_path: Path) -> None:
+    shared_key(here.core.database, SHARED_KEY)
+    with pytest.raises(NotEnrolled, match="samovar hosts token"):
+        joined(here, settings(here, tmp_path / "state", key=SHARED_KEY), "r-older")
+    # and with one it goes on, whatever key it still has
+    joined(here, settings(here, tmp_path / "state", key=SHARED_KEY, token=token(here)), "r-older")
+
+
+@attempt("client", "the token in a volume enrols a second host", "it works once, for the first alone", "401")
+def test_the_first_hosts_token_is_for_the_first_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, data = tmp_path / "host-token", tmp_path / "data"
+    monkeypatch.setenv("SAMOVAR_COORDINATOR_HOST_TOKEN_FILE", str(file))
+    with serving(data):
+        first = file.read_text().strip()
+        assert file.stat().st_mode & 0o777 == 0o600
+    with serving(data) as (api, _):
+        assert file.read_text().strip() == first, "it is good still"
+        with api.client(first) as client:
+            ok(client.post(f"{FLEET}/runners/r-first/enrol", json={"hash": sha("first")}))
+            error(client.post(f"{FLEET}/runners/r-next/enrol", json={"hash": sha("next")}), 401, "bad_token")
+    with serving(data) as (api, _):
+        assert not file.exists()
+        # nor when that host was thrown out: it would come back by itself
+        ok(api.admin.delete("/api/v1/keys/host:r-first"))
+    with serving(data):
+        assert not file.exists()
+
+
+def test_a_token_that_is_over_is_made_again_for_the_first_host(tmp_path: Path) -> None:
+    file = tmp_path / "host-token"
+    with serving(tmp_path / "data") as (_, core):
+        core.database.write_now(hosts.offer, file)
+        first = file.read_text()
+        core.database.write_now(lambda conn, now: hosts.offer(conn, now + 8 * 86400, file))
+        assert file.read_text() != first
+        with pytest.raises(DirectoryUnusable, match="host_token_file"):
+            core.database.write_now(hosts.offer, tmp_path / "gone" / "host-token")
+
+
+@attempt("client", "a key bound to a runner enrols another one", "a key lets no other runner in", "403")
+def test_a_runners_key_enrols_nobody(here: Seat) -> None:
+    mine = enrolled(here, "r-inviter")
+    with here.api.client(mine) as client:
+        error(client.post(f"{FLEET}/runners/r-invited/enrol", json={"hash": sha("invited")}), 403, "forbidden")
 
 
 @attempt("client", "a key made for one host is used by a second one", "it is bound to the first", "403")
@@ -183,17 +273,15 @@ def test_a_token_works_once_and_not_for_long(here: Seat) -> None:
 
 @attempt("client", "a host's token takes over a runner that is there", "only an id that is free", "409")
 def test_a_token_takes_nobody_over(here: Seat) -> None:
-    with here.api.client(RUNNER) as shared:
-        ok(shared.post(f"{FLEET}/runners/r-alive/heartbeat", json=BEAT))
+    # one that has called with a shared key until now
+    here.core.database.write_now(lambda conn, now: runners.heartbeat(conn, now, "r-alive", Heartbeat(**BEAT)))
     enrolled(here, "r-has-one")
     for runner, code in (("r-alive", "runner_alive"), ("r-has-one", "runner_enrolled")):
         with here.api.client(token(here)) as client:
             error(client.post(f"{FLEET}/runners/{runner}/enrol", json={"hash": sha(runner)}), 409, code)
 
 
-@attempt(
-    "client", "a revoked host goes on claiming, with its own key or the shared one", "its key ends it", "401, 403"
-)
+@attempt("client", "a revoked host goes on claiming, or enrols again by itself", "its key ends it", "401")
 def test_a_revoked_host_has_nothing_left(here: Seat) -> None:
     drop(here)
     key = enrolled(here, "r-bad")
@@ -204,9 +292,7 @@ def test_a_revoked_host_has_nothing_left(here: Seat) -> None:
         ok(here.api.admin.delete("/api/v1/keys/host:r-bad"))
         assert poll.result(20).status_code in (401, 403)
         error(client.post(f"{FLEET}/runners/r-bad/heartbeat", json=BEAT), 401, "unauthenticated")
-    with here.api.client(RUNNER) as shared:
-        error(shared.post(f"{FLEET}/runners/r-bad/claim", json=CLAIM), 403, "runner_revoked")
-        error(shared.post(f"{FLEET}/runners/r-bad/enrol", json={"hash": sha("again")}), 403, "runner_revoked")
+        error(client.post(f"{FLEET}/runners/r-bad/enrol", json={"hash": sha("again")}), 401, "unauthenticated")
     # what it had is nobody's: nothing more is written for it
     late = here.api.attempt(taken, "finish", outcome="completed", result=1)
     error(late, 409, "stale_attempt")
@@ -286,12 +372,6 @@ def test_a_runner_whose_answer_was_lost_goes_on_with_the_same_key(here: Seat, tm
     joined(here, made, "r-lost")
 
 
-def test_a_runner_with_the_shared_key_gets_its_own(here: Seat, tmp_path: Path) -> None:
-    joined(here, settings(here, tmp_path / "state", key=RUNNER), "r-up")
-    with here.api.client(RUNNER) as shared:
-        error(shared.post(f"{FLEET}/runners/r-up/claim", json=CLAIM), 403, "forbidden")
-
-
 def test_a_runner_with_a_bad_token_says_so(here: Seat, tmp_path: Path) -> None:
     with pytest.raises(NotEnrolled, match="samovar hosts token"):
         joined(here, settings(here, tmp_path / "state", token="smvh_bad"), "r-refused")
@@ -336,7 +416,6 @@ def test_the_process_refuses_by_itself(tmp_path: Path) -> None:
         "--admin-key",
         "k" * 20,
     ]
-    command += ["--runner-key", "r" * 20]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert "--behind-proxy" in ended.stderr
@@ -352,7 +431,7 @@ def test_tls_is_spoken_with_a_plain_port_for_this_machine(tmp_path: Path) -> Non
     with pytest.raises(UnsafeAddress, match="private key"):
         listening.check(listener(tmp_path, tls_cert=cert, tls_key=cert))
     options = {"host": "0.0.0.0", "port": "0", "local-port": "0", "data": str(tmp_path / "data")}
-    options |= {"tls-cert": str(cert), "tls-key": str(key), "admin-key": "k" * 20, "runner-key": "r" * 20}
+    options |= {"tls-cert": str(cert), "tls-key": str(key), "admin-key": "k" * 20}
     command = [sys.executable, "-m", "coordinator", *(part for n, v in options.items() for part in (f"--{n}", v))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:

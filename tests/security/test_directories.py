@@ -106,8 +106,6 @@ PARTS = {
         "0",
         "--admin-key",
         "sk_" + "a" * 40,
-        "--runner-key",
-        "rk_" + "a" * 40,
     ],
     "runner": [
         "--coordinator-url",

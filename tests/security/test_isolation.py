@@ -69,7 +69,7 @@ def test_dangerous_system_calls_are_refused(seen: dict[str, Any]) -> None:
 def test_no_credential_anywhere_in_the_container(samovar: Stack) -> None:
     """The keys of the install and the secret of the attempt itself: none is in a file, environment or argument."""
     admin = json.loads((samovar.data / "credentials.json").read_text())["api_key"]
-    runner = (samovar.data / "runner.key").read_text().strip()
+    runner = (samovar.data / "runner" / "runner.key").read_text().strip()
     secret = (samovar.data / "server-secret").read_bytes().hex()
     for credential in (admin, runner, secret):
         half = len(credential) // 2

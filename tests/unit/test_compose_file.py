@@ -21,6 +21,15 @@ def test_the_services_are_found() -> None:
     assert {"postgres", "coordinator", "sidecar", "runner"} <= set(services())
 
 
+def test_the_fleet_has_a_listener_that_is_not_published() -> None:
+    found = services()
+    assert re.search(r"FLEET_LISTEN: 0\.0\.0\.0:7421$", found["coordinator"], re.MULTILINE)
+    published = found["coordinator"].partition("    ports:")[2]
+    assert re.findall(r"^      - .*:(\d+)\"$", published, re.MULTILINE) == ["7420"]
+    for service in ("sidecar", "runner"):
+        assert re.search(r"_COORDINATOR_URL: http://coordinator:7421$", found[service], re.MULTILINE), service
+
+
 @pytest.mark.parametrize("service", sorted(services()))
 def test_every_service_is_limited(service: str) -> None:
     text = services()[service]

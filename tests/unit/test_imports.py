@@ -18,14 +18,26 @@ FOLDERS = {name: ROOT / name for name in OURS - {"samovar"}} | {"samovar": ROOT 
 MAY = {
     "samovar": set(),
     "coordinator": set(),
-    "images": {"coordinator.archive", "coordinator.wire", "samovar.wire"},
+    "images": {"coordinator.archive", "coordinator.confined", "coordinator.wire", "samovar.wire"},
     "runner": {"images", "coordinator.wire", "samovar.wire"},
     "sidecar": {"coordinator.wire", "samovar.wire"},
 }
 
 #: The coordinator's rooms, in the order of their imports: each uses itself and those before it.
 ROOMS = (
-    *("archive", "wire", "foundation", "signals", "storage", "tasks", "access", "files", "history", "line"),
+    *(
+        "archive",
+        "confined",
+        "wire",
+        "foundation",
+        "signals",
+        "storage",
+        "tasks",
+        "access",
+        "files",
+        "history",
+        "line",
+    ),
     *("waits", "runs", "attempts", "sources", "deployments", "settings", "context", "why", "maintenance"),
     *("api", "dashboard", "app", "connections", "listening", "__main__"),
 )
@@ -71,6 +83,7 @@ def test_wire_files_are_leaves() -> None:
     for path, allowed in (
         *((path, {"pydantic", "coordinator.wire"}) for path in models),
         (FOLDERS["coordinator"] / "archive.py", set()),
+        (FOLDERS["coordinator"] / "confined.py", set()),
         (FOLDERS["samovar"] / "wire.py", set()),
     ):
         wrong = [m for m in imports(path) if not within(m, allowed | set(sys.stdlib_module_names))]
@@ -85,6 +98,16 @@ def test_docker_is_imported_by_two_files_only() -> None:
         if any(module.split(".")[0] == "docker" for module in imports(path))
     }
     assert found == {"runner/docker_engine.py", "images/docker_client.py"}
+
+
+def test_what_helpers_may_take_is_said_in_one_place() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for part in OURS
+        for path in files(part)
+        if any(name in path.read_text("utf-8") for name in ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE"))
+    }
+    assert found == {"coordinator/confined.py"}
 
 
 @pytest.mark.parametrize("library", ["sqlalchemy", "psycopg", "sqlite3", "alembic"])

@@ -67,7 +67,6 @@ def test_a_coordinator_on_sqlite_imports_neither_postgresql_nor_migrations(tmp_p
     environment = {
         "SAMOVAR_COORDINATOR_DATA": str(tmp_path),
         "SAMOVAR_COORDINATOR_ADMIN_KEY": "sk_" + "a" * 40,
-        "SAMOVAR_COORDINATOR_RUNNER_KEY": "rk_" + "b" * 40,
     }
     for _ in ("a new database", "one of the newest schema"):
         found = imported(OPENED, **environment)
@@ -105,7 +104,7 @@ def test_parts_of_a_host_have_no_libraries_of_the_coordinator(part: str) -> None
 
 def test_no_route_is_built_again_for_an_application(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    settings = Settings(data=tmp_path, admin_key="sk_" + "a" * 40, runner_key="rk_" + "b" * 40, port=0)
+    settings = Settings(data=tmp_path, admin_key="sk_" + "a" * 40, port=0)
     coordinator = open_coordinator(settings)
     try:
         routes = create_app(coordinator).routes
@@ -128,7 +127,7 @@ def test_a_coordinator_says_nothing_while_it_is_first_used(tmp_path: Path) -> No
     environment = {"SAMOVAR_COORDINATOR_DATA": str(tmp_path), "SAMOVAR_COORDINATOR_ADMIN_KEY": "sk_" + "a" * 40}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, **environment, "SAMOVAR_COORDINATOR_RUNNER_KEY": "rk_" + "b" * 40},
+        env={**os.environ, **environment},
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert int(done.stdout) > 30

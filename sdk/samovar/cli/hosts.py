@@ -43,7 +43,7 @@ def list_hosts(cli: Cli) -> None:
                 _state(host),
                 ago(host["seen_at"]),
                 str(host["attempts"]),
-                str(host["key"] or "shared"),
+                str(host["key"] or "-"),
             )
             for host in found
         ],

@@ -65,7 +65,7 @@ next start. One data directory is held by one `up`.
 | in the data directory | what it is |
 |---|---|
 | `credentials.json` | `{"url", "api_key"}`, an admin key; mode 0600, the key is kept |
-| `runner.key` | the runner's key; mode 0600 |
+| `runner/runner.key` | the key of this host's runner, which it made itself; mode 0600 |
 | `coordinator.db`, `blobs/`, `server-secret` | the coordinator's, where no `--database` is given |
 | `runner/` | the runner's records, and the package caches of builds |
 | `run/` | unix sockets; below `/tmp` where the path would be too long for one |

@@ -45,34 +45,44 @@ _EVERYBODY = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL
 #: What builds need to reach package indexes, and the engine's address: the runner's alone.
 _RUNNER_PREFIXES = ("DOCKER_", "PIP_", "SAMOVAR_RUNNER_", "XDG_")
 _RUNNER_NAMES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+#: By which an operator lets this host's runner in.
+_OWN_WAYS = tuple(f"SAMOVAR_RUNNER_{name}" for name in ("TOKEN", "TOKEN_FILE", "KEY", "KEY_FILE"))
 #: By which the host itself reaches the network: builds, and what tasks reach through the sidecar.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @dataclass(frozen=True)
 class Install:
-    """A local install: where its data is, where it listens, and its keys."""
+    """A local install: where its data is, where it listens, and its key."""
 
     data: Path
     host: str
     port: int
     admin_key: str
-    runner_key: str
     sockets: Path
     database: str | None
     policy: Path | None
-    #: Certificate and key where the port speaks TLS; the parts then use `local_port`.
+    #: The port on 127.0.0.1 at which this host's runner and sidecar are answered, and nobody else is.
+    fleet_port: int
+    #: Certificate and key where the port speaks TLS; commands on this machine then use `local_port`.
     tls: Optional[tuple[Path, Path]] = None
     local_port: Optional[int] = None
     behind_proxy: bool = False
+    #: Where those of other hosts are answered, as the coordinator's setting has it.
+    fleet_listen: str = ""
 
     @property
     def url(self) -> str:
-        """Where this machine reaches the coordinator."""
+        """Where commands on this machine reach the coordinator."""
         if self.local_port is not None:
             return f"http://127.0.0.1:{self.local_port}"
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+
+    @property
+    def fleet_url(self) -> str:
+        """Where this host's runner and sidecar reach it."""
+        return f"http://127.0.0.1:{self.fleet_port}"
 
 
 def up(
@@ -101,15 +111,26 @@ def up(
         bool,
         typer.Option("--behind-proxy", help="Listen beyond this machine without TLS, because a proxy is in front."),
     ] = False,
+    fleet_listen: Annotated[
+        str,
+        typer.Option(
+            help="Where runners and sidecars of other hosts are answered: HOST:PORT, with TLS as the port.",
+            envvar="SAMOVAR_COORDINATOR_FLEET_LISTEN",
+        ),
+    ] = "",
 ) -> None:
     """Run Samovar on this machine until Ctrl-C."""
     require_server()
     check_address(host, tls_cert, tls_key, behind_proxy)
+    for address in filter(None, fleet_listen.split(",")):
+        check_address(
+            address.strip().rpartition(":")[0].strip("[]"), tls_cert, tls_key, behind_proxy, "--fleet-listen"
+        )
     os.umask(_OTHERS)
     data = data_directory(cli.common.data)
     with locked(data, cli.output.say) as lock:
         docker_get("/version")
-        install = prepare(data, host, port, database, policy)
+        install = prepare(data, host, port, database, policy, fleet_listen)
         if tls_cert is not None and tls_key is not None:
             files = (tls_cert.absolute(), tls_key.absolute())
             install = replace(install, tls=files, local_port=_free_port("127.0.0.1", 0))
@@ -118,7 +139,7 @@ def up(
         supervise(cli, install, lock)
 
 
-def check_address(host: str, cert: Path | None, key: Path | None, behind_proxy: bool) -> None:
+def check_address(host: str, cert: Path | None, key: Path | None, behind_proxy: bool, flag: str = "--host") -> None:
     """Raise CliError where the port would show keys to a network."""
     if (cert is None) != (key is None):
         raise CliError("TLS takes both --tls-cert and --tls-key", code="unsafe_address")
@@ -129,7 +150,7 @@ def check_address(host: str, cert: Path | None, key: Path | None, behind_proxy: 
     said = os.environ.get("SAMOVAR_COORDINATOR_BEHIND_PROXY", "").lower() in ("1", "true", "yes", "on") or proxies
     if cert is None and not behind_proxy and not said and not _is_loopback(host):
         raise CliError(
-            f"--host {host}: listening beyond this machine without TLS shows keys and payloads to the network. "
+            f"{flag} {host}: listening beyond this machine without TLS shows keys and payloads to the network. "
             "Give --tls-cert and --tls-key; or, where a proxy with TLS is in front, say so with --behind-proxy; or "
             "stay on 127.0.0.1",
             code="unsafe_address",
@@ -216,8 +237,10 @@ def locked(data: Path, say: Callable[[str], None]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def prepare(data: Path, host: str, port: int, database: str | None, policy: Path | None) -> Install:
-    """Keys, credentials and directories of an install, made where they are not there yet."""
+def prepare(
+    data: Path, host: str, port: int, database: str | None, policy: Path | None, fleet_listen: str = ""
+) -> Install:
+    """Key, credentials and directories of an install, made where they are not there yet."""
     port = _free_port(host, port)
     if policy is not None and not policy.is_file():
         raise CliError(f"--policy: there is no file {policy}", code="no_policy")
@@ -227,11 +250,14 @@ def prepare(data: Path, host: str, port: int, database: str | None, policy: Path
         host=host,
         port=port,
         admin_key=_stored_key(data / CREDENTIALS) or f"sk_{secrets.token_urlsafe(32)}",
-        runner_key=_kept_key(data / "runner.key"),
+        fleet_port=_port_beside(port, fleet_listen),
+        fleet_listen=fleet_listen,
         sockets=_socket_directory(data),
         database=database,
         policy=policy.absolute() if policy is not None else standard if standard.is_file() else None,
     )
+    # with it earlier versions let hosts in; it opens nothing any more
+    (data / "runner.key").unlink(missing_ok=True)
     _write_credentials(install)
     return install
 
@@ -245,7 +271,9 @@ def parts(install: Install) -> list[Part]:
         "SAMOVAR_COORDINATOR_PORT": str(install.port),
         "SAMOVAR_COORDINATOR_DATA": str(install.data),
         "SAMOVAR_COORDINATOR_ADMIN_KEY": install.admin_key,
-        "SAMOVAR_COORDINATOR_RUNNER_KEY": install.runner_key,
+        "SAMOVAR_COORDINATOR_FLEET_LISTEN": ",".join(
+            filter(None, (f"127.0.0.1:{install.fleet_port}", install.fleet_listen))
+        ),
     }
     if install.tls is not None:
         coordinator["SAMOVAR_COORDINATOR_TLS_CERT"], coordinator["SAMOVAR_COORDINATOR_TLS_KEY"] = map(
@@ -256,10 +284,9 @@ def parts(install: Install) -> list[Part]:
         coordinator["SAMOVAR_COORDINATOR_BEHIND_PROXY"] = "true"
     if install.database is not None:
         coordinator["SAMOVAR_COORDINATOR_DATABASE_URL"] = install.database
-    sidecar = {"SAMOVAR_SIDECAR_COORDINATOR_URL": install.url, "SAMOVAR_SIDECAR_CONTROL_SOCKET": control}
+    sidecar = {"SAMOVAR_SIDECAR_COORDINATOR_URL": install.fleet_url, "SAMOVAR_SIDECAR_CONTROL_SOCKET": control}
     runner = {
-        "SAMOVAR_RUNNER_COORDINATOR_URL": install.url,
-        "SAMOVAR_RUNNER_KEY": install.runner_key,
+        "SAMOVAR_RUNNER_COORDINATOR_URL": install.fleet_url,
         "SAMOVAR_RUNNER_SIDECAR_SOCKET": control,
         "SAMOVAR_RUNNER_STATE": str(install.data / "runner"),
     }
@@ -300,7 +327,7 @@ def supervise(cli: Cli, install: Install, lock: int) -> None:
             supervisor.start(coordinator)
             supervisor.start(sidecar)
             if _await(supervisor, ["coordinator"], ending, api.ready, "the coordinator to answer"):
-                supervisor.start(runner)
+                supervisor.start(enrolled(runner, api))
                 _await(
                     supervisor, ["runner", "sidecar"], ending, lambda: runner_there(api), "the runner to register"
                 )
@@ -354,6 +381,25 @@ def _await(
             raise CliError(f"{why}. It said:\n{said}", code="not_started")
         ending.wait(_TICK)
     return False
+
+
+def enrolled(runner: Part, api: Api) -> Part:
+    """The runner's part, with a token that works once where the coordinator does not know this host.
+
+    One that was thrown out (`samovar keys revoke`) is known, and stays out until somebody gives it a token.
+    """
+    if any(name in runner.environment for name in _OWN_WAYS):
+        return runner
+    state = Path(runner.environment["SAMOVAR_RUNNER_STATE"])
+    known = {host["runner"] for host in api.items("/hosts") if host["key"] is not None}
+    try:
+        own = (state / "runner-id").read_text("utf-8").strip()
+    except FileNotFoundError:
+        own = ""
+    if own in known and (state / "runner.key").is_file():
+        return runner
+    token = api.post("/hosts/token", {})["token"]
+    return replace(runner, environment={**runner.environment, "SAMOVAR_RUNNER_TOKEN": str(token)})
 
 
 def runner_there(api: Api) -> bool:
@@ -419,6 +465,16 @@ def _free_port(host: str, port: int) -> int:
         ) from None
 
 
+def _port_beside(port: int, taken: str) -> int:
+    """The next port on 127.0.0.1 that is not among the addresses `taken`, or else a free one."""
+    given = {address.strip().rpartition(":")[2] for address in taken.split(",")}
+    after = next(number for number in range(port + 1, port + len(given) + 2) if str(number) not in given)
+    with contextlib.suppress(CliError):
+        if after <= 65535:
+            return _free_port("127.0.0.1", after)
+    return _free_port("127.0.0.1", 0)
+
+
 def _write_credentials(install: Install) -> None:
     content = {"url": install.url, "api_key": install.admin_key}
     _write_private(install.data / CREDENTIALS, json.dumps(content) + "\n")
@@ -434,15 +490,6 @@ def _stored_key(path: Path) -> str | None:
             f"{path} cannot be read ({error}); remove it, and a new key is made", code="no_credentials"
         ) from None
     return str(key)
-
-
-def _kept_key(path: Path) -> str:
-    try:
-        return path.read_text("ascii").strip()
-    except FileNotFoundError:
-        key = f"rk_{secrets.token_urlsafe(32)}"
-        _write_private(path, key + "\n")
-        return key
 
 
 def _write_private(path: Path, text: str) -> None:

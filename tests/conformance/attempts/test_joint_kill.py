@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.conformance.attempts.joint import batch, item
-from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api, ok
+from tests.unit.coordinator.conftest import ADMIN, Api, ok
 from tests.waiting import eventually
 
 #: Ends itself where it would answer the end of a run, which is committed by then; once.
@@ -39,7 +39,7 @@ def coordinator(data: Path, killed: str) -> Iterator[tuple[Api, subprocess.Popen
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    keys = {"SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN, "SAMOVAR_COORDINATOR_RUNNER_KEY": RUNNER, "KILLED": killed}
+    keys = {"SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN, "KILLED": killed}
     command = [sys.executable, "-c", _KILLED, "--data", str(data), "--port", str(port)]
     child = subprocess.Popen(command, env={**os.environ, **keys}, stderr=subprocess.DEVNULL)
     api = Api(f"http://127.0.0.1:{port}")

@@ -49,8 +49,8 @@ MUTANTS: list[Mutant] = [
         name="reading_without_memory_limit",
         off="the memory limit of the process that reads a project",
         file="images/reading.py",
-        old="(resource.RLIMIT_AS, memory),",
-        new="",
+        old="replace(PROJECTS, memory=memory, processor=seconds)",
+        new="replace(PROJECTS, memory=1 << 40, processor=seconds)",
         tests=("tests/unit/images/test_reading.py",),
     ),
     Mutant(

@@ -11,6 +11,7 @@ _BUDGETS = "tests/unit/coordinator/api/test_budgets.py"
 _CONNECTIONS = "tests/security/test_clients_connections.py"
 _AUDIT = "tests/security/test_clients_audit.py"
 _DISK = "tests/security/test_clients_disk.py"
+_FLEET = "tests/security/test_clients_fleet.py"
 _HOSTS = "tests/security/test_clients_hosts.py"
 _REQUESTS = "tests/security/test_clients_requests.py"
 
@@ -154,11 +155,99 @@ MUTANTS: list[Mutant] = [
         tests=(_HOSTS,),
     ),
     Mutant(
-        name="shared_key_for_all",
-        off="that the shared key does not act for a runner with a key of its own",
+        name="shared_keys_in_force",
+        off="that a key which hosts shared lets nobody in",
+        file="coordinator/api/gate.py",
+        old="        if caller.runner == SHARED:",
+        new="        if False:",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="shared_keys_after_upgrades",
+        off="that keys which hosts shared end with the upgrade",
+        file="coordinator/access/keys.py",
+        old="(keys.c.runner == SHARED) & keys.c.revoked_at",
+        new='(keys.c.runner == "") & keys.c.revoked_at',
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="first_token_for_ever",
+        off="that the token in a volume is for an install's first host alone",
         file="coordinator/access/hosts.py",
-        old="    if any(revoked is None for revoked in states):",
-        new="    if False:",
+        old="    has_been = keys.c.runner.is_not(None) & (keys.c.runner != SHARED)",
+        new="    has_been = keys.c.runner == SHARED",
+        tests=(_HOSTS,),
+    ),
+    Mutant(
+        name="fleet_at_everybodys_port",
+        off="that runners and sidecars are answered at their own listeners alone",
+        file="coordinator/__main__.py",
+        old="PublicDoor(app) if apart and not settings.fleet_at_port else app",
+        new="app",
+        tests=(_FLEET,),
+    ),
+    Mutant(
+        name="everybody_at_the_fleets",
+        off="that the fleet's listeners answer nobody else",
+        file="coordinator/api/doors.py",
+        old='        if scope["type"] == "http" and not (',
+        new="        if False and not (",
+        tests=(_FLEET,),
+    ),
+    Mutant(
+        name="one_door_for_all",
+        off="that the fleet's connections are counted apart",
+        file="coordinator/__main__.py",
+        old="    fleet = {**options(room.fleet), ",
+        new="    fleet = {**everybody, ",
+        tests=(_FLEET,),
+    ),
+    Mutant(
+        name="descriptors_of_everybody",
+        off="that descriptors are left for the fleet",
+        file="coordinator/connections.py",
+        old="    return Room(min(most, 2 * quarter), ",
+        new="    return Room(min(most, descriptors), ",
+        tests=(_FLEET,),
+    ),
+    Mutant(
+        name="runners_wait_with_strangers",
+        off="that the key of a known runner is looked up in the fleet's line",
+        file="coordinator/api/gate.py",
+        old="turns.lane.set(turns.OWN if known else _nobody(scope))",
+        new="turns.lane.set(_nobody(scope))",
+        tests=(_FLEET,),
+    ),
+    Mutant(
+        name="one_line_for_both_listeners",
+        off="that strangers at the fleet's listener wait apart from those at everybody's",
+        file="coordinator/api/gate.py",
+        old="'fleet' if scope.get(BY_FLEET) else 'address'",
+        new="'address'",
+        tests=(_FLEET,),
+    ),
+    Mutant(
+        name="health_in_the_fleets_line",
+        off="that questions after health don't wait in the fleet's line",
+        file="coordinator/api/gate.py",
+        old='_HEALTH if path.startswith(("/healthz", "/readyz")) else _nobody(scope)',
+        new='turns.OWN if path.startswith(("/healthz", "/readyz")) else _nobody(scope)',
+        tests=(_FLEET,),
+    ),
+    Mutant(
+        name="fleet_open_to_networks",
+        off="the refusal of a fleet's listener beyond loopback without TLS",
+        file="coordinator/listening.py",
+        old='*(("fleet_listen", address.host) for address in fleet(settings))',
+        new="",
+        tests=(_FLEET,),
+    ),
+    Mutant(
+        name="keys_invite",
+        off="that a runner's key enrols no other runner",
+        file="coordinator/access/hosts.py",
+        old="    if caller is not None:\n        bind(",
+        new="    if caller is not None and caller.runner is None:\n        bind(",
         tests=(_HOSTS,),
     ),
     Mutant(
@@ -197,8 +286,8 @@ MUTANTS: list[Mutant] = [
         name="open_to_networks",
         off="the refusal to listen beyond loopback without TLS",
         file="coordinator/listening.py",
-        old="    if not (settings.behind_proxy",
-        new="    if False and not (settings.behind_proxy",
+        old="    if settings.behind_proxy or settings.trusted_proxies.strip():",
+        new="    if True:",
         tests=(_HOSTS,),
     ),
     Mutant(

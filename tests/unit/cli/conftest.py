@@ -17,10 +17,11 @@ import httpx
 import pytest
 
 from tests import commands
+from tests.enrolled import Runners
 from tests.plain import PLAIN
 from tests.waiting import eventually
 
-ADMIN, RUNNER = "sk_admin_of_the_tests_of_the_cli", "rk_runner_of_the_tests_of_the_cli"
+ADMIN = "sk_admin_of_the_tests_of_the_cli"
 
 TASKS = [
     {
@@ -98,9 +99,7 @@ class Hand:
     """A runner without containers: it answers claims as it is told to."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(
-            base_url=f"{url}/internal/v1", headers={"authorization": f"Bearer {RUNNER}"}, timeout=30, **PLAIN
-        )
+        self._http = httpx.Client(base_url=f"{url}/internal/v1", auth=Runners(ADMIN), timeout=30, **PLAIN)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.fail_build: dict[str, Any] | None = None
@@ -186,7 +185,6 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
         "SAMOVAR_COORDINATOR_PORT": str(port),
         "SAMOVAR_COORDINATOR_DATA": str(data),
         "SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN,
-        "SAMOVAR_COORDINATOR_RUNNER_KEY": RUNNER,
     }
     with (data / "coordinator.log").open("wb") as log:
         process = subprocess.Popen(

@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from samovar.cli.errors import CliError
-from samovar.cli.up import Install, data_directory, locked, parts, prepare, release
+from samovar.cli.up import Install, data_directory, enrolled, locked, parts, prepare, release
 
 from tests.waiting import eventually
 
@@ -36,12 +37,62 @@ def made(data: Path, **options: object) -> Install:
 def test_keys_are_made_once_and_are_private(tmp_path: Path) -> None:
     first = made(tmp_path)
     second = made(tmp_path)
-    assert (first.admin_key, first.runner_key) == (second.admin_key, second.runner_key)
-    assert first.admin_key != first.runner_key
+    assert first.admin_key == second.admin_key
     stored = json.loads((tmp_path / "credentials.json").read_text())
     assert stored == {"url": second.url, "api_key": second.admin_key}
-    for name in ("credentials.json", "runner.key"):
-        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "credentials.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_key_that_an_earlier_version_shared_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "runner.key").write_text("rk_shared\n")
+    made(tmp_path)
+    assert not (tmp_path / "runner.key").exists()
+
+
+class Hosts:
+    """The API as far as `up` asks it about this host."""
+
+    def __init__(self, **keys: str | None) -> None:
+        self._hosts = [{"runner": name, "key": key} for name, key in keys.items()]
+        self.made = 0
+
+    def items(self, path: str) -> list[dict[str, str | None]]:
+        assert path == "/hosts"
+        return self._hosts
+
+    def post(self, path: str, body: dict[str, object]) -> dict[str, str]:
+        assert path == "/hosts/token"
+        self.made += 1
+        return {"token": f"smvh_{self.made}"}
+
+
+@pytest.mark.parametrize(
+    ("left", "keys", "gets"),
+    [
+        ([], {}, True),
+        (["runner-id", "runner.key"], {"mine": "host:mine"}, False),
+        # another database than the one it was enrolled in, one of an earlier version, and a key that was lost
+        (["runner-id", "runner.key"], {"other": "host:other"}, True),
+        (["runner-id", "runner.key"], {"mine": None}, True),
+        (["runner-id"], {"mine": "host:mine"}, True),
+    ],
+)
+def test_a_token_is_made_for_a_host_that_is_not_known(
+    tmp_path: Path, left: list[str], keys: dict[str, str | None], gets: bool
+) -> None:
+    install = made(tmp_path)
+    runner = parts(install)[2]
+    state = Path(runner.environment["SAMOVAR_RUNNER_STATE"])
+    state.mkdir()
+    for name in left:
+        (state / name).write_text("mine")
+    api = Hosts(**keys)
+    given = enrolled(runner, api).environment  # type: ignore[arg-type]
+    assert given.get("SAMOVAR_RUNNER_TOKEN") == ("smvh_1" if gets else None)
+    assert api.made == gets
+    # what an operator gives goes before it
+    own = replace(runner, environment={**runner.environment, "SAMOVAR_RUNNER_TOKEN": "smvh_own"})
+    assert enrolled(own, api) is own  # type: ignore[arg-type]
 
 
 def test_each_part_knows_only_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,10 +117,29 @@ def test_each_part_knows_only_its_own(tmp_path: Path, monkeypatch: pytest.Monkey
     for environment in (sidecar, runner):
         assert "postgresql://u:p@db/x" not in environment.values()
         assert install.admin_key not in environment.values()
-    assert install.runner_key not in sidecar.values()
     for environment in (coordinator, sidecar, runner):
         assert "AWS_SECRET_ACCESS_KEY" not in environment
         assert "PYTHONPATH" not in environment
+
+
+def test_this_hosts_runner_and_sidecar_have_a_listener_of_their_own(tmp_path: Path) -> None:
+    install = made(tmp_path, fleet_listen="[::]:7421, 10.0.0.1:7422")
+    coordinator, sidecar, runner = (part.environment for part in parts(install))
+    own = coordinator["SAMOVAR_COORDINATOR_FLEET_LISTEN"].split(",")[0]
+    assert own == f"127.0.0.1:{install.fleet_port}"
+    assert install.fleet_port != install.port
+    assert coordinator["SAMOVAR_COORDINATOR_FLEET_LISTEN"] == f"{own},[::]:7421, 10.0.0.1:7422"
+    assert sidecar["SAMOVAR_SIDECAR_COORDINATOR_URL"] == runner["SAMOVAR_RUNNER_COORDINATOR_URL"] == f"http://{own}"
+    assert install.url == f"http://127.0.0.1:{install.port}"
+
+
+def test_the_own_port_is_none_that_is_given_to_others(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    after = [made(tmp_path, port=port, fleet_listen=given).fleet_port for given in ("", f"0.0.0.0:{port + 1}")]
+    assert port + 1 not in after[1:]
+    assert port not in after
 
 
 def test_a_policy_in_the_data_directory_is_taken(tmp_path: Path) -> None:

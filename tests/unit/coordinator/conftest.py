@@ -19,11 +19,11 @@ from coordinator.app import create_app, open_coordinator
 from coordinator.context import Coordinator
 from coordinator.settings import Settings
 from tests.conformance.store import task_entry
+from tests.enrolled import Runners
 from tests.plain import PLAIN
 from tests.waiting import eventually
 
 ADMIN = "admin-key-for-tests-0123"
-RUNNER = "runner-key-for-tests-0123"
 HOST = {"memory": 4 * 1024**3, "slots": 100}
 
 
@@ -33,7 +33,8 @@ class Api:
     def __init__(self, url: str) -> None:
         self.url = url
         self.admin = self.client(ADMIN)
-        self.runner = self.client(RUNNER)
+        #: Each runner with its own key.
+        self.runner = httpx.Client(base_url=url, auth=Runners(ADMIN), timeout=60, **PLAIN)
 
     def client(self, key: str | None) -> httpx.Client:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -118,7 +119,7 @@ def archive(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
 @contextmanager
 def serving(data: Path, database_url: str | None = None) -> Iterator[tuple[Api, Coordinator]]:
     """A coordinator in a thread of this process, until the block ends."""
-    settings = Settings(data=data, admin_key=ADMIN, runner_key=RUNNER, port=0, database_url=database_url)
+    settings = Settings(data=data, admin_key=ADMIN, port=0, database_url=database_url)
     coordinator = open_coordinator(settings)
     server = uvicorn.Server(
         uvicorn.Config(create_app(coordinator), port=0, log_config=None, timeout_graceful_shutdown=3)

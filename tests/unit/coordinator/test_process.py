@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api, error, ok
+from tests.unit.coordinator.conftest import ADMIN, Api, error, ok
 from tests.waiting import eventually
 
 
@@ -32,7 +32,7 @@ def command(data: Path, *arguments: str) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    keys = {"SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN, "SAMOVAR_COORDINATOR_RUNNER_KEY": RUNNER}
+    keys = {"SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN}
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SAMOVAR_")}
     return {**clean, **keys, **more}
 
@@ -168,7 +168,6 @@ def run_refused(data: Path, *arguments: str, **more: str) -> tuple[int, str]:
     [
         (["--database-url", "mysql://x/y"], {}, "sqlite:///PATH or postgresql://"),
         ([], {"SAMOVAR_COORDINATOR_ADMIN_KEY": "short"}, "admin_key: 5 characters are too few"),
-        ([], {"SAMOVAR_COORDINATOR_RUNNER_KEY": ADMIN}, "runner_key: the same key is in use"),
         (["--database-url", "postgresql://samovar@127.0.0.1:1/none"], {}, "the database cannot be used now"),
     ],
 )
@@ -191,8 +190,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
 
 
 def test_no_key_at_all_is_refused(tmp_path: Path) -> None:
-    keyless = {"SAMOVAR_COORDINATOR_ADMIN_KEY": "", "SAMOVAR_COORDINATOR_RUNNER_KEY": ""}
-    code, text = run_refused(tmp_path / "data", **keyless)
+    code, text = run_refused(tmp_path / "data", SAMOVAR_COORDINATOR_ADMIN_KEY="")
     assert (code, "admin key" in text or "admin_key" in text) == (2, True)
 
 

@@ -16,7 +16,7 @@ from runner.settings import Settings as RunnerSettings
 def test_a_key_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     file = tmp_path / "admin.key"
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(key_files.read(file, "admin"))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(key_files.read(file))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -31,18 +31,18 @@ def test_a_key_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None
 
 def test_a_key_itself_goes_before_its_file(tmp_path: Path) -> None:
     file = tmp_path / "admin.key"
-    settings = Settings(data=tmp_path, admin_key="sk_given", admin_key_file=file, runner_key_file=tmp_path / "r")
-    assert settings.key("admin") == "sk_given"
+    settings = Settings(data=tmp_path, admin_key="sk_given", admin_key_file=file)
+    assert settings.resolved_admin_key == "sk_given"
     assert not file.exists()
-    made = settings.key("runner")
-    assert made is not None
-    assert made.startswith("rk_")
-    assert (
-        RunnerSettings(
-            coordinator_url="http://x", key_file=tmp_path / "r", sidecar_socket=tmp_path, state=tmp_path
-        ).bearer()
-        == made
-    )
+
+
+def test_a_token_itself_goes_before_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    given = {"coordinator_url": "http://x", "sidecar_socket": tmp_path, "state": tmp_path, "token_file": file}
+    assert RunnerSettings(**given).enrolment_token() is None  # it was removed when it had done its work
+    file.write_text("smvh_in_the_file\n")
+    assert RunnerSettings(**given).enrolment_token() == "smvh_in_the_file"
+    assert RunnerSettings(**given, token="smvh_given").enrolment_token() == "smvh_given"
 
 
 def test_the_databases_password_may_come_from_a_file(tmp_path: Path) -> None:

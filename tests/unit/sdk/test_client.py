@@ -23,10 +23,11 @@ import samovar
 from samovar import ApiError, Client, CoordinatorUnreachable, NotFound, OptionError, RunFailed, WaitTimeout
 from samovar.declare.options import DEFAULTS
 
+from tests.enrolled import Runners
 from tests.plain import PLAIN
 from tests.waiting import eventually
 
-ADMIN, RUNNER = "admin-key-of-the-tests", "runner-key-of-the-tests"
+ADMIN = "admin-key-of-the-tests"
 
 
 class Fleet:
@@ -35,16 +36,13 @@ class Fleet:
     def __init__(self, data: Path, port: int = 0) -> None:
         self._data = data
         self._start(port)
-        self._http = httpx.Client(
-            base_url=f"{self.url}/internal/v1", headers={"authorization": f"Bearer {RUNNER}"}, timeout=30, **PLAIN
-        )
+        self._http = httpx.Client(base_url=f"{self.url}/internal/v1", auth=Runners(ADMIN), timeout=30, **PLAIN)
 
     def _start(self, port: int) -> None:
         environment = {
             "SAMOVAR_COORDINATOR_DATA": str(self._data),
             "SAMOVAR_COORDINATOR_PORT": str(port),
             "SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN,
-            "SAMOVAR_COORDINATOR_RUNNER_KEY": RUNNER,
         }
         log = self._data / "log"
         with log.open("w") as file:

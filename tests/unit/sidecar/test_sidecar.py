@@ -57,6 +57,8 @@ class Coordinator:
 
     async def batch(self, request: Request) -> Response:
         """Each pair of lines as a call of its own, all at once."""
+        if (refusal := self.refuse_once.pop("batch", None)) is not None:
+            return JSONResponse({"error": {"code": refusal[1], "message": "refused"}}, refusal[0])
         lines = (await request.body()).split(b"\n")
         heads = [json.loads(head) for head in lines[:-1:2]]
         self.batches.append(len(heads))
@@ -652,6 +654,27 @@ def test_a_request_that_the_coordinator_breaks_over_is_given_up_and_others_go_on
         assert answer["error"]["code"] == "coordinator_failed"
         assert "checkpoint" in answer["error"]["message"]
         assert (await harness.ask("log", attempt=ATTEMPT, lines=[line(1)], dropped=0))["ok"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("action", ["batch", "start", "checkpoint", "checkpoint-get"])
+def test_a_listener_that_is_not_the_fleets_ends_no_attempt(action: str) -> None:
+    async def test(w: World) -> None:
+        await w.register()
+        # a start comes by a batch, and by a call of its own when that was not answered
+        asked = {"batch": ["batch"], "start": ["batch", "start"]}.get(action, [action])
+        w.coordinator.refuse_once |= dict.fromkeys(asked, (421, "misdirected"))
+        await w.assign()
+        harness = await w.connect()
+        if action in ("batch", "start"):
+            assert (await harness.ask("started", attempt=ATTEMPT))["ok"]
+        elif action == "checkpoint":
+            assert (await harness.ask("checkpoint.put", attempt=ATTEMPT, key="k", value=1))["ok"]
+        else:
+            assert (await harness.ask("checkpoint.get", attempt=ATTEMPT, key="k"))["ok"]
+        assert not w.coordinator.refuse_once
+        assert len(w.coordinator.seen("start" if action == "batch" else action)) == 1
 
     run(test)
 

@@ -51,7 +51,7 @@ def test_a_key_is_told_once_and_works_until_it_is_revoked(api: Api) -> None:
     assert key["key"].startswith("smv_")
     assert (key["role"], key["project"], key["revoked_at"]) == ("trigger", None, None)
     listed = ok(api.admin.get(PATH))["items"]
-    assert [item["name"] for item in listed] == ["settings:admin", "settings:runner", "frontend"]
+    assert [item["name"] for item in listed] == ["settings:admin", "host:r1", "frontend"]
     assert key["key"] not in json.dumps(listed)
     assert "hash" not in listed[2]
     page = ok(api.admin.get(PATH, params={"limit": 2}))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conformance.store import task_entry
-from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api, error, ok, serving
+from tests.enrolled import own_key
+from tests.unit.coordinator.conftest import ADMIN, Api, error, ok, serving
 from tests.waiting import eventually
 
 SCHEMA = {
@@ -226,7 +227,7 @@ def test_a_held_claim_is_woken_when_a_delayed_run_is_due(api: Api) -> None:
 
 def test_a_claimer_that_has_gone_gets_nothing(api: Api) -> None:
     api.deploy()
-    with api.client(RUNNER) as leaving:
+    with api.client(own_key("r1")) as leaving:
         with pytest.raises(Exception, match="timed out"):
             leaving.post("/internal/v1/runners/r1/claim", json={"memory": 2**32, "slots": 1}, timeout=0.3)
     run = api.trigger()
@@ -279,7 +280,7 @@ def test_who_may_call_what(api: Api) -> None:
         "nonsense": [401, 401, 401, 403, 401, 200, 200, 200],
         second["secret"]: [401, 401, 401, 403, 401, 200, 200, 200],
         ADMIN: [200, 403, 403, 403, 403, 200, 200, 200],
-        RUNNER: [403, 200, 409, 403, 404, 200, 200, 200],
+        own_key("r1"): [403, 200, 409, 403, 404, 200, 200, 200],
         first["secret"]: [401, 401, 401, 200, 401, 200, 200, 200],
     }
     for key, expected in callers.items():

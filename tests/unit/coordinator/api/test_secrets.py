@@ -10,7 +10,7 @@ import pytest
 from coordinator.access.vault import BadMasterKey
 from coordinator.app import open_coordinator
 from coordinator.settings import Settings
-from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api, error, ok, serving
+from tests.unit.coordinator.conftest import ADMIN, Api, error, ok, serving
 
 PATH = "/api/v1/secrets"
 VALUE = "sk_live_nobody-reads-this"
@@ -78,7 +78,7 @@ def test_a_master_key_that_others_can_read_stops_secrets_and_the_start(tmp_path:
         refused = api.admin.put(f"{PATH}/KEY", json={"value": VALUE})
         assert "chmod 600" in error(refused, 503, "master_key")["message"]
     with pytest.raises(BadMasterKey, match="chmod 600"):
-        open_coordinator(Settings(data=data, admin_key=ADMIN, runner_key=RUNNER))
+        open_coordinator(Settings(data=data, admin_key=ADMIN))
     (data / "master-keys").chmod(0o600)
     with serving(data) as (api, _):
         assert api.admin.put(f"{PATH}/KEY", json={"value": VALUE}).status_code == 200

@@ -20,7 +20,7 @@ from coordinator.dashboard import rendering, vendoring
 from coordinator.foundation.limits import ADDRESS_BURST
 from tests.conformance.store import task_entry
 from tests.plain import PLAIN
-from tests.unit.coordinator.conftest import ADMIN, RUNNER, Api, ok, serving
+from tests.unit.coordinator.conftest import ADMIN, Api, ok, serving
 from tests.waiting import eventually
 
 PAGES = [
@@ -81,8 +81,9 @@ def test_nobody_is_led_elsewhere(api: Api, going: str) -> None:
 def test_wrong_keys_and_runners_keys_are_refused_and_counted(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     # as if no time passed: a busy machine guesses slower than an address may
     monkeypatch.setattr(budgets, "ADDRESS_RATE", 1e-9)
+    runner = ok(api.admin.post("/api/v1/keys", json={"name": "host", "role": "runner"}))["key"]
     with browser(api, None) as client:
-        assert client.post("/login", data={"key": RUNNER}).status_code == 403
+        assert client.post("/login", data={"key": runner}).status_code == 403
         assert client.post("/login", data={"key": "wrong"}).status_code == 401
         answers = [client.post("/login", data={"key": "wrong"}).status_code for _ in range(ADDRESS_BURST)]
         assert answers[-1] == 429, "an address may not guess for long"
