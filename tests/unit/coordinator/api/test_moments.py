@@ -32,7 +32,7 @@ def test_a_duration_is_ago_or_from_now() -> None:
 
 @pytest.mark.parametrize("text", ["yesterday", "", "0001-01-01T00:00:00+14:00x", "2026-13-01", "1e999d", "\x00"])
 def test_what_is_neither_is_named_with_its_field(text: str) -> None:
-    with pytest.raises(Invalid, match="since: .* is neither a time in ISO 8601"):
+    with pytest.raises(Invalid, match=r"since: .* is neither a time in ISO 8601"):
         moments.since(text)
-    with pytest.raises(Invalid, match="until: .* is neither a time in ISO 8601"):
+    with pytest.raises(Invalid, match=r"until: .* is neither a time in ISO 8601"):
         moments.until(text)
