@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import pytest
@@ -82,3 +83,29 @@ def test_it_is_gvisor_that_runs_it(samovar: Stack) -> None:
         run.cancel()
     assert (found["Runtime"], found["NetworkMode"]) == ("runsc", "none")
     assert {mount["Target"] for mount in found["Mounts"]} == {"/run/samovar", "/etc/passwd"}
+
+
+SNIPPET = """
+import pathlib
+rows = pathlib.Path("numbers.csv").read_text().split()
+pathlib.Path("sum.txt").write_text(str(sum(map(int, rows))))
+print("read", len(rows), "rows")
+pathlib.Path("/proc/version").read_text()
+"""
+
+
+def test_somebodys_python_gets_files_and_gives_files_and_output_back(samovar: Stack, tmp_path: Path) -> None:
+    """examples/snippets as it is: what it does in ordinary containers, tests of the demo see."""
+    samovar.deploy("snippets")
+    (tmp_path / "numbers.csv").write_text("1\n2\n39\n")
+    with samovar.client() as client:
+        given = client.upload(tmp_path / "numbers.csv")
+        run = client.trigger("snippets/run-snippet", {"code": SNIPPET, "files": [given]}).wait(120)
+        assert run.status == "completed", run.data["error"]
+        found = run.data["result"]
+        assert found["output"] == "read 3 rows\n"
+        assert "Linux version 4.4.0" in found["result"], "the kernel that it sees is the sandbox's"
+        assert found["files"] == ["sum.txt"]
+        assert run.artifact("sum.txt").read() == b"42"
+        endless = client.trigger("snippets/run-snippet", {"code": "while True: pass"}).wait(120)
+        assert endless.status == "timed_out"
