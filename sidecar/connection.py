@@ -75,7 +75,7 @@ class Listener:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         path = self.directory / wire.SOCKET_NAME
         path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._accept, path)
+        self._server = await asyncio.start_unix_server(self._accept, sock=peers.listener(path))
         # whoever is in the container may connect as far as these two go: the mount is what tells containers apart.
         # On the host nobody else comes as far, because the directory above is its owner's alone
         os.chmod(path, 0o666)
@@ -212,7 +212,7 @@ class Listener:
 def clear(directory: Path) -> None:
     """Takes away the directory of a container that is gone."""
     with contextlib.suppress(OSError):
-        for name in (wire.SOCKET_NAME, wire.RUN_SOCKET_NAME, wire.EGRESS_NAME):
+        for name in (wire.SOCKET_NAME, wire.RUN_SOCKET_NAME, wire.EGRESS_NAME, wire.PLACES_NAME):
             (directory / name).unlink(missing_ok=True)
         directory.rmdir()
 

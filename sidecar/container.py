@@ -243,7 +243,8 @@ class Container:
             raise Refused(
                 "bad_request", f"attempt: text of at most {_LONGEST_ATTEMPT} characters is wanted, or null"
             )
-        # kept before anything is said: as soon as process 1 hears from here, user code may exist
+        # said before anything else is: as soon as process 1 hears from here, user code may exist
+        self._reaching.begun()
         ticket = self.listener.ticket.give()
         self._greeted = True
         self._connected = self._connected or monotonic()

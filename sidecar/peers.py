@@ -11,12 +11,16 @@ all). None of them is an ordinary user of the host.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
+from pathlib import Path
 
 from samovar import wire
 
+#: Linux 6.16: whether descriptors may be sent to a unix socket.
+_SO_PASSRIGHTS = 83
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -39,3 +43,24 @@ def may_be_a_container(user: int) -> bool:
 def may_control(user: int) -> bool:
     """Whether `user` may tell the sidecar what to do."""
     return user in (0, os.geteuid())
+
+
+def no_descriptors(sock: socket.socket) -> None:
+    """Has the kernel refuse descriptors that are sent to `sock`, or to what it accepts from now on, where it can.
+
+    Who receives one and wants none closes it, and a close may take as long as the sender likes (SO_LINGER).
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+
+
+def listener(path: Path) -> socket.socket:
+    """A unix socket at `path` for a container, to which no descriptors are sent. Raises OSError."""
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.bind(str(path))
+        no_descriptors(made)
+    except OSError:
+        made.close()
+        raise
+    return made

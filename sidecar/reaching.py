@@ -41,6 +41,10 @@ class Reaching:
         self._settling: set[asyncio.Task[None]] = set()
         self._one_count = asyncio.Lock()
 
+    def begun(self) -> None:
+        """User code may be in the container from now on."""
+        self._egress.begun(self._container)
+
     def bind(self, a: fleet.Assignment, say: Callable[[Entry], None]) -> None:
         """What is reached from now on is reached by `a`; `say` hears what goes into its log."""
         self._assignment = a

@@ -78,7 +78,9 @@ class RunSocket:
         """Listens from now on. Raises OSError."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=_READ_AHEAD)
+        self._server = await asyncio.start_unix_server(
+            self._serve, sock=peers.listener(self._path), limit=_READ_AHEAD
+        )
         os.chmod(self._path, 0o666)
 
     def hang_up(self) -> None:

@@ -54,6 +54,8 @@ SOCKET_NAME = "sidecar.sock"
 RUN_SOCKET_NAME = "run.sock"
 #: Beside it, what leads out to the network, where the container may reach any of it.
 EGRESS_NAME = "egress.sock"
+#: Beside it, where process 1 hands over its places of loopback; see samovar/harness/places.py.
+PLACES_NAME = "places.sock"
 #: What a container is told of it: see samovar/harness/egress.py.
 EGRESS_VARIABLE = "SAMOVAR_EGRESS"
 #: Where process 1 listens for what goes by a proxy: a place of the container's own loopback.

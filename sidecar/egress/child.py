@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from sidecar.egress import messages
-from sidecar.egress.messages import Close, Counts, Down, Forget, Line, Listen, Listening, Open, Splitter, Up
+from sidecar.egress.messages import Begun, Close, Counts, Down, Forget, Line, Listen, Listening, Open, Splitter, Up
 from sidecar.egress.records import Entry, HostCount, added
 from sidecar.egress.rules import Limits
 
@@ -62,6 +62,8 @@ class _Container:
     listen: Listen
     attempt: Reached | None = None
     listening: asyncio.Future[None] | None = None
+    #: Whether user code may be in it.
+    begun: bool = False
 
 
 class Child:
@@ -120,6 +122,13 @@ class Child:
         known.attempt = self._reached[container, attempt] = reached
         self._say(Open(container, attempt))
         return reached
+
+    def begun(self, container: str) -> None:
+        """Process 1 has handed over what it had to: from now on user code may be in the container."""
+        known = self._containers.get(container)
+        if known is not None and not known.begun:
+            known.begun = True
+            self._say(Begun(container))
 
     async def close(self, reached: Reached) -> None:
         """Ends what the attempt has open; when it returns, its last counts and lines are here."""
@@ -209,6 +218,8 @@ class Child:
     def _tell(self) -> None:
         for name, known in self._containers.items():
             self._say(known.listen)
+            if known.begun:
+                self._say(Begun(name))
             if known.attempt is not None:
                 self._say(Open(name, known.attempt.attempt, known.attempt.spent))
 

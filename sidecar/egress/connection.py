@@ -19,6 +19,7 @@ from sidecar.egress.head import Head
 from sidecar.egress.memory import Memory
 from sidecar.egress.names import Target
 from sidecar.egress.pipes import Pipes
+from sidecar.egress.places import Room, reset
 from sidecar.egress.records import Account, Call
 from sidecar.egress.resolver import Resolver
 from sidecar.egress.rounds import Rounds
@@ -56,6 +57,7 @@ class Net:
     rounds: Rounds
     memory: Memory
     pipes: Pipes
+    room: Room
     #: Connections that one container may have at the moment, whatever its rules allow.
     share: Callable[[], int]
     #: Reads what the sidecar has said and nobody has looked at yet.
@@ -76,10 +78,14 @@ class Connection:
         account: Account | None,
         most: int | None,
         left: Callable[[Connection], None],
+        *,
+        placed: bool = False,
+        wanted: Target | None = None,
     ) -> None:
         """`account`: of the attempt that it is made for. `left`: called when it has ended.
 
-        `most`: how many the container may have, where this is one more; it is only told so.
+        `most`: how many the container may have, where this is one more; it is only told so. `placed`: it came in at
+        a place in the container, by TCP; `wanted`: where that leads to, there is no request then.
         """
         self._net = net
         self._container = container
@@ -89,6 +95,10 @@ class Connection:
         self._account = account
         self._most = most
         self._left = left
+        self._placed = placed
+        self._wanted = wanted
+        #: Whether all has been passed on. Else a client by TCP is to see an error, not an end of what it was told.
+        self._whole = False
         self._remote: socket.socket | None = None
         self._call: Call | None = None
         self._loop = asyncio.get_running_loop()
@@ -109,18 +119,21 @@ class Connection:
     def _done(self, task: asyncio.Task[None]) -> None:
         if self._call is not None:
             self._call.end()
-        self._client.close()
+        if self._placed and not self._whole:
+            reset(self._client)
+        else:
+            self._client.close()
         if self._remote is not None:
             self._remote.close()
         self._left(self)
 
     async def _serve(self) -> None:
-        wanted: Target | None = None
+        wanted = self._wanted
         try:
-            data, size = await self._head()
+            data, size = await self._head() if wanted is None else (bytearray(), 0)
             if self._account is None or self._rules is None:
                 raise Refused(503, "no_run", "no run is bound to this container")
-            request = head.parse(bytes(data[:size]))
+            request = head.parse(bytes(data[:size])) if wanted is None else head.to(wanted)
             wanted = request.wanted
             if self._account.exhausted:
                 raise Refused(429, "too_many_bytes", "the run has passed on as many bytes as it may")
@@ -134,7 +147,8 @@ class Connection:
         except Refused as error:
             if self._account is not None:
                 self._account.refused(wanted, error.code, str(error))
-            await self._refuse(error)
+            if self._wanted is None:
+                await self._refuse(error)
 
     async def _head(self) -> tuple[bytearray, int]:
         """The first bytes of the client, and how many of them are the head."""
@@ -181,14 +195,18 @@ class Connection:
             exchange = Exchange(request, self._client, remote, self._turn, counted, self._memory, proxy)
             changed = await exchange.run(data)
             if changed is None:
+                self._whole = True
                 return
             early, rest = changed
         else:
-            await self._loop.sock_sendall(self._client, _CONNECTED)
+            if self._wanted is None:
+                await self._loop.sock_sendall(self._client, _CONNECTED)
             early = data[size:]
         net = self._net
-        tunnel = Tunnel(net.rounds, self._container, self._client, remote, self._memory, net.pipes, counted)
-        await tunnel.run(early, rest)
+        tunnel = Tunnel(
+            net.rounds, self._container, self._client, remote, self._memory, net.pipes, counted, tcp=self._placed
+        )
+        self._whole = await tunnel.run(early, rest)
 
     async def _find(self, wanted: Target, rules: Rules) -> tuple[list[Address], bool]:
         """The addresses of `wanted`, all of them allowed, and whether they are public."""
@@ -240,3 +258,4 @@ class Connection:
                 left = _LINGERED
                 while left > 0 and (more := await self._loop.sock_recv(self._client, 64 * 1024)):
                     left -= len(more)
+                self._whole = True

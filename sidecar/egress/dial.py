@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
+import os
+import select
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -26,12 +29,30 @@ async def connect(address: Address, port: int) -> socket.socket:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        await asyncio.get_running_loop().sock_connect(sock, (str(address), port))
+        if not _connected(sock, address, port):
+            await asyncio.get_running_loop().sock_connect(sock, (str(address), port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _connected(sock: socket.socket, address: Address, port: int) -> bool:
+    """Whether it is connected already, as to this host and what is in it. Else the loop asks for the same again.
+
+    Raises OSError.
+    """
+    problem = sock.connect_ex((str(address), port))
+    if problem == errno.EINPROGRESS:
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        if not poll.poll(0):
+            return False
+        problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if problem:
+        raise OSError(problem, os.strerror(problem))
+    return True
 
 
 class Dialer:

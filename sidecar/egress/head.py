@@ -104,6 +104,11 @@ def parse(data: bytes) -> Head:
     return Head(method, wanted, path, minor, kept, authority.encode(), length, chunked, upgrade)
 
 
+def to(wanted: Target) -> Head:
+    """What a CONNECT to `wanted` would say."""
+    return Head("CONNECT", wanted, "", 1, [], b"", None, False, None)
+
+
 def _field(line: bytes) -> tuple[bytes, bytes]:
     name, colon, value = line.partition(b":")
     if not (colon and _NAME.fullmatch(name)) or _FORBIDDEN.search(value):

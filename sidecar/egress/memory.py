@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _LEAST = 4 * 1024
-_MOST = 256 * 1024
+_MOST = 1024 * 1024
 
 
 class Memory:

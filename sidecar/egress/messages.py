@@ -30,6 +30,12 @@ class Open(msgspec.Struct, tag="open", frozen=True):
     spent: int = 0
 
 
+class Begun(msgspec.Struct, tag="begun", frozen=True):
+    """From now on user code may be in the container: nothing is handed over there any more."""
+
+    container: str
+
+
 class Close(msgspec.Struct, tag="close", frozen=True):
     """The attempt is over: its connections end, then `Closed` is answered."""
 
@@ -73,7 +79,7 @@ class Closed(msgspec.Struct, tag="closed", frozen=True):
     attempt: str
 
 
-Down = Listen | Open | Close | Forget
+Down = Listen | Begun | Open | Close | Forget
 Up = Listening | Line | Counts | Closed
 
 _encoder = msgspec.json.Encoder()

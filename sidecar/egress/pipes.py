@@ -8,10 +8,10 @@ import os
 from dataclasses import dataclass
 
 #: Bytes that one holds: as many as a step passes on.
-SIZE = 256 * 1024
+SIZE = 1024 * 1024
 #: Pipes that are there at once, over all containers and of one: the kernel lets a user have 64 MiB of them.
-_MOST = 192
-_OF_ONE = 64
+_MOST = 48
+_OF_ONE = 16
 #: Empty ones that are kept for the next step.
 _KEPT = 4
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 #: Seconds of steps between two looks at what has become ready.
 _SLICE = 0.0002
+#: From the end of a step that was taken at once to the next: others that are ready are seen in between.
+_ALONE = 0.00002
 #: What the rest of a turn costs, in seconds, that is carried out after it was given.
 _GIVEN = 0.0001
 
@@ -24,6 +26,8 @@ class Rounds:
         self._steps: OrderedDict[str, deque[Step]] = OrderedDict()
         self._planned = False
         self._until = 0.0
+        #: Until when who becomes ready may have become so along with who had its step at once.
+        self._until_alone = 0.0
         #: Steps whose turn it is not yet.
         self.waiting = 0
 
@@ -31,6 +35,25 @@ class Rounds:
         self._steps.setdefault(owner, deque()).append(step)
         self.waiting += 1
         self._plan()
+
+    def ready(self, owner: str, step: Step) -> bool:
+        """As `add`, of who has just become ready: at once where nobody waits and nobody just was.
+
+        Whoever became ready along with it finds that it has been at it, and waits for its turn, as do others then.
+        True: it is still to come, or there is more to do.
+        """
+        if not self._steps and self._clock() >= self._until_alone:
+            again = step()
+            self._until_alone = self._clock() + _ALONE
+            if not again:
+                return False
+        self.add(owner, step)
+        return True
+
+    @property
+    def alone(self) -> bool:
+        """Of a step: whether nobody but its owner waits."""
+        return len(self._steps) <= 1
 
     async def turn(self, owner: str) -> None:
         """Returns when it is the turn of `owner`."""

@@ -17,8 +17,21 @@ from sidecar.egress.dial import Dialer
 from sidecar.egress.door import Door
 from sidecar.egress.errors import Refused
 from sidecar.egress.memory import Memory
-from sidecar.egress.messages import Close, Closed, Counts, Down, Line, Listen, Listening, Open, Splitter, Up
+from sidecar.egress.messages import (
+    Begun,
+    Close,
+    Closed,
+    Counts,
+    Down,
+    Line,
+    Listen,
+    Listening,
+    Open,
+    Splitter,
+    Up,
+)
 from sidecar.egress.pipes import Pipes
+from sidecar.egress.places import Room
 from sidecar.egress.records import Account, Entry
 from sidecar.egress.resolver import HostResolver, HostsFile
 from sidecar.egress.rounds import Rounds
@@ -31,8 +44,9 @@ _MEMORY = 64 * 1024 * 1024
 #: Connections of the host, and what one container always has.
 _CONNECTIONS = 4096
 _ALWAYS = 32
-#: Descriptors of a connection, and of everything else.
+#: Descriptors of a connection, of places in containers, and of everything else.
 _OF_EACH = 2
+_PLACES = 2048
 _OTHERS = 768
 #: Seconds between two looks at who is idle, and at what has changed.
 _SWEEP = 1.0
@@ -64,6 +78,7 @@ class Server:
             Rounds(),
             Memory(_MEMORY),
             Pipes(),
+            Room(_most_places()),
             self._share,
             self._catch_up,
         )
@@ -110,6 +125,9 @@ class Server:
         elif isinstance(message, Open):
             if (door := self._doors.get(message.container)) is not None:
                 door.open(message.attempt, message.spent)
+        elif isinstance(message, Begun):
+            if (door := self._doors.get(message.container)) is not None:
+                door.end_offer()
         elif isinstance(message, Close):
             self._close(message.container, message.attempt)
         elif (door := self._doors.get(message.container)) is not None:
@@ -222,8 +240,13 @@ class Server:
 def _most_connections() -> int:
     """As many as this process may have descriptors for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OF_EACH * _CONNECTIONS + _OTHERS
+    wanted = _OF_EACH * _CONNECTIONS + _PLACES + _OTHERS
     if soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(_CONNECTIONS, max(_ALWAYS, (soft - _OTHERS) // _OF_EACH))
+    return min(_CONNECTIONS, max(_ALWAYS, (soft - _most_places() - _OTHERS) // _OF_EACH))
+
+
+def _most_places() -> int:
+    """Where descriptors are few, connections have them: there is another way than places."""
+    return min(_PLACES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)

@@ -15,6 +15,9 @@ from sidecar.egress.rounds import Rounds
 #: Steps that wait beyond which whoever has become ready is not asked again until it had its turn.
 _CROWDED = 64
 
+#: Bytes of a step while others wait for theirs.
+_AMONG_OTHERS = 256 * 1024
+
 #: What a step reads into; it is empty again when the step ends. Of a size that stays in the processor's cache.
 _buffer = memoryview(bytearray(64 * 1024))
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
@@ -24,6 +27,7 @@ class Tunnel:
     """Two sockets joined, in steps of one read and one write; an end of one is passed on to the other (half-close).
 
     `counted`: called with (sent, received) bytes before they are passed on; False ends the tunnel.
+    `tcp`: whether the client's socket is such a one, and no unix socket.
     """
 
     def __init__(
@@ -35,35 +39,39 @@ class Tunnel:
         memory: Memory,
         pipes: Pipes,
         counted: Callable[[int, int], bool],
+        *,
+        tcp: bool = False,
     ) -> None:
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._counted = counted
         self._halves = (
-            _Half(self, rounds, owner, client, remote, memory, None, lambda n: counted(n, 0)),
-            # what comes by TCP the kernel passes on at half the cost; what goes there it copies anyway
+            # what comes by TCP the kernel passes on at half the cost; of a unix socket's it copies anyway
+            _Half(self, rounds, owner, client, remote, memory, pipes if tcp else None, lambda n: counted(n, 0)),
             _Half(self, rounds, owner, remote, client, memory, pipes, lambda n: counted(0, n)),
         )
 
-    async def run(self, sent: bytes = b"", received: bytes = b"") -> None:
-        """Until both ends have ended, one is lost or the count says so. The sockets are left open.
+    async def run(self, sent: bytes = b"", received: bytes = b"") -> bool:
+        """Until both ends have ended, one is lost or the count says so; whether both have ended.
+
+        The sockets are left open.
 
         `sent`, `received`: what has come already.
         """
         for half, early in zip(self._halves, (sent, received), strict=True):
             half.begin(early)
         try:
-            await self._ended
+            return await self._ended
         finally:
             for half in self._halves:
                 half.stop()
 
-    def end(self) -> None:
+    def end(self, *, whole: bool = False) -> None:
         if not self._ended.done():
-            self._ended.set_result(None)
+            self._ended.set_result(whole)
 
     def half_ended(self) -> None:
         if all(half.done for half in self._halves):
-            self.end()
+            self.end(whole=True)
 
 
 class _Half:
@@ -115,7 +123,9 @@ class _Half:
     def _ready(self) -> None:
         if self._rounds.waiting > _CROWDED:
             self._watch(reading=False, writing=False)
-        self._queue()
+        if not self._queued:
+            self._queued = True
+            self._rounds.ready(self._owner, self._step)
 
     def _step(self) -> bool:
         if self._stopped:
@@ -138,6 +148,8 @@ class _Half:
         if self._pipe is not None and not self._drained(self._pipe):
             return False
         size = self._memory.size()
+        if not self._rounds.alone:
+            size = min(size, _AMONG_OTHERS)
         if self._pipes is not None:
             pipe = self._pipes.take(self._owner)
             if pipe is not None:

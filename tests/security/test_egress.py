@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -282,6 +284,95 @@ def test_the_next_run_does_not_get_what_the_last_has_left(out: Out) -> None:
 def test_a_container_without_egress_has_no_way_out(out: Out) -> None:
     name = out.host.container()
     assert not (out.host.root / "c" / name / wire.EGRESS_NAME).exists()
+
+
+# ---------------------------------------------------------------- what it hands over
+
+
+def hand_over(out: Out, container: str, handed: socket.socket, places: int = 1) -> socket.socket:
+    """As process 1 does for its places of loopback, before it has said anything."""
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    line.settimeout(20)
+    line.connect(str(out.host.root / "c" / container / wire.PLACES_NAME))
+    ports = []
+    for _ in range(places):
+        with socket.create_server(("127.77.1.1", 0)) as free:
+            ports.append(free.getsockname()[1])
+    told = json.dumps({"places": [("127.77.1.1", port, None) for port in ports]}).encode()
+    socket.send_fds(line, [told], [handed.fileno()])
+    return line
+
+
+@attempt(
+    "process 1",
+    "hand over a socket at which whoever accepts waits",
+    "a thread of the container's",
+    "nobody else waits",
+)
+def test_a_socket_that_is_handed_over_blocks_nobody(out: Out) -> None:
+    container = out.container()
+    with (
+        socket.create_server(("127.77.1.2", 0)) as handed,
+        socket.create_connection(handed.getsockname()),
+        # one place more than there are connections to be accepted
+        hand_over(out, container, handed, places=2) as line,
+    ):
+        well(out)
+        line.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            line.recv(16)
+
+
+@attempt(
+    "process 1", "hand over a socket that lingers for an hour", "options of its own", "nobody waits for a close"
+)
+def test_a_socket_that_is_handed_over_brings_no_options(out: Out) -> None:
+    container = out.container()
+    with socket.socket() as handed:
+        handed.bind(("127.77.1.2", 0))
+        handed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+        handed.listen()
+        with socket.create_connection(handed.getsockname()), hand_over(out, container, handed) as line:
+            assert line.recv(16) == b"listening"
+    well(out)
+
+
+@attempt("process 1", "hand over something else than a socket that listens", "one, of TCP, that listens", "closed")
+def test_anything_else_is_not_taken(out: Out) -> None:
+    container = out.container()
+    with socket.socket(type=socket.SOCK_DGRAM) as handed, hand_over(out, container, handed) as line:
+        assert line.recv(16) == b""
+    well(out)
+
+
+@attempt("run", "send descriptors whose close lingers to the sidecar", "SO_PASSRIGHTS, Linux 6.16", "EPERM")
+def test_descriptors_are_not_taken_where_none_are_wanted(out: Out) -> None:
+    container = out.container()
+    for name in (wire.SOCKET_NAME, wire.RUN_SOCKET_NAME, wire.EGRESS_NAME):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(out.host.root / "c" / container / name))
+            try:
+                sock.getsockopt(socket.SOL_SOCKET, 83)
+            except OSError:
+                pytest.skip("a kernel before 6.16 has no such option")
+            with pytest.raises(PermissionError):
+                socket.send_fds(sock, [b"x"], [sock.fileno()])
+
+
+@attempt("run", "hand over places of its own", "before the first hello, once", "ECONNREFUSED")
+def test_a_run_has_nothing_to_hand_over(out: Out) -> None:
+    container = out.container()
+    out.host.greeted(container)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+
+        def refused() -> bool:
+            try:
+                line.connect(str(out.host.root / "c" / container / wire.PLACES_NAME))
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        eventually(refused, "the socket to be closed", 10)
 
 
 # ---------------------------------------------------------------- how much

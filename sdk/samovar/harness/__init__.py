@@ -8,8 +8,9 @@
     logs.py        output as lines, bounded
     kernel.py      prctl, and what processes there are
     gauges.py      what it asks the kernel in every run
-    listeners.py   places on loopback for what a run reaches
-    egress.py      which process 1 holds, and the relay of the run in progress
+    places.py      places on loopback for what a run reaches, at which the sidecar listens
+    listeners.py   the same, at which process 1 listens
+    egress.py      which of both there is, and the relay of the run in progress
     cleanup.py     after a run: processes killed, scratch wiped
     relay.py       a run's way out, once it connects: its bytes to the sidecar and back
     zygote.py      the child that has the project's modules and forks a process per run

@@ -1,8 +1,9 @@
 """Process 1's part in what a run reaches: it listens on loopback, and has a relay see to what connects.
 
-Nothing is there until something connects: process 1 holds listeners, and on the first connection of a run forks
-the relay (see relay.py), which takes them over. With the run the relay ends, and every connection with it; the
-listeners come back. Between runs whatever connects is turned away, and no connection waits for the next run.
+Where the sidecar can listen in the container itself (see places.py), process 1 only sees to it that no connection
+waits for the next run. Else nothing is there until something connects: process 1 holds listeners, and on the first
+connection of a run forks the relay (see relay.py), which takes them over. With the run the relay ends, and every
+connection with it; the listeners come back. Between runs whatever connects is turned away.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from contextlib import suppress
 from typing import Any, Callable, NoReturn
 
 from samovar.harness.listeners import BACKLOG, Listener, reset
+from samovar.harness.places import Places, hand_over
+from samovar.wire import PLACES_NAME
 
 #: What the relay has to say of one run, in bytes: more is not read.
 _MOST_NOTES = 64 * 1024
@@ -29,6 +32,8 @@ class Egress:
         `path`: of the sidecar's socket for what leads out.
         """
         self.listeners: list[Listener] = []
+        #: Those at which the sidecar listens, as long as it does; there are no listeners then.
+        self.places: Places | None = None
         #: Where it can't listen, in words: where the kernel gives the first ports to root alone.
         self.problems: list[str] = []
         #: Process id of the relay; 0: there is none.
@@ -39,23 +44,31 @@ class Egress:
         self._notes = -1
         self._heard = b""
         self._said = 0
+        self._wanted: list[tuple[str, int, str | None]] = []
         if told:
             given = json.loads(told)
             if given["proxy"]:
                 address, _, port = given["proxy"].rpartition(":")
-                self._listen(address, int(port), None)
-            for address, port, name in given["relays"]:
-                self._listen(address, port, name)
+                self._wanted.append((address, int(port), None))
+            self._wanted += [(address, port, name) for address, port, name in given["relays"]]
+        if self._wanted:
+            self.places = hand_over(os.path.join(os.path.dirname(path), PLACES_NAME), self._wanted)
+            if self.places is None:
+                self._listen()
 
     def close(self) -> None:
         """In a process that has no part in it."""
+        if self.places is not None:
+            self.places.close()
         for listener in self.listeners:
             listener.socket.close()
 
     def use(self, selector: selectors.BaseSelector) -> None:
-        """Have the loop watch the listeners."""
+        """Have the loop watch the listeners, or that the sidecar has them."""
         self._selector = selector
         self._watch()
+        if self.places is not None:
+            selector.register(self.places.line, selectors.EVENT_READ, self._on_places)
 
     def begin(self, tell: Callable[[str], Any]) -> None:
         """A run begins: what connects from now on is its own. `tell` takes lines for its log."""
@@ -71,6 +84,8 @@ class Egress:
 
     def settle(self) -> None:
         """Nothing of the run is left: what it has connected last is turned away."""
+        if self.places is not None and not self.places.settle():
+            self._take_back()
         self._turn_away()
 
     def ended(self, pid: int) -> None:
@@ -85,11 +100,30 @@ class Egress:
 
     # ------------------------------------------------------------
 
-    def _listen(self, address: str, port: int, name: str | None) -> None:
-        try:
-            self.listeners.append(Listener(address, port, name))
-        except OSError as error:
-            self.problems.append(f"{name or 'the proxy'}:{port} is not reached: {error.strerror} at {address}")
+    def _listen(self) -> None:
+        for address, port, name in self._wanted:
+            try:
+                self.listeners.append(Listener(address, port, name))
+            except OSError as error:
+                text = f"{name or 'the proxy'}:{port} is not reached: {error.strerror} at {address}"
+                self.problems.append(text)
+
+    def _on_places(self, mask: int) -> None:
+        if self.places is not None and self.places.lost():
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """The sidecar listens no longer, as when it has begun anew: process 1 does, and its relay carries."""
+        assert self.places is not None
+        assert self._selector is not None
+        self._selector.unregister(self.places.line)
+        self.places.close()
+        self.places = None
+        said = len(self.problems)
+        self._listen()
+        self._watch()
+        for text in self.problems[said:]:
+            self._say(text)
 
     def _watch(self) -> None:
         if self._selector is not None:

@@ -321,7 +321,7 @@ def test_a_connection_that_ends_before_it_begins_leaves_its_place() -> None:
             door = w.server._doors["c1"]
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                 sock.connect(str(w.directory / "c1.sock"))
-                door._accept()
+                door._accept(door._entrances[0])
                 assert door.connections == 1
                 closed = door.close("a1")
                 assert closed is not None
@@ -336,16 +336,15 @@ def test_where_no_descriptors_are_left_nobody_is_let_in_for_a_while(monkeypatch:
     async def scenario() -> None:
         async with world() as w:
             await serving(w)
-            door = w.server._doors["c1"]
             tried = 0
 
-            def accepted() -> socket.socket | None:
+            def accepted(entrance: object) -> socket.socket | None:
                 nonlocal tried
                 tried += 1
                 raise OSError(errno.EMFILE, "Too many open files")
 
             with monkeypatch.context() as full:
-                full.setattr(door, "_accepted", accepted)
+                full.setattr("sidecar.egress.door._accepted", accepted)
                 full.setattr("sidecar.egress.door._BREATH", 0.05)
                 client = await w.visit()
                 await eventually_async(lambda: tried > 2, "some tries")
