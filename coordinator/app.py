@@ -51,6 +51,7 @@ from coordinator.api.fleet import files as fleet_files
 from coordinator.api.fleet import runners as fleet_runners
 from coordinator.api.gate import Gate
 from coordinator.api.head import Head
+from coordinator.attempts.owners import Owners
 from coordinator.context import Coordinator
 from coordinator.dashboard import pages, site
 from coordinator.deployments.uploads import Uploads
@@ -101,6 +102,7 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
         database.write_now(keys.keep_setting, "admin", settings.key("admin"))
         database.write_now(keys.keep_setting, "runner", settings.key("runner"))
         blobs = Blobs(settings.data / "blobs")
+        database.names(blobs)
         attempt_secrets = keys.AttemptSecrets(settings.data)
         vault = Vault(settings.resolved_master_key_file)
         anew = database.write_now(sealed_secrets.seal_anew, vault)
@@ -124,6 +126,7 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
         vault,
         seats,
         callers,
+        Owners(database),
         Uploads(blobs),
     )
 
@@ -149,6 +152,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await asyncio.to_thread(coordinator.database.close)
+            await asyncio.to_thread(coordinator.values.close)
             await asyncio.to_thread(checking.close)
 
     # FastAPI keeps it quiet where it builds a model with a route; ours are built when first used
