@@ -75,7 +75,7 @@ BENCHMARKS = {
     "waiting": Benchmark(waiting.waiting, 1000, 50),
     "throughput": Benchmark(load.throughput, 200, 40),
     "checkpoint": Benchmark(load.checkpoint, 200, 40),
-    "neighbours": Benchmark(neighbours.neighbours, 100, 8),
+    "neighbours": Benchmark(neighbours.neighbours, 200, 64),
     "files": Benchmark(files.files, 3, 1),
     "network": Apart(network.network, 8, 2),
     "trigger": Apart(triggers.trigger, 2000, 40),

@@ -37,6 +37,9 @@ log = structlog.get_logger()
 
 #: Seconds that requests in progress get when the server stops; long polls end at once.
 _GRACE = 3
+#: Seconds after which a thread that computes lets another one go on. With Python's 5 ms the loop, and the one that
+#: writes, would wait that long after each statement for a thread that looks through somebody's large body.
+_SWITCH = 0.001
 #: Files that are open besides connections: the database's, blobs, pipes.
 _OTHER_FILES = 128
 
@@ -143,6 +146,7 @@ def _descriptors() -> int:
 def main() -> None:
     gc.freeze()  # what was imported stays
     gc.enable()
+    sys.setswitchinterval(_SWITCH)
     os.umask(UMASK)
     settings = CliApp.run(Settings)
     logging.configure(settings.log_level)

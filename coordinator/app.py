@@ -52,6 +52,7 @@ from coordinator.api.fleet import files as fleet_files
 from coordinator.api.fleet import runners as fleet_runners
 from coordinator.api.gate import Gate
 from coordinator.api.head import Head
+from coordinator.attempts.owners import Owners
 from coordinator.context import Coordinator
 from coordinator.dashboard import pages, site
 from coordinator.deployments.uploads import Uploads
@@ -104,6 +105,7 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
         if settings.host_token_file is not None:
             database.write_now(hosts_access.offer, settings.host_token_file)
         blobs = Blobs(settings.data / "blobs")
+        database.names(blobs)
         attempt_secrets = keys.AttemptSecrets(settings.data)
         vault = Vault(settings.resolved_master_key_file)
         anew = database.write_now(sealed_secrets.seal_anew, vault)
@@ -129,6 +131,7 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
         vault,
         seats,
         callers,
+        Owners(database),
         Uploads(blobs),
     )
 
@@ -154,6 +157,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await asyncio.to_thread(coordinator.database.close)
+            await asyncio.to_thread(coordinator.values.close)
             await asyncio.to_thread(checking.close)
 
     # FastAPI keeps it quiet where it builds a model with a route; ours are built when first used

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from coordinator.access.callers import Callers
 from coordinator.access.keys import AttemptSecrets
 from coordinator.access.vault import Vault
+from coordinator.attempts.owners import Owners
 from coordinator.deployments.uploads import Uploads
 from coordinator.settings import Settings
 from coordinator.signals.seats import Seats
@@ -32,6 +33,7 @@ class Coordinator:
     vault: Vault
     seats: Seats
     callers: Callers
+    owners: Owners
     uploads: Uploads
     #: By project and path, what webhooks have refused.
     refusals: dict[tuple[str, str], Any] = field(default_factory=dict)

@@ -1,9 +1,10 @@
 """What attempts say to the coordinator in the same instant travels together.
 
 Whatever is asked while two batches are on their way goes into the next one; where none is, it goes at once: an
-idle host adds no wait, and a busy one makes batches by itself. Turns go round the projects, and within each round
-its attempts. Of one attempt at most one batch is on its way, so that what it says arrives in its order; its `start`
-holds back the rest until it is answered, or takes along what waits behind it already.
+idle host adds no wait, and a busy one makes batches by itself. Where several projects share the host, each has a
+batch of its own on its way: none waits for what another one says to be answered. Turns go round the projects, and
+within each round its attempts. Of one attempt at most one batch is on its way, so that what it says arrives in its
+order; its `start` holds back the rest until it is answered, or takes along what waits behind it already.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import NamedTuple
 
 #: Batches on their way. With one alone the coordinator would wait for us between two.
 _AT_ONCE = 2
+#: The same where several projects share the host: one of each, as far as there are no more.
+_AT_ONCE_SHARED = 8
 #: As the coordinator's: of a batch, and of an item's body, with its head.
 _MOST_ITEMS = 64
 _MOST_BYTES = 512 * 1024
@@ -62,7 +65,9 @@ class Batches:
         self._under_way: dict[str, int] = {}
         #: Attempts whose start is not answered yet.
         self._starting: dict[str, asyncio.Event] = {}
+        #: Batches on their way; and the projects whose own one is.
         self._flying: set[asyncio.Task[None]] = set()
+        self._gone: set[str] = set()
         self._soon = False
 
     def close(self) -> None:
@@ -73,7 +78,7 @@ class Batches:
         """The answer; None: it is to be sent as a call of its own."""
         of_project = self._waiting.setdefault(item.project, OrderedDict())
         of_project.setdefault(item.attempt, deque()).append(item)
-        if not self._soon and len(self._flying) < _AT_ONCE:
+        if not self._soon and len(self._flying) < self._at_once():
             # what is asked in the same step of the loop goes along
             self._soon = True
             asyncio.get_running_loop().call_soon(self._send)
@@ -96,15 +101,21 @@ class Batches:
         while (event := self._starting.get(attempt)) is not None:
             await event.wait()
 
+    def _at_once(self) -> int:
+        return _AT_ONCE if self._projects() <= 1 else _AT_ONCE_SHARED
+
     def _send(self) -> None:
         self._soon = False
-        while len(self._flying) < _AT_ONCE and (batch := self._take()):
+        while len(self._flying) < self._at_once() and (batch := self._take()):
             task = asyncio.get_running_loop().create_task(self._fly(batch))
             self._flying.add(task)
-            task.add_done_callback(self._landed)
+            projects = {item.project for item in batch}
+            self._gone |= projects
+            task.add_done_callback(functools.partial(self._landed, projects))
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _landed(self, projects: set[str], task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
+        self._gone -= projects
         self._send()
 
     async def _fly(self, batch: list[Item]) -> None:
@@ -125,9 +136,10 @@ class Batches:
         """The next batch: one item of each attempt in turn, as long as there is room."""
         batch: list[Item] = []
         size = 0
-        most = _MOST_ITEMS if self._projects() <= 1 else _MOST_SHARED
+        shared = self._projects() > 1
+        most = _MOST_SHARED if shared else _MOST_ITEMS
         taken: set[str] = set()
-        passed: set[str] = set()
+        passed = set(self._gone) if shared else set()
         while len(batch) < most and (found := self._next(taken, passed)) is not None:
             project, attempt = found
             items = self._waiting[project][attempt]
@@ -137,6 +149,8 @@ class Batches:
             self._turn(project, attempt)
             if item.future.done():
                 continue  # given up
+            if shared and not batch:
+                passed |= self._waiting.keys() - {project}
             batch.append(item)
             taken.add(attempt)
             size += len(item.body) + _HEAD

@@ -480,7 +480,9 @@ class Container:
                 # the next write of the attempt says so too, to somebody who can act on it
                 log.warning("log lines refused", attempt=assignment.attempt, problem=str(error))
 
-        self._logs = logs = LogStream(send, self._upstream.away, self._budget, resumed=resumed)
+        self._logs = logs = LogStream(
+            send, self._upstream.away, self._budget, project=assignment.project, resumed=resumed
+        )
 
         def say(entry: Entry) -> None:
             logs.say(entry.level, _EGRESS, entry.message)

@@ -44,7 +44,7 @@ class Sidecar:
         self.upstream = Upstream(settings.coordinator_url, self._bound, self._projects)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._transfers = Turns(_TRANSFERS_AT_ONCE, lambda: max(1, _TRANSFERS_AT_ONCE // max(1, self._bound())))
-        self._budget = Budget(settings.buffer_bytes)
+        self._budget = Budget(settings.buffer_bytes, self._projects)
         self._containers: dict[str, Container] = {}
         self._egress = Child(settings.hosts)
         self._builders = Builders(self._root, self._egress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -13,11 +13,18 @@ from samovar import wire
 
 from sidecar.envelope import objects
 from sidecar.errors import Refused
+from sidecar.pace import Pace
 from sidecar.redaction import NOTHING, Redactor
 
 _BATCH = 500
 #: Bytes of a batch, unless one line alone has more.
 _BATCH_BYTES = 256 * 1024
+#: The same where several projects share the host: as much as travels with what others say.
+_BATCH_BYTES_SHARED = 48 * 1024
+#: Bytes of lines of one project there, a second and at once; beyond, they are sent on later.
+_PACE_SHARED = (1024 * 1024.0, 1024 * 1024)
+#: Projects whose pace is remembered.
+_MOST_PACES = 1000
 #: The harness cuts lines and totals itself; these hold when something else speaks the protocol.
 _LONGEST = 2 * wire.MAX_LOG_MESSAGE
 _LONGEST_NAME = 256
@@ -63,11 +70,35 @@ Send = Callable[[list[bytes]], Awaitable[None]]
 
 
 class Budget:
-    """The bytes that the waiting lines of all attempts may take together."""
+    """The bytes that the waiting lines of all attempts may take together, and the pace of each project's."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(
+        self,
+        limit: int,
+        projects: Callable[[], int] = lambda: 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`projects`: how many share the host at the moment."""
         self.limit = limit
         self.used = 0
+        self._projects = projects
+        self._clock = clock
+        self._paces: OrderedDict[str, Pace] = OrderedDict()
+
+    @property
+    def batch(self) -> int:
+        """Bytes of lines that are sent at once."""
+        return _BATCH_BYTES if self._projects() <= 1 else _BATCH_BYTES_SHARED
+
+    def pause(self, project: str, size: int) -> float:
+        """Seconds for which a project sends no more after so many bytes: none where it has the host to itself."""
+        if self._projects() <= 1:
+            return 0.0
+        pace = self._paces.pop(project, None) or Pace(*_PACE_SHARED, self._clock)
+        self._paces[project] = pace
+        if len(self._paces) > _MOST_PACES:
+            self._paces.popitem(last=False)
+        return pace.take(size)
 
 
 class LogStream:
@@ -80,8 +111,11 @@ class LogStream:
     already is not stored again.
     """
 
-    def __init__(self, send: Send, away: asyncio.Event, budget: Budget, *, resumed: bool = False) -> None:
+    def __init__(
+        self, send: Send, away: asyncio.Event, budget: Budget, *, project: str = "", resumed: bool = False
+    ) -> None:
         """`resumed`: the container may have said lines to the sidecar before this one."""
+        self._project = project
         self._send = send
         self._away = away
         self._budget = budget
@@ -219,7 +253,7 @@ class LogStream:
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                batch = _batch(self._waiting)
+                batch = _batch(self._waiting, self._budget.batch)
                 await self._send(batch)
                 for _ in batch:
                     self._budget.used -= _size(self._waiting.popleft())
@@ -228,14 +262,16 @@ class LogStream:
                     waiter = self._waiters.popleft()[1]
                     if not waiter.done():
                         waiter.set_result(None)
+                if pause := self._budget.pause(self._project, sum(map(len, batch))):
+                    await asyncio.sleep(pause)
 
 
-def _batch(waiting: Iterable[bytes]) -> list[bytes]:
+def _batch(waiting: Iterable[bytes], most: int) -> list[bytes]:
     batch: list[bytes] = []
     size = 0
     for line in waiting:
         size += len(line)
-        if batch and (size > _BATCH_BYTES or len(batch) == _BATCH):
+        if batch and (size > most or len(batch) == _BATCH):
             break
         batch.append(line)
     return batch

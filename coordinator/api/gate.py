@@ -12,9 +12,9 @@ It stands before the body is read, so that nobody without a key can make the coo
     anything else                    open: health, the OpenAPI document, webhooks (which check signatures), tokens
                                      (whose ids nobody can guess)
 
-Each caller has its budget (budgets.py) and its line for the database's threads (foundation/turns.py); the fleet's
-line is the coordinator's own, which others can't fill. Which listener a request may come in by is looked at before
-(doors.py).
+Each caller has its budget (budgets.py) and its line for the database's threads (foundation/turns.py): what is
+written for attempts waits in a line of their project, and what runners ask in the coordinator's own, which others
+can't fill. Which listener a request may come in by is looked at before (doors.py).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from coordinator.access import audit, hosts
 from coordinator.access.audit import Act
 from coordinator.access.keys import SHARED, Caller, hash_key
 from coordinator.api import acts, budgets, scopes
+from coordinator.api.bodies import Bodies, Turn
 from coordinator.api.budgets import Budgets, Ticket
 from coordinator.api.doors import BY_FLEET
 from coordinator.api.inside import COOKIE, FORMS_WITH_VALUES, INSIDE
@@ -72,6 +73,7 @@ class Gate:
         self._app = app
         self._core = coordinator
         self._budgets = Budgets()
+        self._bodies = Bodies()
         self._refusals = audit.Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,6 +81,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         ticket: Ticket | None = None
+        turn: _Capped | None = None
         deed: Act | None = None
         noting = deeds.current.set(None)
         # (routes are held to a project by changing it)
@@ -88,7 +91,14 @@ class Gate:
             ticket = await self._admit(scope)
             capped = receive
             if scope["path"] != _UPLOAD:  # which counts for itself, and is let further
-                capped = _Capped(receive, _most(scope["path"]), ticket, _length(scope), _field(scope["path"]))
+                capped = turn = _Capped(
+                    receive,
+                    _most(scope["path"]),
+                    ticket,
+                    _length(scope),
+                    _field(scope["path"]),
+                    self._bodies if _takes_turns(scope) else None,
+                )
             deed = self._deed(scope, path)
             deeds.current.set(deed)
             await self._app(scope, capped, self._watched(scope, self._noted(send, deed)))
@@ -108,6 +118,8 @@ class Gate:
                 await self._refused(act, error.status)
             await answer(scope, receive, send)
         finally:
+            if turn is not None:
+                turn.close()
             deeds.current.reset(noting)
             turns.lane.reset(line)
             sight.project.reset(seen)
@@ -160,6 +172,7 @@ class Gate:
             attempt = path.removeprefix(f"{FLEET}/attempts/").partition("/")[0]
             if not self._core.secrets.check(attempt, _bearer(scope)):
                 raise Forbidden(f"this is not the secret of the attempt {attempt[:80]}")
+            turns.lane.set(await self._core.owners.line(attempt))
             return self._budgets.admit(f"attempt:{attempt}", budgets.ATTEMPT)
         if (inside := scope.get(INSIDE)) is not None:  # the server makes scopes without it
             scope["state"]["asking"] = inside
@@ -274,6 +287,16 @@ def _most(path: str) -> int:
     return MAX_SMALL_BODY
 
 
+def _takes_turns(scope: Scope) -> bool:
+    """Whether its body waits for those of its line: not what runners ask, and not what a page asks from inside, for
+    the page has its turn already.
+    """
+    path: str = scope["path"]
+    if path.startswith(f"{FLEET}/"):
+        return path.startswith(f"{FLEET}/attempts/") and not path.endswith("/lost")
+    return scope.get(INSIDE) is None
+
+
 def _is_poll(scope: Scope) -> bool:
     """Whether the request may be held: those that wait for something, and streams."""
     path: str = scope["path"]
@@ -283,14 +306,21 @@ def _is_poll(scope: Scope) -> bool:
 
 
 class _Capped:
-    """A body, counted as it comes; one that says that it is too large is refused before any of it is read."""
+    """A body, counted as it comes; one that says that it is too large is refused before any of it is read.
 
-    def __init__(self, receive: Receive, most: int, ticket: Ticket, stated: int, field: str) -> None:
+    When all of it is there it waits for its turn among its project's (bodies.py), and has it until it is closed.
+    """
+
+    def __init__(
+        self, receive: Receive, most: int, ticket: Ticket, stated: int, field: str, bodies: Bodies | None
+    ) -> None:
         if stated > most:
             raise _too_large(most, field)
         ticket.take(stated)
         self._receive, self._most, self._ticket = receive, most, ticket
         self._seen, self._taken, self._field = 0, stated, field
+        self._bodies = bodies
+        self._turn: Turn | None = None
 
     async def __call__(self) -> Message:
         message = await self._receive()
@@ -304,7 +334,19 @@ class _Capped:
             except RateLimited as error:
                 raise HTTPException(429, error.message, {"Retry-After": "1"}) from None
             self._taken = self._seen
+        if (
+            self._bodies is not None
+            and self._turn is None
+            and self._seen
+            and message["type"] == "http.request"
+            and not message.get("more_body", False)
+        ):
+            self._turn = await self._bodies.take(turns.lane.get(), self._seen)
         return message
+
+    def close(self) -> None:
+        if self._bodies is not None and self._turn is not None:
+            self._bodies.give(self._turn)
 
 
 def _field(path: str) -> str:

@@ -189,7 +189,7 @@ async def _keep(core: Coordinator, planned: Planned, body: bytes) -> tuple[Store
         payload = await core.values.put(planned.plan.payload)
     if len(body) <= INLINE:
         return payload, Body(body, None)
-    return payload, Body(None, await asyncio.to_thread(core.blobs.put, body))
+    return payload, Body(None, await core.values.keep(body))
 
 
 def _count(core: Coordinator, webhook: Webhook, reason: str) -> None:

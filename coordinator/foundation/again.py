@@ -68,6 +68,20 @@ def same(name: str, make: Callable[[], str]) -> str:
     return str(memo[name])
 
 
+def brought(name: str, project: str, work: Callable[[], Any]) -> Any:
+    """What `work` gives, which an operation has done once, outside of its transaction. Raises Again."""
+    memo: Memo | None = getattr(_state, "memo", None)
+    if memo is None or not inside():
+        return work()
+    if name not in memo:
+
+        def bring() -> None:
+            memo[name] = work()
+
+        raise Again([Job(project, bring)])
+    return memo[name]
+
+
 def inside() -> bool:
     return bool(getattr(_state, "inside", False))
 

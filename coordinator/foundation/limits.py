@@ -36,10 +36,13 @@ MAX_VALUE = 10 * MIB
 #: Lists and objects of a value inside one another, as JSON. The parser of those that read it next (the runner,
 #: the sidecar) gives up at 200: a value beyond that would be taken here and never get into a container again.
 MAX_DEPTH = 150
-#: Above this a value is kept in the blob store and the row holds its name.
-INLINE = 512 * KIB
+#: Above this a value is kept in the blob store and the row holds its name: what is large is written outside of
+#: transactions, since everybody's wait for the one that is being committed.
+INLINE = 64 * KIB
 #: Largest payload of an event: it is matched against filters where it stands, so it stays in its row.
-MAX_EVENT = INLINE
+MAX_EVENT = 512 * KIB
+#: Largest payload of a run that its on_failure task is told of.
+MAX_TOLD = 512 * KIB
 #: Largest body of a delivery to a webhook.
 MAX_DELIVERY = MIB
 #: How far the time in a webhook's signature may be off.
@@ -53,7 +56,7 @@ MAX_CHECKPOINTS = 10_000
 MAX_CHECKPOINT_BYTES = 1024 * MIB
 #: Waits of one run, triggers of children among them; and what a token may be completed with.
 MAX_WAITS = 10_000
-MAX_TOKEN_VALUE = INLINE
+MAX_TOKEN_VALUE = 512 * KIB
 #: Runs that may stand above a run, and runs that one run may trigger.
 MAX_RUN_DEPTH = 32
 MAX_CHILDREN = 10_000

@@ -1,17 +1,22 @@
 """Threads that are taken in turns: work waits in a line for each who asks for it, and each line has its share.
 
-The lines are those of projects and keys, and one of our own (the fleet's requests, the maintenance), which comes
-first every other time, and has threads that nobody else gets. Within a line all is done in the order it came.
+The lines are those of projects (what their keys ask, and what their attempts say) and of keys that see all of them,
+and one of our own (claims, heartbeats, the maintenance), which comes first every other time, and has threads that
+nobody else gets. Of the other lines that one is next which has been given the least time: who asks for little goes
+before who asks for much, and what is long costs its line as many turns as it is long. Within a line all is done in
+the order it came.
 """
 
 from __future__ import annotations
 
 import functools
+import heapq
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
+from time import perf_counter
 from typing import Any, TypeVar
 
 import structlog
@@ -24,6 +29,10 @@ T = TypeVar("T")
 OWN = ""
 #: Whose work is done here: a request sets it once it is known who asks.
 lane: ContextVar[str] = ContextVar("lane", default=OWN)
+#: Seconds that a turn counts at the least: lines whose work is as short as that go round.
+_LEAST = 0.001
+#: Lines whose time is kept though nothing waits in them.
+_MOST_KEPT = 1000
 
 
 class Job:
@@ -70,6 +79,7 @@ class Turns:
         kept: int = 0,
         share: int | None = None,
         serve: Callable[[Job, More], None] = one,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._open = max(1, count - kept)
         self._share = share if share is not None else max(1, (self._open + 1) // 2)
@@ -81,6 +91,10 @@ class Turns:
         self._closed = False
         self._count, self._name = count, name
         self._serve = serve
+        self._clock = clock
+        #: Seconds that each line has been given: it begins with what the line served last had when its turn came.
+        self._given: dict[str, float] = {}
+        self._reached = 0.0
         self._threads: list[threading.Thread] = []
 
     def submit(self, work: Callable[[], T], line: str | None = None) -> Future[T]:
@@ -92,7 +106,11 @@ class Turns:
         with self._condition:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._lines.setdefault(line, deque()).append(job)
+            if line not in self._lines:
+                self._lines[line] = deque()
+                # nobody saves up turns for later
+                self._given[line] = max(self._reached, self._given.get(line, 0.0))
+            self._lines[line].append(job)
             if len(self._threads) < self._count:
                 thread = threading.Thread(target=self._run, name=f"{self._name}_{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
@@ -113,9 +131,9 @@ class Turns:
         if OWN in self._lines and not self._own_last:
             return OWN
         if self._others < self._open:
-            for line in self._lines:
-                if line != OWN and self._busy.get(line, 0) < self._share:
-                    return line
+            free = [line for line in self._lines if line != OWN and self._busy.get(line, 0) < self._share]
+            if free:
+                return min(free, key=self._given.__getitem__)
         return OWN if OWN in self._lines else None
 
     def _take(self, line: str) -> Job:
@@ -126,11 +144,18 @@ class Turns:
         else:
             del self._lines[line]
         self._own_last = line == OWN
+        if line != OWN:
+            self._reached = max(self._reached, self._given[line])
         self._busy[line] = self._busy.get(line, 0) + 1
         self._others += line != OWN
         return job
 
-    def _give_back(self, line: str) -> None:
+    def _give_back(self, line: str, since: float) -> None:
+        self._given[line] = self._given.get(line, 0.0) + max(_LEAST, self._clock() - since)
+        if len(self._given) > _MOST_KEPT + len(self._lines):
+            waiting = [name for name in self._given if name in self._lines or name in self._busy]
+            longest = heapq.nlargest(_MOST_KEPT // 2, self._given, self._given.__getitem__)
+            self._given = {name: self._given[name] for name in {*waiting, *longest}}
         self._others -= line != OWN
         self._busy[line] -= 1
         if not self._busy[line]:
@@ -140,12 +165,14 @@ class Turns:
 
     def _run(self) -> None:
         held: str | None = None
+        since = 0.0
 
         def more() -> Job | None:
-            nonlocal held
+            nonlocal held, since
             with self._condition:
                 if held is not None:
-                    self._give_back(held)
+                    self._give_back(held, since)
+                since = self._clock()
                 held = self._next()
                 return None if held is None else self._take(held)
 
@@ -156,6 +183,7 @@ class Turns:
                         self._condition.notify_all()
                         return
                     self._condition.wait()
+                since = self._clock()
                 job = self._take(held)
             try:
                 self._serve(job, more)
@@ -165,4 +193,4 @@ class Turns:
             del job
             with self._condition:
                 if held is not None:
-                    self._give_back(held)
+                    self._give_back(held, since)

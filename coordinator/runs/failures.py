@@ -7,10 +7,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, update
 
+from coordinator.foundation import again
 from coordinator.foundation.errors import NotFound, Refused
-from coordinator.foundation.limits import INLINE
+from coordinator.foundation.limits import MAX_TOLD
 from coordinator.foundation.states import DEAD
 from coordinator.runs import plans, targets, triggers, views
+from coordinator.storage.blobs import stored_in
 from coordinator.storage.tables import runs
 from coordinator.storage.values import Stored, decode, digest, encode, encode_small
 from coordinator.tasks.arguments import declared
@@ -31,7 +33,7 @@ def tell(conn: Connection, now: float, run: Row[Any], options: TaskOptions, queu
     try:
         with conn.begin_nested():
             target = targets.resolve(conn, f"{run.project}/{options.on_failure}", run.version)
-            payload = encode(_arguments(decode(target.schema), run), "payload")
+            payload = encode(_arguments(conn, decode(target.schema), run), "payload")
             plan = plans.Plan(
                 target=target,
                 payload=payload,
@@ -51,14 +53,20 @@ def tell(conn: Connection, now: float, run: Row[Any], options: TaskOptions, queu
         return set()
 
 
-def _arguments(schema: dict[str, Any], run: Row[Any]) -> dict[str, Any]:
+def _arguments(conn: Connection, schema: dict[str, Any], run: Row[Any]) -> dict[str, Any]:
     """The payload of the handler's run: `run`, where the task declares it.
 
-    A payload that does not fit the row is left out (`payload` is null), so that a failure is always told.
+    A payload that does not fit the row of the handler's run is left out (`payload` is null), so that a failure is
+    always told.
     """
     shown = views.run_summary(run).model_dump(mode="json")
-    if run.payload is not None and len(run.payload.encode()) + len(encode_small(shown)) < INLINE:
-        shown["payload"] = decode(run.payload)
+    payload = run.payload.encode() if run.payload is not None else None
+    if run.payload_blob is not None and (blobs := stored_in(conn)) is not None:
+        payload = again.brought(
+            f"payload:{run.id}", run.project, lambda: blobs.get_small(run.payload_blob, MAX_TOLD)
+        )
+    if payload is not None and len(payload) + len(encode_small(shown)) < MAX_TOLD:
+        shown["payload"] = decode(payload.decode())
     return declared(schema, {"run": shown})
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import overload
 
+from sqlalchemy import Connection
+
 from coordinator.foundation import files
 from coordinator.foundation.errors import StorageUnavailable, TooLarge
 
@@ -20,6 +22,13 @@ _ABANDONED = 3600.0
 #: Seconds between looks at a blob that is not there: for an instant, which a busy machine makes longer, `remove`
 #: takes out of sight what it then finds to be young.
 _OUT_OF_SIGHT = (0.02, 0.1, 0.4)
+
+
+def stored_in(conn: Connection) -> Blobs | None:
+    """The blobs that the rows of the connection's database name (`Database.names`)."""
+    found = conn.get_execution_options().get("blobs")
+    assert found is None or isinstance(found, Blobs)
+    return found
 
 
 class Blobs:
@@ -48,6 +57,15 @@ class Blobs:
             return self.path(name).read_bytes()
         except OSError as error:
             raise StorageUnavailable(f"the blob {name[:12]}… cannot be read: {error.strerror}") from error
+
+    def get_small(self, name: str, most: int) -> bytes | None:
+        """The same of one that has at most so many bytes; None where it has more."""
+        try:
+            if self.path(name).stat().st_size > most:
+                return None
+        except FileNotFoundError:
+            pass  # out of sight for an instant, or lost: `get` looks again
+        return self.get(name)
 
     def put(self, data: bytes) -> str:
         """The name of `data`, which is on disk when this returns."""

@@ -24,6 +24,7 @@ from coordinator.foundation.again import Again
 from coordinator.foundation.errors import StorageUnavailable
 from coordinator.foundation.turns import Job, Turns
 from coordinator.storage import deeds, dialect, schema
+from coordinator.storage.blobs import Blobs
 from coordinator.storage.groups import Groups
 from coordinator.storage.quota import Quota
 from coordinator.storage.unavailable import storage_errors
@@ -39,11 +40,13 @@ class Call(NamedTuple):
     """`function(connection, now, *arguments)`, one of several.
 
     `after`: the place of one before it that it builds on: where that one is not done, this one is not.
+    `line`: where it waits for its turn; None: where the request in progress does.
     """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
     after: int | None = None
+    line: str | None = None
 
 
 _DEADLOCK = "40P01"
@@ -69,6 +72,7 @@ class Database:
         # some threads, each with its connection, are the fleet's and the maintenance's alone
         self._reads = Turns(readers, "read", kept=max(1, readers // 4))
         self._failing: StorageUnavailable | None = None
+        self._folding = dialect.folding(url)
         #: One thread for SQLite's one writer; None where each write has a transaction of its own.
         self._groups = Groups(self._writer, self._note)
         self._writes = None if self.shared else Turns(1, "write", serve=self._groups.serve)
@@ -80,6 +84,11 @@ class Database:
         self.quota = quota
         for engine in {self._reader, self._writer}:
             engine.update_execution_options(quota=quota)
+
+    def names(self, blobs: Blobs) -> None:
+        """Where what the rows name by its hash is kept, for transactions to find it."""
+        for engine in {self._reader, self._writer}:
+            engine.update_execution_options(blobs=blobs)
 
     @property
     def shared(self) -> bool:
@@ -126,7 +135,7 @@ class Database:
         return result
 
     def write_each(self, calls: Sequence[Call]) -> list[asyncio.Future[Any]]:
-        """What comes of each of `calls`: done in this order, committed together as far as they are short.
+        """What comes of each of `calls`: those of a line in their order, committed together where they are short.
 
         One that raises leaves the others as they are. Again: it was not done, and is to be done by `write`.
         """
@@ -135,8 +144,8 @@ class Database:
             before = None if call.after is None else jobs[call.after]
             jobs.append(Job(functools.partial(self._called, call), call.function.__qualname__, before))
         if self._writes is not None:
-            for job in jobs:
-                self._writes.put(job)
+            for call, job in zip(calls, jobs, strict=True):
+                self._writes.put(job, call.line)
         elif jobs:
             self._reads.submit(lambda: self._groups.serve_all(jobs))
         return [asyncio.wrap_future(job.future) for job in jobs]
@@ -188,6 +197,8 @@ class Database:
 
     def _note(self, failing: StorageUnavailable | None) -> None:
         self._failing = failing
+        if failing is None and self._folding is not None:
+            self._folding.wrote()
 
     async def check(self) -> None:
         """Raises StorageUnavailable where the last write could not be made, or nothing can be read.
@@ -243,6 +254,8 @@ class Database:
             self._writes.shutdown()
         self._reads.shutdown()
         self._jobs.shutdown()
+        if self._folding is not None:
+            self._folding.close()
         self._reader.dispose()
         self._writer.dispose()
 

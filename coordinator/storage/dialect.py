@@ -36,6 +36,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from coordinator.foundation.errors import CoordinatorError
+from coordinator.storage.folding import AT_THE_LATEST, Folding
 
 #: Concurrent transactions on PostgreSQL, and readers on SQLite.
 _POOL = 16
@@ -48,6 +49,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     f"PRAGMA busy_timeout={_BUSY_MS}",
     "PRAGMA temp_store=MEMORY",
+    f"PRAGMA wal_autocheckpoint={AT_THE_LATEST}",
 )
 #: KiB of pages that a connection keeps. They are filled while the database grows, and the process with them: what
 #: is not among them is read from the system's cache, which costs a microsecond.
@@ -118,6 +120,15 @@ def engines(url: str) -> tuple[Engine, Engine, int]:
         return engine, engine, _POOL
     reader = _sqlite(parsed, "BEGIN", _CACHED)
     return reader, _sqlite(parsed, "BEGIN IMMEDIATE", _CACHED_TO_WRITE), _READERS
+
+
+def folding(url: str) -> Folding | None:
+    """What is told of each write; None for PostgreSQL, which does it by itself."""
+    parsed = parse_url(url)
+    if parsed.drivername.startswith("postgresql"):
+        return None
+    assert parsed.database is not None
+    return Folding(parsed.database)
 
 
 def _postgresql(url: URL) -> Engine:

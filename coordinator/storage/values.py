@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from coordinator.foundation.errors import TooLarge, invalid_field
 from coordinator.foundation.limits import INLINE, MAX_DEPTH, MAX_VALUE
+from coordinator.foundation.turns import Turns
 from coordinator.storage.blobs import Blobs
 from coordinator.wire import Json
+
+T = TypeVar("T")
+
+#: Blobs that are read or written at once; of one line (foundation/turns.py) one.
+_AT_ONCE = 4
 
 
 class Encoded(NamedTuple):
@@ -79,20 +86,36 @@ def inline(encoded: Encoded) -> Stored:
 
 
 class Values:
-    """Puts values where they belong by their size, and brings them back."""
+    """Puts values where they belong by their size, and brings them back.
+
+    Blobs are written in turns, one of a line at a time: whoever writes many of them shares the disk with those
+    whose transactions are being committed.
+    """
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
+        self._turns = Turns(_AT_ONCE, "value", share=1)
+
+    def close(self) -> None:
+        self._turns.shutdown()
+
+    async def keep(self, data: bytes) -> str:
+        """The name of the blob that has `data`."""
+        return await self._in_turn(lambda: self._blobs.put(data))
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._turns.submit(work))
 
     async def put(self, encoded: Encoded) -> Stored:
         """Before the transaction that refers to it: a blob nobody refers to does no harm."""
         if encoded.size <= INLINE:
             return Stored(encoded.text, None, encoded.size)
-        name = await asyncio.to_thread(self._blobs.put, encoded.text.encode())
+        name = await self._in_turn(lambda: self._blobs.put(encoded.text.encode()))
         return Stored(None, name, encoded.size)
 
     async def get(self, stored: Stored) -> Json:
         if stored.blob is not None:
-            data = await asyncio.to_thread(self._blobs.get, stored.blob)
-            return decode(data.decode())  # type: ignore[no-any-return]
+            blob = stored.blob
+            # decoded there as well: it may be of 10 MiB
+            return await self._in_turn(lambda: decode(self._blobs.get(blob).decode()))
         return decode(stored.text)  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ async def assignment(core: Coordinator, claimed: Claimed) -> Assignment:
     """The assignment; large values are brought in here, outside of any transaction."""
     options = stored_options(claimed.options)
     run = claimed.run
+    core.owners.note(claimed.attempt, run.project)
     return Assignment(
         attempt=claimed.attempt,
         token=claimed.token,

@@ -24,6 +24,7 @@ from coordinator.attempts.checkpoints import Kept
 from coordinator.context import Coordinator
 from coordinator.deployments import rebuilds
 from coordinator.foundation.errors import Conflict
+from coordinator.foundation.limits import INLINE
 from coordinator.maintenance.sweep import topics_of
 from coordinator.runs import children, logs
 from coordinator.signals import waking
@@ -96,8 +97,10 @@ async def checkpoint_get(core: Coordinator, attempt: str, body: CheckpointGet) -
     return await _checkpoint_value(core, await core.database.read(checkpoints.get, attempt, body.token, body.key))
 
 
-def _checkpoint(core: Coordinator, attempt: str, body: CheckpointPut, waited: float) -> Write:
+def _checkpoint(core: Coordinator, attempt: str, body: CheckpointPut, waited: float) -> Write | None:
     encoded = encode(body.value, f"checkpoint {body.key!r}")
+    if encoded.size > INLINE:  # numbers may be longer as we write them
+        return None
     return _put(attempt, body, encoded, inline(encoded), waited)
 
 
@@ -180,10 +183,13 @@ def _extend(core: Coordinator, attempt: str, body: Extend, waited: float) -> Wri
     return Write(attempts.extend, (attempt, body.token, body.seconds), _quietly)
 
 
-def _finish(core: Coordinator, attempt: str, body: Finish, waited: float) -> Write:
+def _finish(core: Coordinator, attempt: str, body: Finish, waited: float) -> Write | None:
     result = Stored()
     if body.outcome == "completed":
-        result = inline(encode(body.result, "result"))
+        encoded = encode(body.result, "result")
+        if encoded.size > INLINE:
+            return None
+        result = inline(encoded)
     return _end(attempt, body, result, waited)
 
 

@@ -99,7 +99,7 @@ def together(joint: Mapping[str, Joint]) -> HandleRaw:
                 await asyncio.sleep(0)
         # what is beyond the limit is not even looked at
         left = (len(lines) + 1) // 2 - len(items)
-        _begin(core, items)
+        _begin(core, items, await core.owners.lines(item.attempt for item in items if item.write is not None))
         answers = _answers(core, items, left, refuse)
         first = await anext(answers, b"")
         if all(item.found is None or item.found.done() for item in items):
@@ -133,8 +133,8 @@ def _read(core: Coordinator, joint: Mapping[str, Joint], head: bytes, body: byte
     return item
 
 
-def _begin(core: Coordinator, items: list[_Item]) -> None:
-    """Has the writes done, in their order."""
+def _begin(core: Coordinator, items: list[_Item], lines: Mapping[str, str]) -> None:
+    """Has the writes done, those of an attempt in their order, each in the line of its project."""
     calls: list[Call] = []
     asked: list[_Item] = []
     starts: dict[str, int] = {}
@@ -145,7 +145,7 @@ def _begin(core: Coordinator, items: list[_Item]) -> None:
         after = starts.get(item.attempt)
         if item.action == "start":
             starts[item.attempt] = len(calls)
-        calls.append(Call(item.write.function, item.write.arguments, after))
+        calls.append(Call(item.write.function, item.write.arguments, after, lines[item.attempt]))
         asked.append(item)
     for item, found in zip(asked, core.database.write_each(calls), strict=True):
         item.found = found

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator.foundation.errors import Invalid, NotFound
-from coordinator.foundation.limits import INLINE
+from coordinator.foundation.limits import MAX_TOLD
 from coordinator.runs import failures, plans, runs, triggers
 from coordinator.runs.runs import Filter
 from coordinator.storage.values import Stored, decode
@@ -122,9 +122,9 @@ def test_a_handler_whose_queue_refuses_does_not_hold_up_the_end(store: Store) ->
     assert len(told(store)) == 1
 
 
-def test_a_payload_too_large_for_the_row_is_left_out(store: Store) -> None:
+def test_a_payload_too_large_for_the_handler_is_left_out(store: Store) -> None:
     with_handler(store)
-    run = store.trigger(payload={"text": "x" * (INLINE - 500)})
+    run = store.trigger(payload={"text": "x" * (MAX_TOLD - 500)})
     claimed = store.claim_one()
     store.start(claimed)
     store.fail(claimed)

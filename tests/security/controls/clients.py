@@ -7,6 +7,10 @@ from tests.security.mutant import Mutant
 _SCHEMAS = "tests/unit/coordinator/tasks/test_hostile_schemas.py"
 
 _BUDGETS = "tests/unit/coordinator/api/test_budgets.py"
+_TURNS = "tests/unit/coordinator/test_turns.py"
+_BODIES = "tests/unit/coordinator/api/test_bodies.py"
+_OWNERS = "tests/conformance/attempts/test_owners.py"
+_LARGE_VALUES = "tests/conformance/storage/test_large_values.py"
 
 _CONNECTIONS = "tests/security/test_clients_connections.py"
 _AUDIT = "tests/security/test_clients_audit.py"
@@ -70,9 +74,81 @@ MUTANTS: list[Mutant] = [
         name="lines_without_a_share",
         off="the share of one line of the database's threads",
         file="coordinator/foundation/turns.py",
-        old="if line != OWN and self._busy.get(line, 0) < self._share:",
-        new="if line != OWN:",
-        tests=(_BUDGETS,),
+        old="if line != OWN and self._busy.get(line, 0) < self._share]",
+        new="if line != OWN]",
+        tests=(_TURNS,),
+    ),
+    Mutant(
+        name="lines_by_count_alone",
+        off="the time that a line of the database's threads was given",
+        file="coordinator/foundation/turns.py",
+        old="+ max(_LEAST, self._clock() - since)",
+        new="+ _LEAST",
+        tests=(_TURNS,),
+    ),
+    Mutant(
+        name="attempts_in_one_line",
+        off="the line of each project for what its attempts say",
+        file="coordinator/attempts/owners.py",
+        old='turns.OWN if project is None else f"attempts:{project}"',
+        new="turns.OWN",
+        tests=(_OWNERS,),
+    ),
+    Mutant(
+        name="bodies_at_once",
+        off="the room of a project for bodies that are carried out",
+        file="coordinator/api/bodies.py",
+        old="elif project.taken and project.taken + turn.cost > ROOM and self._shared():",
+        new="elif False:",
+        tests=(_BODIES,),
+    ),
+    Mutant(
+        name="commits_that_fold",
+        off="the thread that folds SQLite's log",
+        file="coordinator/storage/dialect.py",
+        old='    f"PRAGMA wal_autocheckpoint={AT_THE_LATEST}",\n',
+        new="",
+        tests=("tests/conformance/storage/test_folding.py",),
+    ),
+    Mutant(
+        name="logs_without_a_pace",
+        off="the pace of a project's lines where several share a host",
+        file="sidecar/logs.py",
+        old="        return pace.take(size)",
+        new="        return 0.0",
+        tests=("tests/unit/sidecar/test_logs.py",),
+    ),
+    Mutant(
+        name="bodies_without_rest",
+        off="the rest of a project that had all of its room",
+        file="coordinator/api/bodies.py",
+        old="elif (rest := self._due.get(name, 0.0) - self._clock()) > 0 and self._shared():",
+        new="elif (rest := -1.0) > 0:",
+        tests=(_BODIES,),
+    ),
+    Mutant(
+        name="blobs_without_turns",
+        off="the share of one line of what reads and writes blobs",
+        file="coordinator/storage/values.py",
+        old='Turns(_AT_ONCE, "value", share=1)',
+        new='Turns(_AT_ONCE, "value", share=_AT_ONCE)',
+        tests=(_LARGE_VALUES,),
+    ),
+    Mutant(
+        name="large_values_in_rows",
+        off="the size from which on a value is kept beside the database",
+        file="coordinator/foundation/limits.py",
+        old="INLINE = 64 * KIB",
+        new="INLINE = 512 * KIB",
+        tests=(_LARGE_VALUES,),
+    ),
+    Mutant(
+        name="one_batch_for_all_projects",
+        off="a batch of each project's own on its way",
+        file="sidecar/batches.py",
+        old="passed |= self._waiting.keys() - {project}",
+        new="pass",
+        tests=("tests/unit/sidecar/test_batches.py",),
     ),
     Mutant(
         name="polls_uncapped",

@@ -130,25 +130,45 @@ def test_nothing_passes_a_start_that_is_sent_as_a_call_of_its_own() -> None:
     run(test)
 
 
-def test_turns_go_round_the_projects_and_then_their_attempts() -> None:
+def test_each_project_has_a_batch_of_its_own_on_its_way() -> None:
     async def test(way: Way) -> None:
         way.projects = 2
-        for attempt in ("x", "y"):
-            way.ask(attempt)
-            await steps()
         for n in range(100):
             way.ask(f"flood{n % 4}", project="flood")
+        await steps()
+        assert [len(batch) for batch in way.sent] == [24]
+        # nothing of the flood's has landed
         for _ in range(2):
             way.ask("a", project="victim")
         way.ask("b", project="victim")
         await steps()
+        assert way.names()[1:] == [["a report", "b report", "a report"]]
+        way.landing[1].set()
+        await steps()
+        way.ask("a", project="victim")
+        await steps()
+        assert way.names()[2:] == [["a report"]]
         way.landing[0].set()
         await steps()
-        names = way.names()[2]
-        assert len(names) == 24
-        # in turns, until nothing is left of the one
-        assert [name.startswith("flood") for name in names[:6]] == [True, False] * 3
-        assert names[1:6:2] == ["a report", "b report", "a report"]
+        assert [{item.project for item in batch} for batch in way.sent[3:]] == [{"flood"}]
+
+    run(test)
+
+
+def test_turns_go_round_the_projects_and_within_each_its_attempts() -> None:
+    async def test(way: Way) -> None:
+        way.projects = 12
+        for n in range(12):
+            for attempt in ("a", "b", "a"):
+                way.ask(f"{attempt}{n}", project=f"p{n}")
+        await steps()
+        assert way.names() == [[f"a{n} report", f"b{n} report", f"a{n} report"] for n in range(8)]
+        way.ask("a0", project="p0")
+        for landing in list(way.landing):
+            landing.set()
+        await steps()
+        # those that have not had a turn come before the one that asks again
+        assert [batch[0].project for batch in way.sent[8:]] == ["p8", "p9", "p10", "p11", "p0"]
 
     run(test)
 

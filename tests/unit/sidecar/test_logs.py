@@ -7,6 +7,9 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
+from sidecar import logs
 from sidecar.logs import Budget, LogStream
 
 
@@ -98,3 +101,76 @@ def test_own_lines_between_two_of_the_container_are_not_without_end() -> None:
         assert max(line["seq"] for line in sent) == 1024
 
     run(test)
+
+
+def test_of_several_projects_each_sends_small_batches() -> None:
+    async def sizes(projects: int) -> list[int]:
+        sent: list[int] = []
+        hold = asyncio.Event()
+
+        async def send(batch: list[bytes]) -> None:
+            sent.append(sum(map(len, batch)))
+            await hold.wait()
+
+        stream = LogStream(send, asyncio.Event(), Budget(2**22, lambda: projects))
+        adding = asyncio.create_task(stream.add(lines(*range(1, 61), message="x" * 8000)))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        hold.set()
+        await adding
+        stream.close()
+        return sent
+
+    alone, shared = asyncio.run(sizes(1)), asyncio.run(sizes(2))
+    assert sum(alone) == sum(shared)
+    assert max(shared) <= logs._BATCH_BYTES_SHARED < max(alone)
+
+
+def test_of_several_projects_each_has_a_pace() -> None:
+    projects = 1
+    budget = Budget(2**20, lambda: projects, clock=lambda: 0.0)
+    rate, burst = logs._PACE_SHARED
+    assert budget.pause("hog", 100 * burst) == 0
+    projects = 2
+    # what went while nobody else was there is not held against it
+    assert budget.pause("hog", burst) == 0
+    assert budget.pause("hog", int(rate)) == pytest.approx(1)
+    assert budget.pause("other", burst) == 0
+
+
+def test_lines_are_sent_on_when_the_pause_is_over_and_their_sender_hears_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        sent: list[bytes] = []
+        pauses: list[asyncio.Future[None]] = []
+
+        async def send(batch: list[bytes]) -> None:
+            sent.extend(batch)
+
+        class Paced(Budget):
+            def pause(self, project: str, size: int) -> float:
+                return 1.0 if project == "hog" else 0.0
+
+        stream = LogStream(send, asyncio.Event(), Paced(2**20), project="hog")
+        sleep = asyncio.sleep
+
+        async def paused(seconds: float) -> None:
+            if seconds:
+                pauses.append(asyncio.get_running_loop().create_future())
+                await pauses[-1]
+            else:
+                await sleep(0)
+
+        monkeypatch.setattr(logs.asyncio, "sleep", paused)
+        await stream.add(lines(1))
+        adding = asyncio.create_task(stream.add(lines(2)))
+        for _ in range(20):
+            await sleep(0)
+        assert (len(sent), len(pauses), adding.done()) == (1, 1, False)
+        pauses[0].set_result(None)
+        await adding
+        assert len(sent) == 2
+        stream.close()
+
+    asyncio.run(main())

@@ -12,7 +12,6 @@ from coordinator.api import budgets, reading
 from coordinator.api.budgets import Budgets, Limits
 from coordinator.foundation.errors import Invalid, RateLimited, TooLarge
 from coordinator.foundation.limits import ADDRESS_BURST, MAX_BODY_DEPTH, MAX_BODY_NODES
-from coordinator.foundation.turns import OWN, Turns
 from tests.conformance.store import task_entry
 from tests.unit.coordinator.conftest import Api, error, ok
 from tests.waiting import eventually
@@ -191,38 +190,3 @@ def test_polls_of_a_key_are_capped(api: Api, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_token_is_looked_up_before_its_body_is_read(api: Api) -> None:
     answer = api.client(None).post("/tokens/tok_none", content=b"[" * 500_000)
     error(answer, 404, "unknown_token")
-
-
-# ---------------------------------------------------------------- turns
-
-
-def test_a_full_line_holds_up_neither_others_nor_our_own() -> None:
-    turns = Turns(4, "test", kept=1)
-    hold = threading.Event()
-    held = [turns.submit(lambda: hold.wait(30), "hog") for _ in range(50)]
-    assert turns.submit(lambda: "other", "other").result(10) == "other"
-    assert turns.submit(lambda: "own", OWN).result(10) == "own"
-    more = [turns.submit(lambda: hold.wait(30), f"hog{n}") for n in range(20)]
-    assert turns.submit(lambda: "own", OWN).result(10) == "own"
-    hold.set()
-    assert all(future.result(30) for future in [*held, *more])
-    turns.shutdown()
-
-
-def test_one_thread_takes_lines_in_turns_and_ours_every_other_time() -> None:
-    turns = Turns(1, "test")
-    begun, hold = threading.Event(), threading.Event()
-    order: list[str] = []
-    first = turns.submit(lambda: (begun.set(), hold.wait(30)), "a")
-    assert begun.wait(30)
-    for n in range(3):
-        for line in ("a", "b"):
-            turns.submit(lambda name=f"{line}{n}": order.append(name), line)
-    last = [turns.submit(lambda name=f"own{n}": order.append(name), OWN) for n in range(3)]
-    hold.set()
-    first.result(30)
-    turns.shutdown()
-    assert all(future.done() for future in last)
-    assert [name for name in order if name.startswith("a")] == ["a0", "a1", "a2"]
-    assert order[:6:2] == ["own0", "own1", "own2"]
-    assert {name[0] for name in order[1:4:2]} == {"a", "b"}
