@@ -87,6 +87,7 @@ class Offer:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
+        self._path = path
         path.unlink(missing_ok=True)
         # a message is whole, with what is handed over, or it is not there
         self.socket = socket.socket(
@@ -118,14 +119,21 @@ class Offer:
                     self._held.shutdown(socket.SHUT_RDWR)
         if not self.taken:
             self.taken = True
+            self._leave()
             # with descriptors in its line, that may block as well
             threading.Thread(target=self.socket.close, name="places", daemon=True).start()
+
+    def _leave(self) -> None:
+        """User code finds nothing there."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def _take(self, made: Made) -> None:
         places: list[Place] = []
         with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError, Refused):
             with self.socket:
                 keeper, _ = self.socket.accept()
+                self._leave()
             try:
                 keeper.setblocking(True)
                 with self._holding(keeper):

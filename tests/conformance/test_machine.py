@@ -12,7 +12,7 @@ from tests.conformance.machine import deploy
 from tests.conformance.store import Store
 
 #: Histories on SQLite; a share of them on PostgreSQL, where a transaction takes longer.
-EXAMPLES = int(os.environ.get("SAMOVAR_TEST_EXAMPLES", "500"))
+EXAMPLES = int(os.environ.get("SAMOVAR_TEST_EXAMPLES", "300"))
 #: The same histories every time, so that a change is what makes a test fail; another number gives others.
 SEED = int(os.environ.get("SAMOVAR_TEST_SEED", "0"))
 
