@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from docker.errors import NotFound
 from samovar import Client
 
 from bench.peers import Docker
@@ -72,5 +73,8 @@ def remove_images(docker: Docker, project: str) -> None:
     # the newest first: an image goes only after those that stand on it
     found = docker.engine.images(filters={"label": [f"samovar.project={project}"]})
     for image in sorted(found, key=lambda image: -image["Created"]):
-        for tag in image["RepoTags"] or []:
-            docker.engine.remove_image(tag, force=True)
+        # an older version's image has lost its name, which the engine then calls <none>
+        named = [tag for tag in image["RepoTags"] or [] if not tag.startswith("<none>")]
+        for name in named or [image["Id"]]:
+            with contextlib.suppress(NotFound):  # with the one above it
+                docker.engine.remove_image(name, force=True)

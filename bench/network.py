@@ -22,7 +22,7 @@ from bench.figures import Outcome, Series, Target, rounds
 from bench.peers import PYTHON
 from bench.project import CLIENT
 
-#: Bytes a second, and the time of a connection, of the relay against the bridge.
+#: Bytes a second of the bridge over those by the sidecar; the time of a connection and of a warm start, against it.
 SHARE, CONNECT, WARM = 1 / 0.6, 3.0, 1.10
 NAME, PORT = "server.internal", 9000
 _SIZE = 512 * 1024**2
@@ -61,7 +61,7 @@ def network(count: int) -> list[Outcome]:
 def _reaching(bed: Bed, engine: docker.APIClient, address: str, count: int) -> list[Outcome]:
     names = ("one connection", f"{_PARALLEL} connections", "a connection")
     units = ("MB/s", "MB/s", "ms")
-    relay = [Series(f"{name}, by the relay", unit) for name, unit in zip(names, units, strict=True)]
+    mine = [Series(f"{name}, by the sidecar", unit) for name, unit in zip(names, units, strict=True)]
     bridge = [Series(f"{name}, on the bridge", unit) for name, unit in zip(names, units, strict=True)]
 
     def task(**payload: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _reaching(bed: Bed, engine: docker.APIClient, address: str, count: int) -> l
         return _on_the_bridge(engine, bed.image, {"host": address, "port": PORT, **payload})
 
     for number in rounds(count + 1, _SECONDS):
-        for client, series in ((task, relay), (peer, bridge)):
+        for client, series in ((task, mine), (peer, bridge)):
             alone = client(connections=1, size=_SIZE, connects=50)
             many = client(connections=_PARALLEL, size=_SIZE // _PARALLEL, connects=0)
             if number:
@@ -82,15 +82,15 @@ def _reaching(bed: Bed, engine: docker.APIClient, address: str, count: int) -> l
                 series[1].add(many["bytes"] / many["seconds"] / 1e6)
                 for taken in alone["connects"]:
                     series[2].add(1000 * taken)
-    what = f"a task's download of {_SIZE >> 20} MiB, through relay and sidecar, from a server on Docker's bridge"
+    what = f"a task's download of {_SIZE >> 20} MiB, through the sidecar, from a server on Docker's bridge"
     return [
         Outcome(
             "network",
             what,
-            relay[:2],
+            mine[:2],
             [bridge[0], Series(bridge[1].name, bridge[1].unit, bridge[1].samples, 1)],
             [
-                Target(f"the bridge over the relay, {name}", bridge[n].median / relay[n].median, SHARE, "x")
+                Target(f"the bridge over the sidecar, {name}", bridge[n].median / mine[n].median, SHARE, "x")
                 for n, name in enumerate(names[:2])
             ],
             "higher",
@@ -98,9 +98,9 @@ def _reaching(bed: Bed, engine: docker.APIClient, address: str, count: int) -> l
         Outcome(
             "connect",
             "from connect to the first byte of an answer",
-            [relay[2]],
+            [mine[2]],
             [bridge[2]],
-            [Target("the relay over the bridge", relay[2].median / bridge[2].median, CONNECT, "x")],
+            [Target("the sidecar over the bridge", mine[2].median / bridge[2].median, CONNECT, "x")],
         ),
     ]
 

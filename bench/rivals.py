@@ -101,7 +101,10 @@ def _measure(count: int, there: set[str]) -> dict[str, dict[str, Any] | str]:
 def _run(program: str, where: str, count: int) -> dict[str, Any] | str:
     """What the program measured, or what it said last where it failed."""
     command = [str(_python()), str(_PROGRAMS / program), where, str(count)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        return f"it was at {count} for more than 300 s"
     if done.returncode:
         return done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
     document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

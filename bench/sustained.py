@@ -23,6 +23,8 @@ AGED = 1.10
 #: Containers and imports are there, and every statement was seen.
 _WARMING = 200
 _FORKS, _EXECS = 200, 20
+#: A fourth of them the peer takes one by one.
+_JOBS = 400
 _FIRST = 1000
 _FORKING = """
 import os, resource, sys
@@ -45,7 +47,7 @@ _MIB = 2**20
 
 def sustained(here: Bed, count: int) -> list[Outcome]:
     """`count` runs on each database, and of the processor's time what Samovar and the containers took of them."""
-    jobs = rivals.jobs(count)
+    jobs = rivals.jobs(min(count, _JOBS))
     found = []
     for name, bed in both(here):
         drive(bed, min(count, _WARMING))
