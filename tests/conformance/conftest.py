@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select, text
 
+from coordinator.context import Coordinator
 from coordinator.storage.tables import metadata, runs
 from tests.conformance.databases import cluster, fresh_database, memory, postgres_binaries
 from tests.conformance.store import Store
+from tests.unit.coordinator.conftest import Api, serving
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +66,16 @@ def _empty(conn: Connection, now: float) -> None:
         return
     for table in tables:
         conn.execute(table.delete())  # 10 ms, against 45 of TRUNCATE
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Api, Coordinator]]:
+    """A coordinator that answers, on each database."""
+    data = tmp_path / "data"
+    data.mkdir()
+    if request.param == "sqlite":
+        with serving(data) as found:
+            yield found
+        return
+    with fresh_database(request.getfixturevalue("postgres")) as url, serving(data, url) as found:
+        yield found

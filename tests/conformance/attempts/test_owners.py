@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,22 +14,9 @@ from coordinator.context import Coordinator
 from coordinator.foundation import turns
 from coordinator.storage.database import Call, Database
 from tests.conformance.attempts.joint import batch, item
-from tests.conformance.databases import fresh_database
-from tests.unit.coordinator.conftest import Api, ok, serving
+from tests.unit.coordinator.conftest import Api, ok
 
 Served = tuple[Api, Coordinator]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
-    data = tmp_path / "data"
-    data.mkdir()
-    if request.param == "sqlite":
-        with serving(data) as found:
-            yield found
-        return
-    with fresh_database(request.getfixturevalue("postgres")) as url, serving(data, url) as found:
-        yield found
 
 
 def claimed(api: Api) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, insert, select, text, update
+from sqlalchemy import Connection, insert, select, text, update
 
 from coordinator.attempts import attempts
 from coordinator.history import fingerprints
@@ -15,6 +15,7 @@ from coordinator.runs.runs import Filter
 from coordinator.storage.tables import runs as table
 from coordinator.storage.values import Stored
 from coordinator.wire import ErrorBody, Finish
+from tests.conformance import plans
 from tests.conformance.store import Store, fixed, task_entry
 
 TRACE = 'Traceback (most recent call last):\n  File "/app/tasks.py", line {}, in charge\nValueError: no\n'
@@ -124,21 +125,8 @@ def many(store: Store) -> Store:
     ids=["error", "error of a project", "task and status", "project, task and status", "statuses"],
 )
 def test_they_are_found_by_an_index(many: Store, wanted: Filter, index: str, count: int) -> None:
-    seen: list[tuple[str, Any]] = []
-
-    def look(conn: Connection, now: float) -> str:
-        def before(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-            seen.append((statement, parameters))
-
-        event.listen(conn.engine, "before_cursor_execute", before)
-        rows, _ = runs.listing(conn, now, wanted)
-        event.remove(conn.engine, "before_cursor_execute", before)
-        assert len(rows) == count
-        sqlite = conn.dialect.name == "sqlite"
-        found = conn.exec_driver_sql(f"{'EXPLAIN QUERY PLAN' if sqlite else 'EXPLAIN'} {seen[0][0]}", seen[0][1])
-        return "\n".join(row.detail if sqlite else row[0] for row in found)
-
-    plan = many.read(look)
+    listed, plan = plans.of_listing(many, wanted)
+    assert listed == count
     assert re.search(rf"\b{index}\b", plan), plan
     assert not re.search(r"SCAN runs\b|Seq Scan on runs\b", plan), plan
 

@@ -6,12 +6,13 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import Connection, insert, text
 
 from coordinator.foundation import ids
 from coordinator.runs import runs
 from coordinator.runs.runs import Filter
 from coordinator.storage.tables import runs as table
+from tests.conformance import plans
 from tests.conformance.store import Store
 
 MANY = 5_000
@@ -51,21 +52,9 @@ def old(store: Store) -> Store:
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else "",
 )
 def test_older_ones_are_not_read(old: Store, wanted: dict[str, Any], count: int) -> None:
-    seen: list[tuple[str, Any]] = []
-
-    def look(conn: Connection, now: float) -> str:
-        def before(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-            seen.append((statement, parameters))
-
-        event.listen(conn.engine, "before_cursor_execute", before)
-        rows, _ = runs.listing(conn, now, Filter(since=now - 30 * MINUTE + 1, limit=500, **wanted))
-        event.remove(conn.engine, "before_cursor_execute", before)
-        assert len(rows) == count
-        sqlite = conn.dialect.name == "sqlite"
-        found = conn.exec_driver_sql(f"{'EXPLAIN QUERY PLAN' if sqlite else 'EXPLAIN'} {seen[0][0]}", seen[0][1])
-        return "\n".join(row.detail if sqlite else row[0] for row in found)
-
-    plan = old.read(look)
+    since = old.now - 30 * MINUTE + 1
+    listed, plan = plans.of_listing(old, Filter(since=since, limit=500, **wanted))
+    assert listed == count
     # SQLite: (status=? AND id>?); PostgreSQL: Index Cond: ((id >= '...') AND ...)
     assert re.search(r"SEARCH runs .*\bid\)?>|Index Cond: .*\bid\)?(::text)? >|::text\) > ROW\(", plan), plan
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,14 @@ from coordinator.storage.blobs import Blobs
 from coordinator.storage.tables import checkpoints, runs
 from coordinator.storage.values import Values, encode
 from tests.conformance.attempts.joint import batch, item
-from tests.conformance.databases import fresh_database
 from tests.conformance.store import task_entry
-from tests.unit.coordinator.conftest import Api, ok, serving
+from tests.unit.coordinator.conftest import Api, ok
 from tests.waiting import eventually
 
 Served = tuple[Api, Coordinator]
 #: More than a row takes, and less than what has always been large.
 LARGE = "x" * (100 * KIB)
 HANDLER = {"type": "object", "properties": {"run": {"type": "object"}}, "required": ["run"]}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
-    data = tmp_path / "data"
-    data.mkdir()
-    if request.param == "sqlite":
-        with serving(data) as found:
-            yield found
-        return
-    with fresh_database(request.getfixturevalue("postgres")) as url, serving(data, url) as found:
-        yield found
 
 
 def test_payloads_checkpoints_and_results_of_100_kib_are_in_no_row(served: Served) -> None:
