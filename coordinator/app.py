@@ -57,6 +57,7 @@ from coordinator.context import Coordinator
 from coordinator.dashboard import pages, site
 from coordinator.deployments.uploads import Uploads
 from coordinator.foundation.errors import CoordinatorError, DirectoryUnusable, RateLimited, StorageUnavailable
+from coordinator.line.emptiness import Emptiness
 from coordinator.maintenance.duties import DUTIES
 from coordinator.maintenance.service import Maintenance
 from coordinator.settings import Settings
@@ -120,6 +121,7 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
     database.limit(Quota(settings.data, *limits))
     seats = Seats(database.session, [duty.name for duty in DUTIES])
     callers = Callers(database)
+    waking = Waking()
     return Coordinator(
         settings,
         database,
@@ -127,7 +129,8 @@ def open_coordinator(settings: Settings, clock: Clock = now) -> Coordinator:
         Values(blobs),
         attempt_secrets,
         Payloads(),
-        Waking(),
+        waking,
+        Emptiness(waking),
         vault,
         seats,
         callers,

@@ -12,6 +12,7 @@ from coordinator.access.keys import AttemptSecrets
 from coordinator.access.vault import Vault
 from coordinator.attempts.owners import Owners
 from coordinator.deployments.uploads import Uploads
+from coordinator.line.emptiness import Emptiness
 from coordinator.settings import Settings
 from coordinator.signals.seats import Seats
 from coordinator.signals.waking import Waking
@@ -30,6 +31,7 @@ class Coordinator:
     secrets: AttemptSecrets
     payloads: Payloads
     waking: Waking
+    line: Emptiness
     vault: Vault
     seats: Seats
     callers: Callers

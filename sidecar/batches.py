@@ -5,6 +5,9 @@ idle host adds no wait, and a busy one makes batches by itself. Where several pr
 batch of its own on its way: none waits for what another one says to be answered. Turns go round the projects, and
 within each round its attempts. Of one attempt at most one batch is on its way, so that what it says arrives in its
 order; its `start` holds back the rest until it is answered, or takes along what waits behind it already.
+
+A `start` by itself is patient. Nobody waits for its answer but what the attempt says next, so it goes with that, or
+with whatever else goes; the end of a short run travels with its start, and is committed together with it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ _AT_ONCE_SHARED = 8
 _MOST_ITEMS = 64
 _MOST_BYTES = 512 * 1024
 _HEAD = 1024
+#: Seconds that a start waits for company. Who watches a run sees so much later that it has begun.
+_PATIENCE = 0.025
 #: Items of a batch where several projects share the host: so long one waits for the others.
 _MOST_SHARED = 24
 
@@ -36,11 +41,12 @@ class Answer(NamedTuple):
 class Item:
     """One request on its way. Its future is given the answer; None: it is to be sent as a call of its own."""
 
-    __slots__ = ("action", "asked", "attempt", "body", "future", "project", "secret")
+    __slots__ = ("action", "asked", "attempt", "body", "future", "patient", "project", "secret")
 
     def __init__(self, project: str, attempt: str, action: str, secret: str, body: bytes) -> None:
         self.project, self.attempt, self.action, self.secret, self.body = project, attempt, action, secret, body
         self.asked = monotonic()
+        self.patient = action == "start"
         self.future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
 
     def answer(self, answer: Answer | None) -> None:
@@ -55,9 +61,12 @@ Carry = Callable[[list[Item]], Awaitable[None]]
 class Batches:
     """Used from the event loop's thread only."""
 
-    def __init__(self, carry: Carry, projects: Callable[[], int] = lambda: 1) -> None:
-        """`projects`: how many share the host at the moment."""
+    def __init__(
+        self, carry: Carry, projects: Callable[[], int] = lambda: 1, *, patience: float = _PATIENCE
+    ) -> None:
+        """`projects`: how many share the host at the moment. `patience`: seconds that a start waits for company."""
         self._carry = carry
+        self._patience = patience
         self._projects = projects
         #: What waits, by project and attempt; whose turn is next comes first.
         self._waiting: OrderedDict[str, OrderedDict[str, deque[Item]]] = OrderedDict()
@@ -78,11 +87,22 @@ class Batches:
         """The answer; None: it is to be sent as a call of its own."""
         of_project = self._waiting.setdefault(item.project, OrderedDict())
         of_project.setdefault(item.attempt, deque()).append(item)
+        if item.patient:
+            asyncio.get_running_loop().call_later(self._patience, self._hurry, item)
+        else:
+            self._send_soon()
+        return await item.future
+
+    def _send_soon(self) -> None:
+        """What is asked in the same step of the loop goes along."""
         if not self._soon and len(self._flying) < self._at_once():
-            # what is asked in the same step of the loop goes along
             self._soon = True
             asyncio.get_running_loop().call_soon(self._send)
-        return await item.future
+
+    def _hurry(self, item: Item) -> None:
+        if item.patient and not item.future.done():
+            item.patient = False
+            self._send_soon()
 
     def starts(self, attempt: str) -> Callable[[], None]:
         """Notes that the attempt's start is on its way; to be called when it is answered, whatever the answer."""
@@ -98,6 +118,9 @@ class Batches:
 
     async def begun(self, attempt: str) -> None:
         """Returns when no start of the attempt is on its way: a run ends after it has begun."""
+        for attempts in self._waiting.values():
+            if attempt in attempts:
+                self._hurry(attempts[attempt][0])
         while (event := self._starting.get(attempt)) is not None:
             await event.wait()
 
@@ -106,12 +129,20 @@ class Batches:
 
     def _send(self) -> None:
         self._soon = False
-        while len(self._flying) < self._at_once() and (batch := self._take()):
+        while len(self._flying) < self._at_once() and self._pressing() and (batch := self._take()):
             task = asyncio.get_running_loop().create_task(self._fly(batch))
             self._flying.add(task)
             projects = {item.project for item in batch}
             self._gone |= projects
             task.add_done_callback(functools.partial(self._landed, projects))
+
+    def _pressing(self) -> bool:
+        """Whether there is more in line than starts that wait for company."""
+        return any(
+            len(items) > 1 or not items[0].patient
+            for attempts in self._waiting.values()
+            for items in attempts.values()
+        )
 
     def _landed(self, projects: set[str], task: asyncio.Task[None]) -> None:
         self._flying.discard(task)

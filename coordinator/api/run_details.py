@@ -158,7 +158,7 @@ async def _events(
     status: tuple[str, int] | None = None
     progress: dict[str, Any] | None = None
     quiet_since = time.monotonic()
-    with core.waking.listen(waking.run(run), waking.KEYS) as changed:
+    with core.waking.listen(waking.run(run), waking.step(run), waking.KEYS) as changed:
         while not core.waking.closed:
             changed.clear()
             try:

@@ -99,13 +99,15 @@ _CURVE = update(attempts).where(attempts.c.id == bindparam("attempt")).values(cu
 
 @dataclass(frozen=True)
 class Ended:
-    """What the end of an attempt made of its run. `repeated`: the same end had been taken before. `topics`: whom it
-    concerns besides the run's own."""
+    """What the end of an attempt made of its run. `repeated`: the same end had been taken before. `entered`: runs
+    have come into the line with it. `topics`: whom it concerns besides the run's own.
+    """
 
     run: str
     status: str
     due_at: float | None = None
     repeated: bool = False
+    entered: bool = False
     topics: frozenset[str] = frozenset()
 
     @property
@@ -310,7 +312,8 @@ def end(
         topics |= endings.settle(conn, now, run, entering)
     if queued is None:
         lanes.enter(conn, entering)
-    return Ended(found.run_id, verdict.status, run.due_at, topics=frozenset(topics))
+    entered = bool(entering)
+    return Ended(found.run_id, verdict.status, run.due_at, entered=entered, topics=frozenset(topics))
 
 
 def _end_of(body: Finish) -> End:

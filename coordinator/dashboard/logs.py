@@ -131,7 +131,7 @@ async def live(request: Request) -> Response:
 
 async def _events(request: Request, page: Page, after: str | None) -> AsyncIterator[str]:
     core, path, given = page.core, f"/runs/{segment(page.path['run'])}", _filters(page)
-    with core.waking.listen(waking.run(page.path["run"]), waking.KEYS) as changed:
+    with core.waking.listen(waking.run(page.path["run"]), waking.step(page.path["run"]), waking.KEYS) as changed:
         while not core.waking.closed:
             changed.clear()
             try:

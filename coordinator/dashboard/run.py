@@ -95,7 +95,7 @@ async def show(page: Page) -> View:
             "over": run["status"] in FINAL,
             "remedy": _remedy(run, why),
         },
-        topics=(waking.run(run["id"]),),
+        topics=(waking.run(run["id"]), waking.step(run["id"])),
     )
 
 
@@ -159,7 +159,7 @@ async def checkpoints(page: Page) -> View:
             "changes": changes,
             "most": MOST,
         },
-        topics=(waking.run(run["id"]),),
+        topics=(waking.run(run["id"]), waking.step(run["id"])),
     )
 
 

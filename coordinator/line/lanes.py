@@ -44,6 +44,7 @@ _KNOWN = (
     .with_for_update(read=True)
 )
 _LOCK = select(lanes).where(lanes.c.id == bindparam("lane")).with_for_update()
+_SOME = select(lanes.c.id).where(lanes.c.rank.is_not(None)).limit(1)
 _SET = (
     update(lanes)
     .where(lanes.c.id == bindparam("lane"))
@@ -69,6 +70,11 @@ def first(conn: Connection, lane: str) -> Row[Any] | None:
 @cache
 def _add(dialect_name: str) -> Any:
     return dialect.insert(dialect_name, lanes).on_conflict_do_nothing()
+
+
+def none_waits(conn: Connection) -> bool:
+    """Whether no lane has a run whose turn may come now, whatever limits and room."""
+    return conn.execute(_SOME).one_or_none() is None
 
 
 def enter(conn: Connection, queued: Iterable[Row[Any]]) -> None:

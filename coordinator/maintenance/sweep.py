@@ -222,9 +222,9 @@ def end_as_lost(
 
 def topics_of(ended: lives.Ended) -> set[str]:
     """Whom the end of an attempt concerns."""
+    own = {waking.run(ended.run)} | ({waking.DUE} if ended.due_at is not None else set())
     # memory has become free whatever became of the run
-    own = {waking.run(ended.run), waking.CLAIMS} | ({waking.DUE} if ended.due_at is not None else set())
-    return own | ended.topics
+    return own | {waking.CLAIMS if ended.entered else waking.FREED} | ended.topics
 
 
 def lapsed_builds(conn: Connection, now: float) -> set[str]:

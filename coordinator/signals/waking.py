@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: Runs may be claimable.
+#: Runs may be claimable: the line has grown, or something that kept it back is gone.
 CLAIMS = "claims"
+#: A host has room again, or a queue a place: of what stood in line already, some may be claimable.
+FREED = "freed"
 #: Builds may be claimable.
 BUILDS = "builds"
 #: A time that the maintenance has to keep may have come nearer.
@@ -21,12 +23,17 @@ KEYS = "keys"
 #: Some run has changed: heard by who listens to this, and never notified itself.
 RUNS = "runs"
 
-_RUN = "run:"
+_RUN, _STEP = "run:", "step:"
 
 
 def run(run_id: str) -> str:
-    """The topic of a run: its status, logs or progress changed."""
+    """The topic of a run: it has ended, or stands elsewhere than it did."""
     return f"{_RUN}{run_id}"
+
+
+def step(run_id: str) -> str:
+    """What happens to a run on its way to an end: an attempt was claimed or has begun, logs or progress came."""
+    return f"{_STEP}{run_id}"
 
 
 def commands(runner: str) -> str:
@@ -44,6 +51,8 @@ class Waking:
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._told: Callable[[tuple[str, ...]], None] | None = None
         self.closed = False
+        #: How often CLAIMS was told so far: as long as that stays, an empty line is empty.
+        self.claims = 0
         #: Whether changes that other coordinators make wake listeners here (coordinator/signals/channel.py).
         self.hears_others = False
 
@@ -75,13 +84,15 @@ class Waking:
     def wake(self, *topics: str) -> None:
         """Wakes those who listen here, and tells nobody else."""
         for topic in topics:
+            self.claims += topic == CLAIMS
             for event in self._listeners.get(topic, ()):
                 event.set()
-            if topic.startswith(_RUN):
+            if topic.startswith((_RUN, _STEP)):
                 for event in self._listeners.get(RUNS, ()):
                     event.set()
 
     def wake_all(self) -> None:
+        self.claims += 1
         for listeners in self._listeners.values():
             for event in listeners:
                 event.set()

@@ -58,7 +58,7 @@ _DONE = b"{}"
 
 
 async def _done(core: Coordinator, run: str) -> bytes:
-    core.waking.notify(waking.run(run))
+    core.waking.notify(waking.step(run))
     return _DONE
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from fastapi import Request
 from sqlalchemy import Connection
 
@@ -16,6 +18,7 @@ from coordinator.context import Coordinator, Core
 from coordinator.deployments import ahead, builds, images
 from coordinator.deployments.ahead import Ahead
 from coordinator.foundation.limits import LEASE
+from coordinator.line import lanes
 from coordinator.maintenance import sweep
 from coordinator.signals import waking
 from coordinator.wire import (
@@ -50,22 +53,28 @@ async def enrol(runner: str, body: Enrol, request: Request, core: Core) -> Enrol
 
 async def claim(core: Coordinator, runner: str, body: ClaimRequest, request: Request) -> ClaimResponse:
     """Held until there is something for the runner; empty lists when the time is up."""
+    line, asked = core.line, (body.memory, body.slots, body.most)
 
-    def take(conn: Connection, now: float) -> tuple[list[Claimed], list[Build]]:
+    def take(conn: Connection, now: float) -> tuple[list[Claimed], list[Build], bool]:
         if hosts.drained(conn, runner):
-            return [], []
+            return [], [], False
         built = builds.claim(conn, now, runner, body.builds, body.build_shares) if body.builds > 0 else []
         taken = claims.claim(conn, now, runner, body, core.settings.max_running) if body.slots > 0 else []
-        return taken, built
+        return taken, built, body.slots > 0 and lanes.none_waits(conn)
 
     async def look() -> tuple[list[Claimed], list[Build]] | None:
-        taken, built = await core.database.write(take)
+        if body.builds <= 0 and line.known(runner, asked, monotonic()):
+            return None
+        before = line.looking()
+        taken, built, empty = await core.database.write(take)
+        line.found(before, runner, asked, monotonic(), empty=empty)
         return (taken, built) if taken or built else None
 
-    topics = [topic for topic, wanted in ((waking.CLAIMS, body.slots), (waking.BUILDS, body.builds)) if wanted > 0]
+    topics = [waking.CLAIMS, waking.FREED] if body.slots > 0 else []
+    topics += [waking.BUILDS] if body.builds > 0 else []
     taken, built = await poll(request, core, topics, body.timeout, look) or ([], [])
     for claimed in taken:
-        core.waking.notify(waking.run(claimed.run.id))
+        core.waking.notify(waking.step(claimed.run.id))
     return ClaimResponse(assignments=[await assignment(core, claimed) for claimed in taken], builds=built)
 
 

@@ -21,11 +21,16 @@ class Way:
     alone: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        self.batches = Batches(self.carry, lambda: self.projects)
+        self.went = asyncio.Event()
+        self.be_patient(60)
+
+    def be_patient(self, seconds: float) -> None:
+        self.batches = Batches(self.carry, lambda: self.projects, patience=seconds)
 
     async def carry(self, batch: list[Item]) -> None:
         event = asyncio.Event()
         self.sent.append(batch)
+        self.went.set()
         self.landing.append(event)
         await event.wait()
         for item in batch:
@@ -110,9 +115,48 @@ def test_an_end_goes_along_with_a_start_that_waits_and_after_one_that_is_sent() 
     run(test)
 
 
+def test_a_start_waits_for_company_but_not_for_long() -> None:
+    async def test(way: Way) -> None:
+        way.ask("a", "start")
+        way.ask("b", "start")
+        await steps()
+        assert way.names() == []
+        # its own end, a word of anybody else's, or somebody who waits for it
+        way.ask("a", "finish")
+        await steps()
+        assert way.names() == [["a start", "b start", "a finish"]]
+        way.ask("c", "start")
+        await steps()
+        way.ask("d", "report")
+        await steps()
+        assert way.names()[1:] == [["c start", "d report"]]
+        way.landing[0].set()
+        await steps()
+        way.ask("e", "start")
+        way.batches.starts("e")
+        await steps()
+        waiting = asyncio.create_task(way.batches.begun("e"))
+        await steps()
+        assert way.names()[2:] == [["e start"]]
+        waiting.cancel()
+
+    run(test)
+
+
+def test_a_start_that_nobody_joins_goes_alone() -> None:
+    async def test(way: Way) -> None:
+        way.be_patient(0.01)
+        way.ask("a", "start")
+        await asyncio.wait_for(way.went.wait(), 30)
+        assert way.names() == [["a start"]]
+
+    run(test)
+
+
 def test_nothing_passes_a_start_that_is_sent_as_a_call_of_its_own() -> None:
     async def test(way: Way) -> None:
         way.alone = frozenset({"start"})
+        way.be_patient(0)
         started = way.batches.starts("a")
         start = way.ask("a", "start")
         await steps()
