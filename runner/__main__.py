@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 
+import uvloop
 from pydantic_settings import CliApp
 
 from coordinator.wire.directories import UMASK, private
@@ -46,7 +47,7 @@ def main() -> int:
     os.umask(UMASK)
     logging.configure()
     try:
-        asyncio.run(serve(CliApp.run(Settings)))
+        uvloop.run(serve(CliApp.run(Settings)))
     except RunnerError as error:
         print(f"runner: {error}", file=sys.stderr)
         return 2

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-import httpx
+import aiohttp
 from pydantic import BaseModel
 
 from coordinator.wire import (
@@ -32,6 +33,10 @@ from runner.errors import CoordinatorAway, CoordinatorRefused, SourceGone
 Reply = TypeVar("Reply", bound=BaseModel)
 
 _POLL_MARGIN = 10.0
+_CONNECT = 5.0
+_CONNECTIONS = 32
+#: Seconds that an idle connection is kept: less than the coordinator does.
+_KEPT = 60.0
 #: What is said of the body, and so of every repetition of it.
 _FINAL = (400, 413, 422)
 
@@ -44,9 +49,17 @@ class Refusal(NamedTuple):
     message: str
 
 
-def speaks_tls(urls: str) -> bool:
-    """Whether any of the addresses has TLS: reading a system's certificates is a tenth of a runner's start."""
-    return any(not url.strip().startswith("http://") for url in urls.split(",") if url.strip())
+class Answer(NamedTuple):
+    status: int
+    content: bytes
+
+    @property
+    def good(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def text(self) -> str:
+        return self.content.decode(errors="replace")
 
 
 class CoordinatorClient:
@@ -56,32 +69,28 @@ class CoordinatorClient:
         """`key`: to begin with; `use` takes another."""
         self._runner = f"/runners/{runner}"
         self._addresses = Addresses(url)
-        self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=httpx.Timeout(30, connect=5),
-            limits=httpx.Limits(max_connections=32, max_keepalive_connections=16, keepalive_expiry=60),
-            trust_env=False,
-            verify=speaks_tls(url),
-        )
+        self._client: aiohttp.ClientSession | None = None
+        self.use(key)
 
     def use(self, key: str) -> None:
-        self._client.headers["Authorization"] = f"Bearer {key}"
+        self._headers = {"Authorization": f"Bearer {key}"}
 
     async def enrol(self, hashed: str) -> Enrolled | Refusal:
         """Asks for a key of this runner's own, with the key or token in use."""
         answer = await self._send(
             "POST", f"{self._runner}/enrol", Enrol(hash=hashed), accept=(401, 403, 404, 409, 422)
         )
-        if answer.is_success:
+        if answer.good:
             return Enrolled.model_validate_json(answer.content)
         try:
-            problem = answer.json()["error"]
-            return Refusal(answer.status_code, str(problem["code"]), str(problem["message"]))
+            problem = json.loads(answer.content)["error"]
+            return Refusal(answer.status, str(problem["code"]), str(problem["message"]))
         except (ValueError, KeyError, TypeError):
-            return Refusal(answer.status_code, "", answer.text[:300])
+            return Refusal(answer.status, "", answer.text[:300])
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._client is not None:
+            await self._client.close()
 
     async def claim(self, request: ClaimRequest) -> ClaimResponse:
         return await self._call(f"{self._runner}/claim", request, ClaimResponse, request.timeout)
@@ -104,14 +113,14 @@ class CoordinatorClient:
     async def lost(self, attempt: str, body: Lost) -> bool:
         """Whether the coordinator took the account; False: the attempt had ended already."""
         answer = await self._send("POST", f"/attempts/{attempt}/lost", body, accept=(404, 409))
-        return answer.is_success
+        return answer.good
 
     async def build_source(self, deployment: str, target: Path) -> None:
         """Writes the source to the file `target`. Raises SourceGone."""
         path = f"/builds/{deployment}/source"
         answer = await self._send("GET", path, timeout=120, accept=(410,), target=target)
-        if answer.status_code == 410:
-            raise SourceGone(answer.json()["error"]["message"])
+        if answer.status == 410:
+            raise SourceGone(json.loads(answer.content)["error"]["message"])
 
     async def build_log(self, deployment: str, body: BuildLog) -> None:
         await self._send("POST", f"/builds/{deployment}/log", body, accept=(404, 409))
@@ -134,27 +143,46 @@ class CoordinatorClient:
         timeout: float = 30,
         accept: tuple[int, ...] = (),
         target: Path | None = None,
-    ) -> httpx.Response:
-        """The answer; with `target`, that of a good one is there and not in memory."""
-        content: dict[str, Any] = {}
+    ) -> Answer:
+        """The answer; with `target`, the body of a good one is there and not in memory. `timeout`: the seconds in
+        which something has to be heard.
+        """
+        headers, data = self._headers, None
         if body is not None:
-            content = {"content": body.model_dump_json(), "headers": {"Content-Type": "application/json"}}
+            headers, data = {**headers, "Content-Type": "application/json"}, body.model_dump_json().encode()
         url = self._addresses.current
         try:
-            where = url + FLEET + path
-            async with self._client.stream(method, where, timeout=timeout, **content) as answer:
-                if target is None or not answer.is_success:
-                    await answer.aread()
+            async with self._connected().request(
+                method,
+                url + FLEET + path,
+                data=data,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=timeout),
+            ) as heard:
+                content = b""
+                if target is None or heard.status >= 300:
+                    content = await heard.read()
                 else:
                     with target.open("wb") as file:
-                        async for chunk in answer.aiter_bytes():
+                        async for chunk in heard.content.iter_any():
                             file.write(chunk)
-        except httpx.HTTPError as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._addresses.failed(url)
             raise CoordinatorAway(f"{method} {path}: {error!r}") from None
-        if answer.status_code in (421, 502, 503, 504):
+        answer = Answer(heard.status, content)
+        if answer.status in (421, 502, 503, 504):
             self._addresses.failed(url)
-        if not answer.is_success and answer.status_code not in accept:
-            kind = CoordinatorRefused if answer.status_code in _FINAL else CoordinatorAway
-            raise kind(f"{method} {path}: HTTP {answer.status_code}: {answer.text[:300]}")
+        if not answer.good and answer.status not in accept:
+            kind = CoordinatorRefused if answer.status in _FINAL else CoordinatorAway
+            raise kind(f"{method} {path}: HTTP {answer.status}: {answer.text[:300]}")
         return answer
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._client is None:
+            # made in the event loop that it is for
+            self._client = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEPT),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._client

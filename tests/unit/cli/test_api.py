@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import ssl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from samovar.cli.api import Api, Credentials
 
 from runner.coordinator_client import CoordinatorClient
+from runner.errors import CoordinatorAway
 from tests.servers import certificates
 
 
@@ -55,50 +59,57 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch, url: str, proxy: str 
     assert found == [looked]
 
 
-@pytest.mark.parametrize(
-    ("urls", "looked"),
-    [
-        ("http://coordinator:7420", False),
-        ("http://one:7420, http://two:7420", False),
-        ("http://one:7420,https://two", True),
-        ("https://one , http://two", True),
-        ("HTTPS://one", True),
-    ],
-)
-def test_a_runner_with_any_address_of_tls_looks_at_certificates(
-    monkeypatch: pytest.MonkeyPatch, urls: str, looked: bool
-) -> None:
-    found = asked(monkeypatch, httpx.AsyncClient)
-    CoordinatorClient(urls, "key", "r1")
-    assert found == [looked]
-
-
-@pytest.mark.parametrize("tls", [False, True])
-def test_who_has_another_certificate_is_not_ready(tls: bool, tmp_path: Path) -> None:
-    """No command takes an authority it does not know, also where it sends no key."""
+@contextmanager
+def served(tmp_path: Path, tls: bool) -> Iterator[str]:
+    """The address of a server that says yes to everything, with a certificate that nobody knows where `tls`."""
     made = certificates(tmp_path, ["localhost"])
 
-    class Ready(http.server.BaseHTTPRequestHandler):
+    class Yes(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
+            self.send_header("Content-Length", "18")
             self.end_headers()
+            self.wfile.write(b'{"assignments":[]}')
 
         def log_message(self, *words: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Yes) as server:
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(made.certificate, made.key)
             server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        scheme = "https" if tls else "http"
-        api = Api(Credentials(f"{scheme}://localhost:{server.server_port}", "key", "a test"))
         try:
-            assert api.ready() is not tls
-            assert ("certificate" in str(api.readiness()).lower()) is tls
+            yield f"{'https' if tls else 'http'}://localhost:{server.server_port}"
         finally:
-            api.close()
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_who_has_another_certificate_is_not_ready(tls: bool, tmp_path: Path) -> None:
+    """No command takes an authority it does not know, also where it sends no key."""
+    with served(tmp_path, tls) as url:
+        api = Api(Credentials(url, "key", "a test"))
+        assert api.ready() is not tls
+        assert ("certificate" in str(api.readiness()).lower()) is tls
+        api.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_runner_gives_its_key_to_no_authority_it_does_not_know(tls: bool, tmp_path: Path) -> None:
+    async def asked(url: str) -> None:
+        client = CoordinatorClient(url, "key", "r1")
+        try:
+            await client.adopt()
+        finally:
+            await client.close()
+
+    with served(tmp_path, tls) as url:
+        if tls:
+            with pytest.raises(CoordinatorAway, match=r"(?i)certificate"):
+                asyncio.run(asked(url))
+        else:
+            asyncio.run(asked(url))
