@@ -40,10 +40,11 @@ _LARGEST_INDEX = 4 * 1024**2
 #: Bytes that byte code may have beside four times those of its sources.
 _LEAST_COMPILED = 16 * 1024**2
 
-#: What compiles, of the image that the environment was made in: nothing that the project installed is there. Byte
-#: code that is never checked against its source: nothing in a finished image changes.
-_COMPILE = ["python3", "-I", "-S", "-X", f"pycache_prefix={COMPILED}", "-m", "compileall", "-q", "-q"]
-_COMPILE += ["--invalidation-mode", "unchecked-hash"]
+#: The modules of a start in one file (sdk/samovar/harness/bundle.py).
+_BUNDLE = f"{IMAGE_SDK}/samovar/harness/bundle"
+#: What compiles, of the image that the environment was made in: nothing that the project installed is there.
+_COMPILE = ["python3", "-I", "-S", "-c", Path(__file__).with_name("compile_code.py").read_text("utf-8")]
+_COMPILE += [COMPILED, f"{IMAGE_SDK}/samovar"]
 
 #: The SDK as some base compiled it, so that a change of code compiles the code alone.
 _compiled_sdk: LRUCache[str, list[tuple[str, bytes]]] = LRUCache(maxsize=16)
@@ -124,7 +125,7 @@ def _compiled(shop: Workshop, python: str, trees: list[tuple[str, Path, list[Pat
     """The byte code of `trees`, each where it will lie, its root and its files: files by their names in an image.
 
     Compiled by a user without rights, in an image of which nothing is the project's; what comes out is taken for no
-    more than it may be, a file of byte code for a file of source each.
+    more than it may be, a file of byte code for a file of source each, and a bundle with the SDK.
     """
     sources = {
         f"{where}/{path.relative_to(root).as_posix()}"
@@ -159,18 +160,25 @@ def _compiled(shop: Workshop, python: str, trees: list[tuple[str, Path, list[Pat
         )
         with shop.builder.container(box) as container:
             container.put(stream)
-            # a file that does not compile is only an error where it is imported, and the index says so then
             container.run(stdout=lambda line: None, stderr=lambda line: None)
             with container.copy_out(COMPILED, most) as compiled, tarfile.open(fileobj=compiled, mode="r|") as tar:
                 return list(byte_code(tar, sources))
 
 
 def byte_code(tar: tarfile.TarFile, sources: set[str]) -> Iterator[tuple[str, bytes]]:
-    """Of an archive of COMPILED, the regular files that are the byte code of one of `sources`, by name."""
+    """Of an archive of COMPILED, the regular files that are the byte code of one of `sources`, by name; and the
+    bundle where the SDK is among them.
+    """
     prefix = COMPILED.rpartition("/")[2]
     seen: set[str] = set()
     for member in tar:
         path = PurePosixPath(member.name)
+        if member.isreg() and path == PurePosixPath(prefix, "bundle") and f"{_BUNDLE}.py" in sources:
+            content = tar.extractfile(member)
+            if content is not None and _BUNDLE not in seen:
+                seen.add(_BUNDLE)
+                yield _BUNDLE.lstrip("/"), content.read()
+            continue
         if not member.isreg() or path.suffix != ".pyc" or path.parts[:1] != (prefix,) or ".." in path.parts:
             continue
         parent = PurePosixPath("/", *path.parts[1:-1])

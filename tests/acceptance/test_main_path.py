@@ -45,6 +45,20 @@ def test_trigger_and_wait_is_the_run_as_over_http(samovar: Stack) -> None:
     assert samovar.cli("runs", "show", run["id"])["result"] == 5
 
 
+def test_what_a_start_imports_comes_from_one_file(samovar: Stack) -> None:
+    found = trigger(samovar, "read-by-themselves", "--wait")["result"]
+    # (the first of its own, and what `site` looks for on Debian)
+    assert set(found["alone"]) <= {"beginning", "sitecustomize"}
+    assert found["bundled"] > 60
+    # a module of it is a module like any other, and what comes later is looked for where Python looks
+    assert found["finders"] == 3
+    assert found["file"] == "/opt/samovar/sdk/samovar/harness/process.py"
+    assert found["cached"]
+    assert found["source"].startswith("def main(")
+    assert found["resources"]
+    assert found["reloaded"] == "samovar.values.tracebacks"
+
+
 def test_an_async_task_runs(samovar: Stack) -> None:
     assert trigger(samovar, "add-async", "--wait", a=2, b=3)["result"] == 5
 

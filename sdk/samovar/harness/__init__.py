@@ -1,6 +1,7 @@
 """The harness: what runs in a task container, from process 1 to the process of a run.
 
     boot.py        the file that process 1 is started with
+    bundle.py      the modules of a start in one file
     supervisor.py  process 1: the loop, and the way of an attempt
     link.py        its connection to the sidecar
     attempt.py     one attempt, as process 1 sees it

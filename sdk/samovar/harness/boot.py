@@ -3,15 +3,27 @@
 Isolated and without `site`, so that nothing a project installs (.pth files, sitecustomize) runs in it.
 """
 
+import _signal  # type: ignore[import-not-found]  # `signal` makes enums of them, which takes a dozen modules
+import marshal
 import os
-import signal
 import sys
 
 if __name__ == "__main__":
     # Python's own handler for SIGINT would let anything in the container interrupt process 1; a signal with
     # the default action is not delivered to a process 1 from inside
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, os.path.dirname(os.path.dirname(here)))
+    try:
+        with open(os.path.join(here, "bundle"), "rb") as file:
+            made_by, modules = marshal.loads(file.read())
+        if made_by == (sys.version, os.path.dirname(os.__file__)):
+            # (bundle.py, which can't be imported before it is there)
+            names = {"__name__": "samovar.harness.bundle"}
+            exec(marshal.loads(modules["samovar.harness.bundle"][2]), names)
+            names["install"](modules)  # type: ignore[operator]
+    except (OSError, ValueError, TypeError, KeyError, EOFError):
+        pass  # made for another Python, or not at all: each module is read by itself
     from samovar.harness.supervisor import main
 
     code = main()

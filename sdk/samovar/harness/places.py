@@ -55,7 +55,10 @@ def hand_over(path: str, places: Sequence[tuple[str, int, str | None]]) -> Place
         listener.bind(("127.0.0.1", 0))
         listener.listen(len(places))
         for _ in places:
-            ours.enter_context(socket.create_connection(listener.getsockname(), _PATIENCE))
+            # (create_connection looks names up, for which Python imports tables of Unicode)
+            connected = ours.enter_context(socket.socket())
+            connected.settimeout(_PATIENCE)
+            connected.connect(listener.getsockname())
         told = json.dumps({"places": places}).encode()
         if socket.send_fds(line, [told], [listener.fileno()]) == len(told) and line.recv(16) == _LISTENING:
             return Places(line)

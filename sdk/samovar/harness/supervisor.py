@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from samovar import __version__, wire
-from samovar.harness import cleanup, kernel
+from samovar.harness import bundle, cleanup, kernel
 from samovar.harness.attempt import Attempt
 from samovar.harness.container import Container
 from samovar.harness.egress import Egress
@@ -83,6 +83,7 @@ class Supervisor:
             self._control.close()
             os.close(self._pids)
             self._become_zygote(theirs, pids, out_end, err_end)
+        bundle.forget()
         theirs.close()
         os.close(pids)
         os.set_blocking(self._pids, False)

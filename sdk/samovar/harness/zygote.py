@@ -18,7 +18,7 @@ from typing import Any
 
 from samovar.environment.starts import FORK, fresh_notice, unkept_notice, unshared
 from samovar.environment.variables import Reads
-from samovar.harness import kernel, output, records, spawner
+from samovar.harness import bundle, kernel, output, records, spawner
 from samovar.harness.control import Control
 from samovar.harness.settings import Settings
 
@@ -46,8 +46,6 @@ def main(settings: Settings, control: Control, out: int, err: int) -> None:
 
 def _prepare_runs() -> None:
     """Load here, once, what each run would otherwise load for itself."""
-    import samovar.declare.options
-    import samovar.values.tracebacks  # noqa: F401
     from samovar.declare.registry import registry
     from samovar.errors import OptionError
 
@@ -77,9 +75,15 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
     """Import the project's modules; the error, in the wire's shape, where they can't be; and how runs begin."""
     import site
 
-    import samovar.harness.process  # noqa: F401 - once, for every run
+    # once, for every run
+    import samovar.harness.ending
+    import samovar.harness.process
+    import samovar.tasks
+    import samovar.values.hints  # noqa: F401
     from samovar.environment import forking, generators, interpreter, variables
     from samovar.environment.modules import CannotIndex, import_modules, read_manifest
+
+    bundle.forget()
 
     if sys.flags.no_site:
         site.main()  # only here: what .pth files and sitecustomize do has no place in process 1
