@@ -78,7 +78,7 @@ RULES = (
     _rule("GET", r"/deliveries/(?P<id>[^/]+)", "read", Held.ROW, deliveries),
     _rule("POST", r"/deliveries/(?P<id>[^/]+)/.+", "", Held.ROW, deliveries),
     _rule("POST", r"/projects/(?P<project>[^/]+)/.+", "", Held.PATH),
-    _rule("GET", r"/pool", "read", Held.QUERY),
+    _rule("GET", r"/pool(/what-if)?", "read", Held.QUERY),
     _rule("GET", r"/waits", "read", Held.QUERY),
     _rule("GET", r"/system", "read", Held.NOT),
     # what the link lets see is what the key itself does

@@ -1,8 +1,8 @@
 """The pool's rules replayed over a trace: cold starts and delays for a given memory.
 
 The classes that the runner uses (warm.py, forecast.py), between events of a trace instead of an engine. A run that
-finds no room waits in line for it, as in the pool; one that would wait more than an hour, or that no memory would be
-enough for, is counted as dropped.
+finds no room waits in line for it, as in the pool; one that would wait more than an hour, or that no memory would
+be enough for, is counted as dropped.
 """
 
 from __future__ import annotations
@@ -89,11 +89,12 @@ class _Busy:
     began: float
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiter:
     call: Call
     #: Until when it waits for a container of its own kind; after that it is in line for room.
     until: float
+    #: Whether it has one by now, or was dropped: a line that it is found in yet is one that it has left.
     placed: bool = False
 
 
@@ -114,7 +115,9 @@ class Replay:
         self._next: list[tuple[float, int, str, object]] = []
         self._number = 0
         self._waiting: dict[str, deque[_Waiter]] = defaultdict(deque)
+        #: In line for room: all, and those of each kind.
         self._line: deque[_Waiter] = deque()
+        self._line_of: dict[str, deque[_Waiter]] = defaultdict(deque)
         self.figures = Figures()
 
     def run(self, calls: Sequence[Call]) -> Figures:
@@ -122,7 +125,7 @@ class Replay:
             self._until(call.at)
             self._arrive(call)
         self._until(float("inf"))
-        self.figures.dropped += len(self._line)
+        self.figures.dropped += sum(not waiter.placed for waiter in self._line)
         return self.figures
 
     def _until(self, now: float) -> None:
@@ -159,13 +162,18 @@ class Replay:
                 self._waiting[key].append(waiter)
                 self._at(waiter.until, "impatient", waiter)
                 return
-        self._line.append(_Waiter(call, now))
+        self._stand_in_line(_Waiter(call, now))
         self._serve(now)
+
+    def _stand_in_line(self, waiter: _Waiter) -> None:
+        self._line.append(waiter)
+        if waiter.call.task.kept:
+            self._line_of[waiter.call.task.key].append(waiter)
 
     def _impatient(self, now: float, waiter: _Waiter) -> None:
         if not waiter.placed:
             self._waiting[waiter.call.task.key].remove(waiter)
-            self._line.append(waiter)
+            self._stand_in_line(waiter)
             self._serve(now)
 
     def _serve(self, now: float) -> None:
@@ -173,8 +181,11 @@ class Replay:
         while self._line and self._starting < self._setup.starts:
             waiter = self._line[0]
             call = waiter.call
-            if now - call.at > _LONGEST:
+            if waiter.placed:
                 self._line.popleft()
+                continue
+            if now - call.at > _LONGEST:
+                waiter.placed = True
                 self.figures.dropped += 1
                 continue
             while self._used + call.task.memory > self._memory:
@@ -227,9 +238,10 @@ class Replay:
         """Who takes a container of `key` that comes free: who waits for one, else who is in line for a start."""
         if self._waiting[key]:
             return self._waiting[key].popleft()
-        for waiter in self._line:
-            if waiter.call.task.key == key and waiter.call.task.kept:
-                self._line.remove(waiter)
+        line = self._line_of[key]
+        while line:
+            waiter = line.popleft()
+            if not waiter.placed:
                 return waiter
         return None
 

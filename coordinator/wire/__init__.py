@@ -145,6 +145,8 @@ from coordinator.wire.pool import (
     StartCount,
     StartFigures,
     StartSlot,
+    WhatIf,
+    WhatIfPoint,
     Whose,
 )
 from coordinator.wire.problems import FieldProblem, Problem
@@ -406,6 +408,8 @@ __all__ = [
     "Wanted",
     "Webhook",
     "WebhookPage",
+    "WhatIf",
+    "WhatIfPoint",
     "Whose",
     "Why",
     "WhyReason",

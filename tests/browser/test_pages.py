@@ -57,6 +57,7 @@ PAGES = (
     "/deployments",
     "/deployments/{deployment}",
     "/pool",
+    "/pool?what-if=yes",
     "/containers/{container}",
     "/hosts",
     "/keys",

@@ -86,7 +86,7 @@ def test_what_others_import_of_the_coordinator_is_a_leaf() -> None:
         (FOLDERS["coordinator"] / "archive.py", set()),
         (FOLDERS["coordinator"] / "confined.py", set()),
         *(
-            (path, {"cachetools", "coordinator.keeping"})
+            (path, {"cachetools", "coordinator.confined", "coordinator.keeping"})
             for path in files("coordinator")
             if path.parent.name == "keeping"
         ),

@@ -34,7 +34,18 @@ PAGES = [
         "/errors",
         "/queues",
     ),
-    *("/schedules", "/events", "/webhooks", "/tokens", "/deployments", "/pool", "/hosts", "/keys", "/secrets"),
+    *(
+        "/schedules",
+        "/events",
+        "/webhooks",
+        "/tokens",
+        "/deployments",
+        "/pool",
+        "/pool?what-if=yes",
+        "/hosts",
+        "/keys",
+        "/secrets",
+    ),
     *("/audit", "/system"),
 ]
 
