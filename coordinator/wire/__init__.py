@@ -207,7 +207,18 @@ from coordinator.wire.sources import (
     Webhook,
     WebhookPage,
 )
-from coordinator.wire.system import LinkRequest, PendingWait, PendingWaits, Retained, SignInLink, System, TableSize
+from coordinator.wire.system import (
+    LinkRequest,
+    PendingWait,
+    PendingWaits,
+    Retained,
+    SavedView,
+    SavedViewPut,
+    SavedViews,
+    SignInLink,
+    System,
+    TableSize,
+)
 from coordinator.wire.traces import (
     Ledger,
     LeftOut,
@@ -359,6 +370,9 @@ __all__ = [
     "RunStatus",
     "RunnerState",
     "Sample",
+    "SavedView",
+    "SavedViewPut",
+    "SavedViews",
     "Schedule",
     "ScheduleCreate",
     "SchedulePage",

@@ -9,6 +9,9 @@ from pydantic import Field
 from coordinator.wire.basics import MAX_ITEMS, BaseModel, Bytes, Name, Number, Strict, Text, Whole, Word
 from coordinator.wire.runs import WaitKind
 
+#: A path of this site's own: nothing that a browser takes for another host.
+_OWN_PATH = r"^/(?:[!-.0-\[\]-~][ -~]*)?$"
+
 
 class TableSize(BaseModel):
     """`rows`: about how many, as the database has them counted; null where it has not."""
@@ -62,7 +65,7 @@ class PendingWaits(BaseModel):
 class LinkRequest(Strict):
     """`path`: the page that the link leads to."""
 
-    path: str = Field("/", min_length=1, max_length=2000, pattern=r"^/(?:[!-.0-\[\]-~][ -~]*)?$")
+    path: str = Field("/", min_length=1, max_length=2000, pattern=_OWN_PATH)
 
 
 class SignInLink(BaseModel):
@@ -70,3 +73,20 @@ class SignInLink(BaseModel):
 
     url: Text
     expires_at: Word
+
+
+class SavedViewPut(Strict):
+    """`address`: a path of the dashboard's with its query, such as `/runs?status=failed`."""
+
+    address: str = Field(min_length=1, max_length=2000, pattern=_OWN_PATH)
+
+
+class SavedView(BaseModel):
+    name: Name
+    address: Text
+    created_at: Word
+
+
+class SavedViews(BaseModel):
+    items: Annotated[list[SavedView], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -270,6 +271,43 @@ def test_what_is_done_on_a_page_is_in_the_audit_as_the_session_s_key(api: Api) -
         ("done", "settings:admin", run),
         ("refused", "reader", run),
     ]
+
+
+def test_a_list_is_kept_under_a_name_and_is_there_at_the_next_sign_in(api: Api) -> None:
+    api.deploy()
+    made = ok(api.admin.post("/api/v1/keys", json={"name": "reader", "role": "read"}))
+    name = "<b>failed & late</b>/x"
+    with browser(api, made["key"]) as client:
+        assert "Keep this view" not in client.get("/runs").text
+        page = client.get("/runs?status=failed&task=greet").text
+        address = html.unescape(re.findall(r'name="address" value="([^"]+)"', page)[0])
+        saved = client.post("/views/save", data={"address": address, "name": name})
+        assert (saved.status_code, saved.headers["location"]) == (303, "/runs?status=failed&task=greet")
+        client.post("/views/save", data={"address": "/errors?status=open", "name": "open"})
+        # what leads elsewhere is the first page at the most, and over the API it is refused
+        client.post("/views/save", data={"address": "//evil.example/runs", "name": "evil"})
+        client.post("/logout")
+    with browser(api, made["key"]) as client:
+        page = client.get("/runs").text
+        assert "&lt;b&gt;failed &amp; late&lt;/b&gt;/x" in page
+        assert 'href="/runs?status=failed&amp;task=greet"' in page
+        assert "status=open" not in page
+        assert "status=open" in client.get("/errors").text
+        assert "evil.example" not in page + client.get("/").text
+        assert client.post("/views/save", data={"address": "/runs?task=a", "name": "\u202e"}).status_code == 422
+        assert client.post("/views/save", data={"address": "/runs?task=a", "name": " "}).status_code == 422
+    with browser(api) as other:
+        assert "failed &amp; late" not in other.get("/runs").text, "they are their key's"
+    with api.client(made["key"]) as reader:
+        for wrong in ("//evil.example", "https://evil.example", "/\\evil", "runs", "/a\nb", "/" + 2000 * "a"):
+            assert reader.put("/api/v1/views/x", json={"address": wrong}).status_code == 422
+        assert [one["name"] for one in ok(reader.get("/api/v1/views"))["items"]] == sorted([name, "evil", "open"])
+    with browser(api, made["key"]) as client:
+        gone = client.post("/views/remove", data={"name": name, "back": "/runs?task=a"})
+        assert (gone.status_code, gone.headers["location"]) == (303, "/runs?task=a")
+        assert client.post("/views/remove", data={"name": name}).status_code == 404
+    done = [e["target"] for e in ok(api.admin.get("/api/v1/audit"))["items"] if e["action"] == "view.remove"]
+    assert done[-1] == name
 
 
 # ---------------------------------------------------------------- live
