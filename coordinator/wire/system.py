@@ -27,6 +27,17 @@ class Retained(BaseModel):
     seconds: Number
 
 
+class ProjectBytes(BaseModel):
+    """Bytes of a project's logs, of what ended in the last 24 hours or is under way, and of all days of which runs
+    are kept. `stored`: of all that it stores, as this coordinator counted it last; null where it has not.
+    """
+
+    project: Name
+    logs_day: Bytes
+    logs_kept: Bytes
+    stored: Bytes | None = None
+
+
 class System(BaseModel):
     """How the coordinator that answers does. `database`: its URL without a password; `database_ms`: what it took to
     read one value, in milliseconds; `duties`: of the maintenance, those that this coordinator holds; `up`: seconds.
@@ -42,6 +53,9 @@ class System(BaseModel):
     disk_least_free: Bytes
     tables: Annotated[list[TableSize], Field(max_length=MAX_ITEMS)]
     retention: Annotated[list[Retained], Field(max_length=MAX_ITEMS)]
+    projects: Annotated[list[ProjectBytes], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
+    #: What a project may store in all; 0: any number of bytes.
+    project_bytes: Bytes = 0
 
 
 class PendingWait(BaseModel):

@@ -1,4 +1,4 @@
-"""Views of the dashboard that a key has saved"""
+"""Views of the dashboard that a key has saved; the bytes of an attempt's log in its fact"""
 
 from __future__ import annotations
 
@@ -19,3 +19,4 @@ def upgrade() -> None:
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
     )
+    op.add_column("facts", sa.Column("log_bytes", sa.BigInteger()))
