@@ -39,6 +39,7 @@ PAGES = (
     "/runs/{steady}",
     "/runs/{hostile}/logs",
     "/runs/{hostile}/logs?text=e",
+    "/runs/{hostile}/logs?children=yes",
     "/runs/{hostile}/checkpoints",
     "/runs/{hostile}/checkpoints?against={picky}",
     "/runs/{picky}/replay?from=prepared",

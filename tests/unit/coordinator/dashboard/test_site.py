@@ -331,6 +331,59 @@ def test_a_stream_brings_what_has_changed_and_nothing_else(api: Api) -> None:
         assert client.get("/live").status_code == 404
 
 
+def test_a_log_shows_the_lines_of_the_runs_below_it(api: Api) -> None:
+    api.deploy(task_entry("greet"), task_entry("square"))
+    parent = api.started()
+    spec = {"payload": {}}
+    ok(api.attempt(parent, "wait", kind="trigger", key="a", name="square", spec=spec))
+    child = api.claim_one()
+    ok(api.attempt(child, "start", start="cold"))
+
+    def line(seq: int, message: str) -> dict[str, object]:
+        return {"seq": seq, "at": float(seq), "level": "info", "stream": "stdout", "message": message}
+
+    ok(api.attempt(parent, "logs", lines=[line(1, "of the parent"), line(3, "of the parent again")]))
+    ok(api.attempt(child, "logs", lines=[line(2, "of the <b>child</b>")]))
+    path = f"/runs/{parent['run']}/logs"
+    found = ok(api.admin.get(f"/api/v1{path}", params={"children": True, "limit": 2}))
+    assert [(one["run"], one["seq"]) for one in found["items"]] == [(parent["run"], 1), (child["run"], 2)]
+    assert [(one["run"], one["task"], one["parent"]) for one in found["runs"]] == [
+        (parent["run"], "greet", None),
+        (child["run"], "square", parent["run"]),
+    ]
+    rest = ok(api.admin.get(f"/api/v1{path}", params={"children": True, "after": found["next"]}))
+    assert ([one["seq"] for one in rest["items"]], rest["next"], rest["left_out"]) == ([3], None, False)
+    assert "run" not in ok(api.admin.get(f"/api/v1{path}"))["items"][0]
+    wrong = api.admin.get(f"/api/v1{path}", params={"children": True, "after": "1.1"})
+    assert wrong.status_code == 422
+    file = api.admin.get(f"/api/v1{path}/download", params={"children": True}).text.splitlines()
+    assert [text.partition(" ")[0] for text in file] == [parent["run"], child["run"], parent["run"]]
+    told = api.admin.get(f"/api/v1{path}/download", params={"children": True, "format": "ndjson"}).text.splitlines()
+    assert [json.loads(text)["run"] for text in told] == [parent["run"], child["run"], parent["run"]]
+    with browser(api) as client:
+        plain = client.get(path).text
+        assert "of the parent" in plain
+        assert "child&lt;/b&gt;" not in plain
+        page = client.get(path, params={"children": "yes"}).text
+        assert [
+            page.index(text) for text in ("of the parent", "of the &lt;b&gt;child&lt;/b&gt;", "of the parent again")
+        ] == sorted(
+            page.index(text) for text in ("of the parent", "of the &lt;b&gt;child&lt;/b&gt;", "of the parent again")
+        )
+        assert f'href="/runs/{child["run"]}/logs"' in page
+        assert ">square " in page
+        follow = html.unescape(re.findall(r'data-follow="([^"]+)" data-last="([^"]+)"', page)[0][0])
+        last = re.findall(r'data-last="([^"]+)"', page)[0]
+        ok(api.attempt(child, "logs", lines=[line(4, "the child's last")]))
+        for claimed in (child, parent):
+            ok(api.attempt(claimed, "finish", outcome="completed"))
+        with client.stream("GET", f"{follow}&after={last}") as answer:
+            events = [text for text in answer.iter_lines() if text.startswith(("event", "data"))]
+        assert [text for text in events if text.startswith("event")] == ["event: lines", "event: over"]
+        assert "last" in json.loads(events[1][6:])["html"]
+        assert client.get(path, params={"children": "yes", "text": "again"}).status_code == 200
+
+
 # ---------------------------------------------------------------- what a page costs
 
 
@@ -362,7 +415,14 @@ def test_a_page_takes_few_statements_and_none_for_each_row(tmp_path: Path, migra
         entries = [task_entry("greet", webhook=hook), task_entry("daily", schedule=schedule)]
         api.deploy(*entries)
         run = api.trigger()["id"]
-        pages = [*PAGES, f"/runs/{run}", f"/runs/{run}/logs", f"/runs/{run}/checkpoints", f"/runs/{run}/replay"]
+        pages = [
+            *PAGES,
+            f"/runs/{run}",
+            f"/runs/{run}/logs",
+            f"/runs/{run}/logs?children=yes",
+            f"/runs/{run}/checkpoints",
+            f"/runs/{run}/replay",
+        ]
 
         def costs() -> dict[str, int]:
             found = {}
