@@ -384,6 +384,20 @@ def test_a_log_shows_the_lines_of_the_runs_below_it(api: Api) -> None:
         assert client.get(path, params={"children": "yes", "text": "again"}).status_code == 200
 
 
+def test_the_system_says_what_the_logs_of_each_project_take(api: Api) -> None:
+    api.deploy()
+    run = api.started()
+    api.deploy(project="quiet")
+    message = {"seq": 1, "at": 1.0, "level": "info", "stream": "stdout", "message": "x" * 2048}
+    ok(api.attempt(run, "logs", lines=[message]))
+    found = {one["project"]: one for one in ok(api.admin.get("/api/v1/system"))["projects"]}
+    assert found["orders"]["logs_day"] == found["orders"]["logs_kept"] > 2048
+    assert found["orders"]["stored"] > 0
+    assert found["quiet"]["logs_kept"] == 0
+    with browser(api) as client:
+        assert re.search(r"<td>orders</td><td class=\"n\">2\.\d KiB</td>", client.get("/system").text)
+
+
 # ---------------------------------------------------------------- what a page costs
 
 
