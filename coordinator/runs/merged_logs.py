@@ -62,7 +62,8 @@ def family(conn: Connection, now: float, run_id: str) -> Family:
     below: list[Row[Any]] = []
     level: list[str] = [run_id]
     for depth in range(DEPTH + 1):
-        query = select(*of).where(runs.c.parent.in_(level)).order_by(runs.c.id)
+        # (by no column, or a database might go through all runs in their order until it has found so many)
+        query = select(*of).where(runs.c.parent.in_(level)).order_by(runs.c.id.concat(""))
         found: list[Row[Any]] = list(conn.execute(query.limit(MOST_RUNS if depth < DEPTH else 1)))
         if not found or depth == DEPTH:
             break
