@@ -39,10 +39,14 @@ def curves(found: dict[str, Any]) -> list[tuple[str, Markup]]:
         for p in points
     ]
     drawn = [
-        ("Part of the starts that is cold", against(cold, found["memory"], "cold starts against memory")),
-        ("Mean delay of a start", against(delays, found["memory"], "mean delay against memory")),
+        ("Part of the starts that is cold", cold, "cold starts against memory"),
+        ("Mean delay of a start", delays, "mean delay against memory"),
     ]
-    return [(words, picture) for words, picture in drawn if picture]
+    return [
+        (f"{words}, from {points[0].words} to {points[-1].words}", picture)
+        for words, points, label in drawn
+        if (picture := against(points, found["memory"], label))
+    ]
 
 
 @page("/pool")
