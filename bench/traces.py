@@ -12,29 +12,12 @@ import csv
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from coordinator.keeping.replay import Call, Task
 
 MIB = 1024**2
 _DAY = 86400.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task of a trace; `start` is what a cold start of it takes, in seconds."""
-
-    name: str
-    memory: int
-    start: float
-
-
-@dataclass(frozen=True)
-class Call:
-    """A run: when it was triggered and how long it takes in a container that stands ready, in seconds."""
-
-    at: float
-    task: Task
-    seconds: float
 
 
 def made_up(seed: int = 1, tasks: int = 80, seconds: float = _DAY) -> list[Call]:

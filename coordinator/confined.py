@@ -1,8 +1,9 @@
 """What a helper process may take, in one place: memory, processor, files, and until when its work has to be done.
 
 Three kinds read what hostile hands have written: the coordinator's readers of uploads and checkers of payloads,
-and the runner's readers of projects. Each sets its limits itself, before it reads anything; whoever has started it
-ends it at its deadline. A leaf beside `archive`: `images` imports it as it is.
+and the runner's readers of projects. A fourth computes what would hold up everybody else. Each sets its limits
+itself, before it reads anything; whoever has started it ends it at its deadline. A leaf beside `archive`:
+`images` imports it as it is.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ PAYLOADS = Confines(memory=2 * 1024**3, deadline=3.0)
 #: Reads what a project wrote (images/reading.py). An operator may set memory and deadline; of the processor it has
 #: as many seconds as until its deadline.
 PROJECTS = Confines(memory=1024**3, deadline=60.0, file=1024**3, descriptors=256)
+#: Replays a day's starts for the what-if of the pool (keeping/replaying.py). They are rows of our own; a day that
+#: is too much for it costs no more than this.
+REPLAYS = Confines(memory=1024**3, deadline=20.0, processor=20, file=0, processes=0)
 
 
 def spend(seconds: int) -> None:

@@ -11,6 +11,7 @@ from coordinator.access.callers import Callers
 from coordinator.access.keys import AttemptSecrets
 from coordinator.access.vault import Vault
 from coordinator.attempts.owners import Owners
+from coordinator.attempts.what_ifs import WhatIfs
 from coordinator.deployments.uploads import Uploads
 from coordinator.line.emptiness import Emptiness
 from coordinator.settings import Settings
@@ -39,6 +40,7 @@ class Coordinator:
     uploads: Uploads
     #: By project and path, what webhooks have refused.
     refusals: dict[tuple[str, str], Any] = field(default_factory=dict)
+    what_ifs: WhatIfs = field(default_factory=WhatIfs)
 
 
 # async, or FastAPI would take it to a thread and back for every request

@@ -6,8 +6,8 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
+from coordinator.keeping.forecast import Forecast
 from runner.container import Container
-from runner.forecast import Forecast
 from runner.successors import Successors
 
 #: How long a run waits for a container that is about to come free, in seconds: less than a cold start takes.

@@ -17,12 +17,13 @@ from typing import Any
 
 import structlog
 
+from coordinator.keeping.forecast import Forecast
+from coordinator.keeping.warm import WarmSet
 from coordinator.wire import Assignment, Cause, Egress, Leaving, Placing, Start, Whose
 from runner.causes import Causes
 from runner.container import Container, Prepared
 from runner.engine import Engine
 from runner.expected import Expected
-from runner.forecast import Forecast
 from runner.lives import Lives, Tally
 from runner.making import Maker
 from runner.preparing import Preparer
@@ -35,7 +36,6 @@ from runner.starts import Starts, Waiter
 from runner.stems import Stems
 from runner.successors import Successors
 from runner.users import OneUser, Users
-from runner.warm import WarmSet
 
 log = structlog.get_logger()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from coordinator.keeping.warm import WarmSet
 from coordinator.wire import Leaving
 from runner.container import Container, Prepared
 from runner.settings import Settings
 from runner.spec import ContainerKey
 from runner.starts import Starts
 from runner.stems import Stems, Wish
-from runner.warm import WarmSet
 
 
 class Preparer:

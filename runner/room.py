@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from coordinator.keeping.warm import WarmSet
 from coordinator.wire import Leaving, Whose
 from runner.container import Container
-from runner.warm import WarmSet
 
 
 class Room:

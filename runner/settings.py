@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from coordinator.keeping import warm
 from coordinator.wire import Duration, Memory
 
 #: The runner's own key, in its state directory.
@@ -78,19 +79,21 @@ class Settings(BaseSettings):
         "1900000000-1900065535, or 20000-59999 where the engine maps users",
     )
     starts: int = Field(
-        3, gt=0, description="Containers started at a time; one project has at most all but one of these slots"
+        warm.STARTS,
+        gt=0,
+        description="Containers started at a time; one project has at most all but one of these slots",
     )
     builds: int = Field(
         2, gt=0, description="Image builds at a time; one project has one of them, or its share of the policy's"
     )
     pool_rule: Literal["greedy-dual", "lru", "ttl"] = Field(
-        "greedy-dual",
+        warm.RULE,
         description="Which idle container leaves when memory is wanted: the one that saves least for its memory, "
         "or the least recently used; with ttl that one, and each after keep_alive",
     )
-    keep_alive: Duration = Field(60.0, description="With ttl: how long an idle container is kept warm")
-    max_warm: int = Field(50, ge=0, description="Idle containers kept in all")
-    max_warm_per_task: int = Field(5, ge=0, description="Idle containers kept for one task")
+    keep_alive: Duration = Field(warm.KEEP_ALIVE, description="With ttl: how long an idle container is kept warm")
+    max_warm: int = Field(warm.MOST, ge=0, description="Idle containers kept in all")
+    max_warm_per_task: int = Field(warm.MOST_PER_TASK, ge=0, description="Idle containers kept for one task")
     stems: int = Field(
         3,
         ge=0,

@@ -14,11 +14,11 @@ import secrets
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from coordinator.foundation import files, ids
 from coordinator.foundation.errors import Conflict, CoordinatorError, NotFound, invalid_field
-from coordinator.storage.tables import IS_BUILDING, IS_LIVE, attempts, deployments, keys, projects
+from coordinator.storage.tables import IS_BUILDING, IS_LIVE, attempts, deployments, keys, projects, saved_views
 
 Role = Literal["admin", "runner", "trigger", "read"]
 
@@ -130,6 +130,7 @@ def revoke(conn: Connection, now: float, key: str) -> Row[Any]:
         conn.execute(update(attempts).where(held).values(lease_until=now, token=-attempts.c.token))
         built = (deployments.c.build_runner == row.runner) & IS_BUILDING & deployments.c.build_lease.is_not(None)
         conn.execute(update(deployments).where(built).values(build_lease=now))
+    conn.execute(delete(saved_views).where(saved_views.c.key_id == row.id))
     return conn.execute(select(keys).where(keys.c.id == row.id)).one()
 
 

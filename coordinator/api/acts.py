@@ -51,6 +51,8 @@ RULES = (
     _rule("DELETE", rf"{API}/keys/(?P<target>.+)", "key.revoke"),
     _rule("POST", rf"{API}/hosts/token", "host.token"),
     _rule("POST", rf"{API}/dashboard/link", "session.link"),
+    _rule("PUT", rf"{API}/views/(?P<target>.+)", "view.save"),
+    _rule("DELETE", rf"{API}/views/(?P<target>.+)", "view.remove"),
     _rule("POST", rf"{API}/hosts/(?P<target>[^/]+)/drain", "host.drain"),
     _rule("DELETE", rf"{API}/hosts/(?P<target>[^/]+)/drain", "host.undrain"),
     _rule("POST", rf"{API}/errors/(?P<project>[^/]+)/(?P<target>[^/]+)/(?P<verb>resolve|mute|reopen)", "error."),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
 from fastapi.responses import StreamingResponse
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from coordinator.api.docs import refusals
 from coordinator.api.log_filters import Filtered
@@ -16,7 +16,7 @@ from coordinator.api.polling import still_allowed
 from coordinator.api.routers import public
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.visible import visible
-from coordinator.runs import log_search, runs, views
+from coordinator.runs import log_search, merged_logs, runs, views
 from coordinator.runs.log_search import Wanted
 from coordinator.runs.logs import Cursor, write_cursor
 from coordinator.storage.database import Database
@@ -43,19 +43,23 @@ async def download(
     core: Core,
     wanted: Filtered,
     format: Annotated[Format, Query(description="`text` for people, `ndjson` for programs")] = "text",
+    children: Annotated[bool, Query(description="With the lines of the runs below it, as in `/logs`")] = False,
 ) -> StreamingResponse:
     """All lines, or those that are asked for, as they are when they are read: a line of text for each, its control
     characters written out (`\\x1b`); or an object as in `/logs`, every character as it was written.
     """
     await core.database.read(runs.get, run)  # a 404 has to come before the file begins
-    return answer(request, core, run, wanted, format)
+    return answer(request, core, run, wanted, format, children)
 
 
-def answer(request: Request, core: Coordinator, run: str, wanted: Wanted, format: Format) -> StreamingResponse:
+def answer(
+    request: Request, core: Coordinator, run: str, wanted: Wanted, format: Format, children: bool = False
+) -> StreamingResponse:
     """The file, of a run that is known to be there."""
 
     async def allowed() -> AsyncIterator[bytes]:
-        async for part in parts(core.database, run, wanted, format):
+        made = (merged_parts if children else parts)(core.database, run, wanted, format)
+        async for part in made:
             # a key that is revoked meanwhile ends it: broken off, so that it is not taken for whole
             await still_allowed(request, core)
             yield part
@@ -81,6 +85,24 @@ async def parts(database: Database, run: str, wanted: Wanted, format: Format) ->
         place = found.next
 
 
+async def merged_parts(database: Database, run: str, wanted: Wanted, format: Format) -> AsyncIterator[bytes]:
+    """As `parts`, with the lines of the runs below it."""
+    write = _text_of_run if format == "text" else _json_of_run
+    places: merged_logs.Places | None = None
+
+    def read(conn: Connection, now: float) -> merged_logs.Merged:
+        of = [row.id for row in merged_logs.family(conn, now, run).runs]
+        return merged_logs.read(conn, now, of, wanted, places, _PAGE)
+
+    while True:
+        found = await database.read(read)
+        if found.lines:
+            yield "".join(map(write, found.lines)).encode("utf-8", "backslashreplace")
+        if found.next is None:
+            return
+        places = found.next
+
+
 def file_name(run: str, wanted: Wanted, format: Format) -> str:
     """Of letters, digits and `_-.` alone: as `run_01h….log`."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", run)[:80]
@@ -93,6 +115,14 @@ def _text(line: Row[Any]) -> str:
     head = f"{views.iso(line.at)} L{write_cursor((line.attempt, line.seq))} {line.stream} {line.level.upper()} "
     # a line of its own begins with its time: none can be made up in a message
     return visible(head + logger).replace("\n", "\\n") + visible(line.message).replace("\n", "\n    ") + "\n"
+
+
+def _text_of_run(line: Row[Any]) -> str:
+    return f"{line.run_id} {_text(line)}"
+
+
+def _json_of_run(line: Row[Any]) -> str:
+    return views.line_of_run(line).model_dump_json().translate(_BREAKS) + "\n"
 
 
 def _json(line: Row[Any]) -> str:

@@ -13,7 +13,7 @@ from coordinator.attempts.pool import Began
 from coordinator.context import Core
 from coordinator.runs import views
 from coordinator.storage.values import decode
-from coordinator.wire import LifeShown, PoolPage, RunnerState, Sample, StartFigures
+from coordinator.wire import LifeShown, PoolPage, RunnerState, Sample, StartFigures, WhatIf
 from coordinator.wire.pool import START_SLOT
 
 router = public("pool")
@@ -37,6 +37,19 @@ async def get(
         day=_figures(began, now - 86400, project),
         left=[_left(row) for row in gone],
     )
+
+
+@router.get("/pool/what-if", response_model=WhatIf, summary="The last day's starts, had there been other memory")
+async def what_if(
+    core: Core,
+    project: Annotated[
+        str | None, Query(description="Only the starts of this project, as if it were alone")
+    ] = None,
+) -> WhatIf:
+    """The newest 20,000 starts of the last 24 hours, replayed by the rule that a runner has by default. Made anew
+    once a minute.
+    """
+    return await core.what_ifs.of(core.database, project or None)
 
 
 def _runner(row: Row[Any], now: float, project: str | None) -> RunnerState:

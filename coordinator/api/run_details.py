@@ -20,10 +20,10 @@ from coordinator.api.routers import public
 from coordinator.attempts import checkpoints
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import Forbidden, Unauthenticated, invalid_field
-from coordinator.runs import history, log_search, logs, runs, trace, views
+from coordinator.runs import history, log_search, logs, merged_logs, runs, trace, views
 from coordinator.runs.log_search import Wanted
 from coordinator.signals import waking
-from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LogPage, Trace
+from coordinator.wire import FINAL, AttemptPage, CheckpointPage, LoggedRun, LogPage, Trace
 
 router = public("runs")
 
@@ -89,8 +89,12 @@ async def list_logs(
         str | None, Query(description="Backwards: the lines before this `next`, or `end` for the last ones")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=5000)] = 500,
+    children: Annotated[bool, Query(description="With the lines of the runs below it, together by time")] = False,
 ) -> LogPage:
     """Oldest first. To follow a run that is not over, use `/runs/{run}/stream`.
+
+    `children`: of 32 runs at most, three levels down; each line names its run. A cursor of such a page is none of
+    the other kind.
 
     A page that is `cut_short` has looked at as many lines as one request may, and found fewer than `limit`: `next`
     goes on from there.
@@ -98,6 +102,8 @@ async def list_logs(
     if after and before:
         raise invalid_field("before", "give it or after, and not both")
     place = after or (before if before != "end" else None)
+    if children:
+        return await _merged(core, run, wanted, place, limit, backwards=before is not None)
     cursor = logs.parse_cursor(place) if place else None
 
     def read(conn: Connection, now: float) -> log_search.Found:
@@ -113,6 +119,29 @@ async def list_logs(
         last=None if found.last is None else logs.write_cursor(found.last),
         looked_at=found.looked_at,
         cut_short=found.cut_short,
+    )
+
+
+async def _merged(
+    core: Coordinator, run: str, wanted: Wanted, place: str | None, limit: int, *, backwards: bool
+) -> LogPage:
+    places = merged_logs.parse_places(place) if place else None
+
+    def read(conn: Connection, now: float) -> tuple[merged_logs.Family, merged_logs.Merged]:
+        runs.get(conn, now, run)
+        family = merged_logs.family(conn, now, run)
+        of = [row.id for row in family.runs]
+        return family, merged_logs.read(conn, now, of, wanted, places, limit, backwards=backwards)
+
+    family, found = await core.database.read(read)
+    return LogPage(
+        items=[views.line_of_run(row) for row in found.lines],
+        next=None if found.next is None else merged_logs.write_places(found.next),
+        last=merged_logs.write_places(found.last),
+        looked_at=found.looked_at,
+        cut_short=found.cut_short,
+        runs=[LoggedRun(run=row.id, task=row.task, parent=row.parent, status=row.status) for row in family.runs],
+        left_out=family.left_out,
     )
 
 

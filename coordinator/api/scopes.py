@@ -78,9 +78,12 @@ RULES = (
     _rule("GET", r"/deliveries/(?P<id>[^/]+)", "read", Held.ROW, deliveries),
     _rule("POST", r"/deliveries/(?P<id>[^/]+)/.+", "", Held.ROW, deliveries),
     _rule("POST", r"/projects/(?P<project>[^/]+)/.+", "", Held.PATH),
-    _rule("GET", r"/pool", "read", Held.QUERY),
+    _rule("GET", r"/pool(/what-if)?", "read", Held.QUERY),
     _rule("GET", r"/waits", "read", Held.QUERY),
     _rule("GET", r"/system", "read", Held.NOT),
+    # its own, whatever it sees: addresses, that show what the key may see
+    _rule("GET", r"/views", "read", Held.ROUTE),
+    _rule("PUT DELETE", r"/views/.+", "read", Held.ROUTE),
     # what the link lets see is what the key itself does
     _rule("POST", r"/dashboard/link", "trigger read", Held.ROUTE),
     _rule("GET POST DELETE", r"/hosts(/.+)?", "", Held.NOT),

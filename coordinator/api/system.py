@@ -12,6 +12,7 @@ from coordinator.api.docs import refusals
 from coordinator.api.routers import public
 from coordinator.api.scopes import Who
 from coordinator.context import Core
+from coordinator.history import volumes
 from coordinator.maintenance.duties import DUTIES
 from coordinator.maintenance.retention import KINDS
 from coordinator.runs import views
@@ -21,6 +22,7 @@ from coordinator.wire import (
     LinkRequest,
     PendingWait,
     PendingWaits,
+    ProjectBytes,
     Retained,
     SignInLink,
     System,
@@ -40,6 +42,7 @@ async def system(core: Core, request: Request) -> System:
     await core.database.check()
     took = time.perf_counter() - began
     sizes = await core.database.read(dialect.table_sizes)
+    logged = await core.database.read(volumes.log_bytes, core.settings.retention_runs)
     quota = core.database.quota
     return System(
         version=request.app.version,
@@ -52,6 +55,16 @@ async def system(core: Core, request: Request) -> System:
         disk_least_free=core.settings.least_free,
         tables=[TableSize(table=name, rows=rows) for name, rows in sizes],
         retention=[Retained(what=kind.name, seconds=kind.keep(core.settings)) for kind in KINDS],
+        projects=[
+            ProjectBytes(
+                project=one.project,
+                logs_day=one.day,
+                logs_kept=one.kept,
+                stored=None if quota is None else quota.known_bytes(one.project),
+            )
+            for one in logged
+        ],
+        project_bytes=core.settings.project_bytes,
     )
 
 

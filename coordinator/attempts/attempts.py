@@ -303,7 +303,7 @@ def end(
     how = {"start": found.attempt_start, "cause": found.cause}
     if found.attempt_started_at is None:
         how |= {name: value for name, value in ending.placed.items() if name in how}
-    facts.attempt_ended(conn, now, run, found.number, closed.status, error, **how)
+    facts.attempt_ended(conn, now, run, found.number, closed.status, error, log_bytes=lines.log_bytes, **how)
     entering: list[Row[Any]] = [] if queued is None else queued
     if verdict.status == "queued":
         entering.append(run)

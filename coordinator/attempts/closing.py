@@ -71,7 +71,7 @@ def close(
     error: Known | None,
     began: float | None,
 ) -> Row[Any]:
-    """The attempt's guarded UPDATE: its status after it, and the lines of its log so far, by level.
+    """The attempt's guarded UPDATE: its status after it, and the bytes and the lines by level of its log so far.
 
     Raises StaleAttempt.
     """
@@ -108,7 +108,7 @@ def _closing(names: frozenset[str]) -> ReturningUpdate[Any]:
             attempts.c.status.in_(sources(ATTEMPT, by="attempts.end")),
         )
         .values(said(names))
-        .returning(attempts.c.status, *(attempts.c[f"log_{level}"] for level in LOG_LEVELS))
+        .returning(attempts.c.status, attempts.c.log_bytes, *(attempts.c[f"log_{level}"] for level in LOG_LEVELS))
     )
 
 

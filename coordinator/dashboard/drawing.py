@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -105,6 +106,44 @@ def curve(points: Sequence[float], limit: float | None, label: str, height: floa
         across = Markup('<path class="f-limit" d="M0 {:.1f}H{:.0f}"/>').format(y(limit), _WIDTH)
     area = Markup('<polygon class="f-curve" points="0,{h:.1f} {path} {w:.0f},{h:.1f}"/>')
     return _picture(height, label, area.format(w=_WIDTH, h=height, path=path) + across)
+
+
+class Point(NamedTuple):
+    """Of a curve against something: where, how much, and both in words."""
+
+    x: float
+    y: float
+    words: str
+
+
+def against(points: Sequence[Point], mark: float | None, label: str, height: float = 110.0) -> Markup:
+    """A curve from zero over a logarithmic scale, each of its points with its words; `mark` is a line up and down.
+
+    `points`: by `x`, which is above 0.
+    """
+    if len(points) < 2 or points[0].x >= points[-1].x:
+        return Markup("")
+    most = max(point.y for point in points) or 1.0
+    first, last = log(points[0].x), log(points[-1].x)
+
+    def x(value: float) -> float:
+        return 6 + (_WIDTH - 12) * (log(value) - first) / (last - first)
+
+    def y(value: float) -> float:
+        return height - 4 - (height - 12) * value / most
+
+    path = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in points)
+    drawn = Markup('<polyline class="f-against" points="{}"/>').format(path)
+    if mark is not None and points[0].x <= mark <= points[-1].x:
+        drawn = Markup('<path class="f-limit" d="M{:.1f} 0V{:.0f}"/>').format(x(mark), height) + drawn
+    ground = Markup('<path class="f-line" d="M0 {:.1f}H{:.0f}"/>').format(height - 1, _WIDTH)
+    dots = Markup("").join(
+        Markup('<circle class="f-point" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(
+            x(point.x), y(point.y), visible(point.words)
+        )
+        for point in points
+    )
+    return _picture(height, label, ground + drawn + dots)
 
 
 def _picture(height: float, label: str, drawn: Markup) -> Markup:

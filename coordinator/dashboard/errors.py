@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 from starlette.responses import Response
 
-from coordinator.dashboard import drawing
+from coordinator.dashboard import drawing, saved
 from coordinator.dashboard.pages import Page, View, action, page, to
 from coordinator.dashboard.rendering import segment
 
@@ -22,7 +22,8 @@ async def listing(page: Page) -> View:
     given = {name: page.query(name) for name in ("status", "project", "task", "since")}
     found = await page.api.get("/errors", **given, cursor=page.query("cursor"), limit=50)
     following = page.following(found, **given)
-    return View("errors.html", {"items": found["items"], "given": given, "next": following, "spark": spark})
+    values = {"items": found["items"], "given": given, "next": following, "spark": spark}
+    return View("errors.html", {**values, **await saved.values(page, given)})
 
 
 @page("/errors/{project}/{fingerprint}")

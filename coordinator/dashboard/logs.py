@@ -37,10 +37,18 @@ def _filters(page: Page) -> dict[str, str]:
     return {name: page.query(name) for name in _FILTERS}
 
 
-def lines_html(items: list[dict[str, Any]], path: str = "") -> str:
-    """`path`: of the run, where each line leads to itself among its neighbours."""
+def lines_html(found: dict[str, Any], path: str = "") -> str:
+    """`path`: of the run, where each line leads to itself among its neighbours. Lines of several runs say whose
+    they are.
+    """
     template = rendering.environment().get_template("log_lines.html")
-    return template.render({"items": items, "path": path})
+    tasks = {one["run"]: one["task"] for one in found.get("runs") or []}
+    return template.render({"items": found["items"], "path": path, "tasks": tasks})
+
+
+def _children(page: Page) -> dict[str, str]:
+    """Of an address, whether the lines of the runs below it are shown too."""
+    return {"children": "yes"} if page.query("children") else {}
 
 
 @page("/runs/{run}/logs")
@@ -51,18 +59,21 @@ async def show(page: Page) -> View:
     over = run["status"] in FINAL
     if place := _PLACE.fullmatch(page.query("around")):
         return await _around(page, run, int(place[1]), int(place[2]))
+    children = _children(page)
+    shown = {**given, **children}
     # what goes on is read from its end
     before = page.query("before") or ("end" if not over and not page.query("after") else "")
     end = {"before": before} if before else {"after": page.query("after")}
-    found = await page.api.get(f"{path}/logs", **given, **end, limit=_PAGE)
+    found = await page.api.get(f"{path}/logs", **shown, **end, limit=_PAGE)
     following = earlier = None
     if found["next"] and before:
-        earlier = address(f"{path}/logs", **given, before=found["next"])
+        earlier = address(f"{path}/logs", **shown, before=found["next"])
     elif found["next"]:
-        following = address(f"{path}/logs", **given, after=found["next"])
+        following = address(f"{path}/logs", **shown, after=found["next"])
     follow = None
     if before == "end":
-        follow = address(f"{path}/logs/live", **given) + ("" if any(given.values()) else "?")
+        follow = address(f"{path}/logs/live", **shown) + ("" if any(shown.values()) else "?")
+    first = f"{run['id']}.0.-1" if children else "0.0"
     return View(
         "logs.html",
         {
@@ -70,10 +81,12 @@ async def show(page: Page) -> View:
             "path": path,
             "given": given,
             "narrowed": any(given.values()),
-            "lines": Markup(lines_html(found["items"], path if any(given.values()) else "")),
+            "children": children,
+            "left_out": found["left_out"],
+            "lines": Markup(lines_html(found, path if any(given.values()) else "")),
             "empty": not found["items"],
             "next": following,
-            "first": address(f"{path}/logs", **given, after="0.0") if before or page.query("after") else None,
+            "first": address(f"{path}/logs", **shown, after=first) if before or page.query("after") else None,
             "earlier": earlier,
             "cut_short": found["cut_short"],
             "looked_at": found["looked_at"],
@@ -100,7 +113,9 @@ async def _around(page: Page, run: dict[str, Any], attempt: int, seq: int) -> Vi
             "path": path,
             "given": _filters(page),
             "narrowed": True,
-            "lines": Markup(lines_html(items)),
+            "children": {},
+            "left_out": False,
+            "lines": Markup(lines_html({"items": items})),
             "empty": not items,
             "next": address(f"{path}/logs", after=rest["next"]) if rest["next"] else None,
             "first": None,
@@ -131,13 +146,15 @@ async def live(request: Request) -> Response:
 
 async def _events(request: Request, page: Page, after: str | None) -> AsyncIterator[str]:
     core, path, given = page.core, f"/runs/{segment(page.path['run'])}", _filters(page)
-    with core.waking.listen(waking.run(page.path["run"]), waking.step(page.path["run"]), waking.KEYS) as changed:
+    children = _children(page)
+    name = page.path["run"]
+    with core.waking.listen(waking.run(name), waking.step(name), waking.KEYS) as changed:
         while not core.waking.closed:
             changed.clear()
             try:
                 await still_allowed(request, core)
                 run = await page.api.get(path)
-                found = await page.api.get(f"{path}/logs", **given, after=after, limit=_BATCH)
+                found = await page.api.get(f"{path}/logs", **given, **children, after=after, limit=_BATCH)
             except (Unauthenticated, Forbidden):
                 return
             except (Refusal, CoordinatorError):
@@ -145,16 +162,17 @@ async def _events(request: Request, page: Page, after: str | None) -> AsyncItera
                 continue
             if found["items"]:
                 after = found["last"] or after
-                told = {"html": lines_html(found["items"], path if any(given.values()) else ""), "last": after}
+                told = {"html": lines_html(found, path if any(given.values()) else ""), "last": after}
                 yield f"id: {after}\nevent: lines\ndata: {json.dumps(told)}\n\n"
             if found["next"]:
                 await asyncio.sleep(_PAUSE)
                 continue
-            if run["status"] in FINAL:
+            if all(one["status"] in FINAL for one in found["runs"] or [run]):
                 yield "event: over\ndata: {}\n\n"
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), EVERY * 2)
+                # of what its children write it is not told
+                await asyncio.wait_for(changed.wait(), EVERY / 2 if children else EVERY * 2)
             await asyncio.sleep(_PAUSE)
 
 

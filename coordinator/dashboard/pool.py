@@ -9,8 +9,8 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
-from coordinator.dashboard.drawing import Part, bar, curve
-from coordinator.dashboard.formats import size
+from coordinator.dashboard.drawing import Part, Point, against, bar, curve
+from coordinator.dashboard.formats import milliseconds, size
 from coordinator.dashboard.pages import Page, View, action, page, to
 from coordinator.dashboard.rendering import segment
 
@@ -30,10 +30,32 @@ def ledger(host: dict[str, Any]) -> Markup:
     return bar(parts, f"the memory of {host['runner']}")
 
 
+def curves(found: dict[str, Any]) -> list[tuple[str, Markup]]:
+    """What another memory would have changed, as two curves over it; the line is what the hosts give now."""
+    points = found["points"]
+    cold = [Point(p["memory"], p["cold_ratio"], f"{size(p['memory'])}: {p['cold_ratio']:.1%} cold") for p in points]
+    delays = [
+        Point(p["memory"], p["mean_delay_ms"], f"{size(p['memory'])}: {milliseconds(p['mean_delay_ms'])}")
+        for p in points
+    ]
+    drawn = [
+        ("Part of the starts that is cold", cold, "cold starts against memory"),
+        ("Mean delay of a start", delays, "mean delay against memory"),
+    ]
+    return [
+        (f"{words}, from {points[0].words} to {points[-1].words}", picture)
+        for words, points, label in drawn
+        if (picture := against(points, found["memory"], label))
+    ]
+
+
 @page("/pool")
 async def show(page: Page) -> View:
     project = page.query("project")
     found = await page.api.get("/pool", project=project, left=50)
+    what_if = None
+    if page.query("what-if"):
+        what_if = await page.api.get("/pool/what-if", project=project)
     causes = sorted({*found["hour"]["causes"], *found["day"]["causes"]})
     return View(
         "pool.html",
@@ -45,6 +67,8 @@ async def show(page: Page) -> View:
             "left": found["left"],
             "ledger": ledger,
             "project": project,
+            "what_if": what_if,
+            "curves": curves(what_if) if what_if else [],
         },
     )
 

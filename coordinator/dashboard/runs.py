@@ -8,6 +8,7 @@ from typing import Any, get_args
 from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
+from coordinator.dashboard import saved
 from coordinator.dashboard.pages import Page, View, action, page
 from coordinator.dashboard.rendering import address
 from coordinator.wire import RunStatus
@@ -77,6 +78,7 @@ async def _list(page: Page, template: str, **more: Any) -> View:
             "words": words(given),
             "command": command(given),
             "api": address("/api/v1/runs", **given, **more),
+            **await saved.values(page, given),
         },
         status=422 if problem else 200,
     )

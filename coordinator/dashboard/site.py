@@ -13,6 +13,7 @@ from coordinator.dashboard import download, live, logs, pages, passing, renderin
 #: Each declares its pages as it is imported.
 _PAGES = (
     "overview",
+    "saved",
     "runs",
     "run",
     "logs",

@@ -32,8 +32,9 @@ def attempt_ended(
     error: Known | None,
     start: str | None,
     cause: str | None,
+    log_bytes: int,
 ) -> None:
-    """`run`: its row after the end of the attempt, which may be the run's own."""
+    """`run`: its row after the end of the attempt, which may be the run's own. `log_bytes`: of the attempt."""
     fact = _fact(now, run, error)
     fact |= {
         "kind": "attempt",
@@ -46,6 +47,7 @@ def attempt_ended(
         "run_ms": run.run_ms,
         "peak_memory": run.peak_memory,
         "memory_limit": run.memory_limit,
+        "log_bytes": log_bytes,
     }
     conn.execute(_ADD, fact)
 

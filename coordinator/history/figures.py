@@ -20,14 +20,17 @@ MEASURES = {
     "total": ("total_ms", buckets.MILLISECOND),
     "memory": ("peak_memory", buckets.KIBIBYTES),
 }
+#: What is only summed up, with the column.
+SUMS = {"logs": "log_bytes"}
 #: What is counted by its word, with the column.
 WORDS = {"statuses": "status", "outcomes": "outcome", "reasons": "reason", "starts": "start", "causes": "cause"}
 
 
 @dataclass
 class Figures:
-    """`counts`: of each of WORDS how often each word was met. `sums`: of each of MEASURES. `attempts` of a run are
-    each counted by themselves: `queued`, `start`, `run` and `memory` are those of attempts, `total` that of runs.
+    """`counts`: of each of WORDS how often each word was met. `sums`: of each of MEASURES and SUMS. `attempts` of
+    a run are each counted by themselves: `queued`, `start`, `run`, `memory` and `logs` are those of attempts,
+    `total` that of runs.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -44,6 +47,9 @@ class Figures:
             value = getattr(fact, column)
             if value is not None:
                 self.measured[name] = self.measured.get(name, 0) + buckets.one(value, base)
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        for name, column in SUMS.items():
+            if value := getattr(fact, column):
                 self.sums[name] = self.sums.get(name, 0.0) + value
 
     def add(self, more: Figures) -> None:

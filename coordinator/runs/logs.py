@@ -65,7 +65,7 @@ _OF_LEVEL: dict[str, ColumnElement[bool]] = {
     "warning": log_lines.c.level == "warning",
     "error": log_lines.c.level.in_(("error", "critical")),
 }
-_COUNTS = [attempts.c[f"log_{level}"] for level in LOG_LEVELS]
+_COUNTS = [attempts.c.log_bytes, *(attempts.c[f"log_{level}"] for level in LOG_LEVELS)]
 _GROW = (
     update(attempts)
     .where(attempts.c.run_id == bindparam("run"), attempts.c.number == bindparam("own"))
@@ -112,8 +112,8 @@ def append(conn: Connection, now: float, attempt_id: str, token: int, lines: lis
 
 
 def store(conn: Connection, run_id: str, number: int, lines: list[AttemptLogLine]) -> Row[Any]:
-    """Stores lines whose right to be written is already checked; a line that is there already stays. The lines that
-    the attempt has now, by level (`log_debug` and so on).
+    """Stores lines whose right to be written is already checked; a line that is there already stays. What the
+    attempt's log has now: `log_bytes`, and its lines by level (`log_debug` and so on).
 
     One that replaces a line that had not ended takes that one's place, at its own. What the attempt, or its run,
     has no room for is left out: the sidecar has left it out before, unless it is none of ours.

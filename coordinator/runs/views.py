@@ -192,6 +192,10 @@ def log_line(row: AnyRow) -> wire.LogLine:
     )
 
 
+def line_of_run(row: AnyRow) -> wire.LineOfRun:
+    return wire.LineOfRun(run=row.run_id, **dict(log_line(row)))
+
+
 def deployment(row: AnyRow, tasks: list[dict[str, Any]]) -> wire.Deployment:
     return wire.Deployment(
         id=row.id,

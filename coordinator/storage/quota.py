@@ -147,6 +147,12 @@ class Quota:
             "project_full",
         )
 
+    def known_bytes(self, project: str) -> int | None:
+        """What it stored when that was counted last, in bytes, and what was added since; None: not counted yet."""
+        with self._lock:
+            known = self._counted.get(("bytes", project))
+        return None if known is None else known.value
+
     def _take(
         self, key: tuple[str, str], count: int, limit: int, look: Callable[[], int], message: str, code: str
     ) -> None:

@@ -191,3 +191,34 @@ class PoolPage(BaseModel):
     day: StartFigures = Field(default_factory=StartFigures)
     left: Annotated[list[LifeShown], Field(max_length=1000)] = Field(default_factory=list)
     next: Name | None = None
+
+
+class WhatIfPoint(BaseModel):
+    """What the day's starts would have been with so many bytes. `mean_delay_ms`: from when a run was claimed to its
+    first line. `dropped`: runs that would have waited more than an hour, or that never fit.
+    """
+
+    memory: Bytes
+    cold_ratio: Number
+    waited_ratio: Number
+    mean_delay_ms: Number
+    p99_delay_ms: Number
+    dropped: Whole
+
+
+class WhatIf(BaseModel):
+    """The starts of the last 24 hours replayed by the rule of the pool, for other sizes of memory.
+
+    `since`: how far back it was looked; `cut_short`: less than a day, because there were more starts than are
+    read. `memory`: what the live hosts give together; null without one. `cold_ratio`, `mean_delay_ms`: as it was,
+    null where nothing began.
+    """
+
+    made_at: Word
+    since: Word
+    cut_short: bool
+    memory: Bytes | None
+    runs: Whole
+    cold_ratio: Number | None
+    mean_delay_ms: Number | None
+    points: Annotated[list[WhatIfPoint], Field(max_length=32)]

@@ -286,6 +286,21 @@ class LogLine(BaseModel):
     replaces: bool = False
 
 
+class LineOfRun(LogLine):
+    """A line of a log that holds those of several runs."""
+
+    run: Name
+
+
+class LoggedRun(BaseModel):
+    """A run whose lines a log with children holds."""
+
+    run: Name
+    task: Name
+    parent: Name | None
+    status: RunStatus
+
+
 class ReplayRequest(Strict):
     """What differs from the run that is replayed; what is left out is taken from it.
 
@@ -409,11 +424,14 @@ class LogPage(BaseModel):
 
     `last` is where the lines end that there are: given as `after` later, it brings those that have come since.
     `looked_at`: how many lines were read for this page. `cut_short`: it has fewer than were asked for, perhaps
-    none, because it had looked at 20,000, or for 60 ms; `next` goes on.
+    none, because it had looked at 20,000, or for 60 ms; `next` goes on. With children `runs` are those whose lines
+    it holds, and `left_out` says that there are more below the run.
     """
 
-    items: Annotated[list[LogLine], Field(max_length=MAX_ITEMS)]
-    next: Name | None = None
-    last: Name | None = None
+    items: Annotated[list[LineOfRun | LogLine], Field(max_length=MAX_ITEMS)]
+    next: Annotated[str, Field(max_length=4096)] | None = None
+    last: Annotated[str, Field(max_length=4096)] | None = None
     looked_at: Count = 0
     cut_short: bool = False
+    runs: Annotated[list[LoggedRun], Field(max_length=64)] | None = None
+    left_out: bool = False

@@ -9,6 +9,9 @@ from pydantic import Field
 from coordinator.wire.basics import MAX_ITEMS, BaseModel, Bytes, Name, Number, Strict, Text, Whole, Word
 from coordinator.wire.runs import WaitKind
 
+#: A path of this site's own: nothing that a browser takes for another host.
+_OWN_PATH = r"^/(?:[!-.0-\[\]-~][ -~]*)?$"
+
 
 class TableSize(BaseModel):
     """`rows`: about how many, as the database has them counted; null where it has not."""
@@ -22,6 +25,17 @@ class Retained(BaseModel):
 
     what: Name
     seconds: Number
+
+
+class ProjectBytes(BaseModel):
+    """Bytes of a project's logs, of what ended in the last 24 hours or is under way, and of all days of which runs
+    are kept. `stored`: of all that it stores, as this coordinator counted it last; null where it has not.
+    """
+
+    project: Name
+    logs_day: Bytes
+    logs_kept: Bytes
+    stored: Bytes | None = None
 
 
 class System(BaseModel):
@@ -39,6 +53,9 @@ class System(BaseModel):
     disk_least_free: Bytes
     tables: Annotated[list[TableSize], Field(max_length=MAX_ITEMS)]
     retention: Annotated[list[Retained], Field(max_length=MAX_ITEMS)]
+    projects: Annotated[list[ProjectBytes], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
+    #: What a project may store in all; 0: any number of bytes.
+    project_bytes: Bytes = 0
 
 
 class PendingWait(BaseModel):
@@ -62,7 +79,7 @@ class PendingWaits(BaseModel):
 class LinkRequest(Strict):
     """`path`: the page that the link leads to."""
 
-    path: str = Field("/", min_length=1, max_length=2000, pattern=r"^/(?:[!-.0-\[\]-~][ -~]*)?$")
+    path: str = Field("/", min_length=1, max_length=2000, pattern=_OWN_PATH)
 
 
 class SignInLink(BaseModel):
@@ -70,3 +87,20 @@ class SignInLink(BaseModel):
 
     url: Text
     expires_at: Word
+
+
+class SavedViewPut(Strict):
+    """`address`: a path of the dashboard's with its query, such as `/runs?status=failed`."""
+
+    address: str = Field(min_length=1, max_length=2000, pattern=_OWN_PATH)
+
+
+class SavedView(BaseModel):
+    name: Name
+    address: Text
+    created_at: Word
+
+
+class SavedViews(BaseModel):
+    items: Annotated[list[SavedView], Field(max_length=MAX_ITEMS)]
+    next: Name | None = None

@@ -71,7 +71,10 @@ COMPLAINTS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "windmill-labs/windmill#5216": (
         "the memory of all jobs is wanted, to size workers",
-        [("unit/coordinator/test_advice.py", "test_it_is_what_the_attempts_needed_and_half_more")],
+        [
+            ("unit/coordinator/test_advice.py", "test_it_is_what_the_attempts_needed_and_half_more"),
+            ("conformance/attempts/test_what_if.py", "test_two_tasks_that_take_turns_want_room_for_both"),
+        ],
     ),
     "hatchet-dev/hatchet#3706": (
         "spans without a parent",
@@ -84,7 +87,13 @@ COMPLAINTS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "windmill-labs/windmill#2261": (
         "logs fill the database",
-        [("security/test_clients_disk.py", "test_bytes_of_a_project")],
+        [
+            ("security/test_clients_disk.py", "test_bytes_of_a_project"),
+            (
+                "conformance/history/test_volumes.py",
+                "test_logs_are_counted_by_project_while_they_are_written_and_after",
+            ),
+        ],
     ),
     "apache/airflow#7843": (
         "red and green look the same",

@@ -6,8 +6,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from bench import plot, traces
-from bench.pool_replay import SETUPS, Replay, Setup, replay
-from bench.traces import MIB, Call, Task
+from bench.pool_replay import SETUPS, replay
+from bench.traces import MIB
+from coordinator.keeping.replay import Call, Replay, Setup, Task
 
 
 def figures(setup: Setup, memory: int, calls: list[Call]) -> dict[str, float]:

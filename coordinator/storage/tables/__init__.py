@@ -6,7 +6,15 @@ Text columns that hold JSON are written by `values.encode`, never by hand.
 
 from __future__ import annotations
 
-from coordinator.storage.tables.access import audit, host_tokens, keys, secrets, sessions, sign_in_links
+from coordinator.storage.tables.access import (
+    audit,
+    host_tokens,
+    keys,
+    saved_views,
+    secrets,
+    sessions,
+    sign_in_links,
+)
 from coordinator.storage.tables.base import metadata
 from coordinator.storage.tables.conditions import (
     IS_BUILDING,
@@ -65,6 +73,7 @@ __all__ = [
     "run_tags",
     "runners",
     "runs",
+    "saved_views",
     "schedules",
     "secrets",
     "sessions",

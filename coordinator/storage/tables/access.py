@@ -51,6 +51,17 @@ sign_in_links = Table(
     Index("ix_sign_in_links_expires", "expires_at"),
 )
 
+# Addresses of the dashboard's lists under names of their key's, which takes them with it.
+saved_views = Table(
+    "saved_views",
+    metadata,
+    Column("key_id", String(40), primary_key=True),
+    Column("name", String(80), primary_key=True),
+    #: A path of the dashboard's with its query.
+    Column("address", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
 host_tokens = Table(
     "host_tokens",
     metadata,

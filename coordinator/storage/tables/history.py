@@ -40,6 +40,8 @@ facts = Table(
     Column("error_type", String),
     Column("fingerprint", String(16)),
     Column("title", Text),
+    #: Of the attempt's log.
+    Column("log_bytes", BigInteger),
     CheckConstraint("kind IN ('attempt', 'run')", name="kind"),
 )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from samovar.cli.command import Cli
 from samovar.cli.output import ago, between, duration, memory
@@ -11,8 +13,19 @@ from samovar.cli.output import ago, between, duration, memory
 _LEFT = 20
 
 
-def show_pool(cli: Cli) -> None:
+def show_pool(
+    cli: Cli,
+    what_if: Annotated[
+        bool,
+        typer.Option(
+            "--what-if", help="Replay the last day's starts for other sizes of memory, and show that alone."
+        ),
+    ] = False,
+) -> None:
     """Show the containers of every live runner, how runs began of late, and which containers have left and why."""
+    if what_if:
+        _show_what_if(cli)
+        return
     with cli.api() as api:
         found = api.get("/pool") if cli.as_json else api.get("/pool", left=_LEFT)
     if cli.as_json:
@@ -42,6 +55,34 @@ def show_pool(cli: Cli) -> None:
             [_left(life) for life in found["left"]],
             empty="none",
         )
+
+
+def _show_what_if(cli: Cli) -> None:
+    with cli.api() as api:
+        found = api.get("/pool/what-if", patience=60.0)
+    if cli.as_json:
+        cli.output.document(found)
+        return
+    if not found["runs"]:
+        cli.output.say("nothing has begun in the last 24 hours")
+        return
+    cli.output.line(
+        f"{found['runs']} starts since {ago(found['since'])}"
+        + (" (there were more, and so many are read)" if found["cut_short"] else "")
+        + f"; as it was: {found['cold_ratio']:.1%} cold, mean delay {found['mean_delay_ms']:.0f} ms"
+    )
+    rows = [
+        (
+            memory(point["memory"]) + (" now" if point["memory"] == found["memory"] else ""),
+            f"{point['cold_ratio']:.1%}",
+            f"{point['waited_ratio']:.1%}",
+            f"{point['mean_delay_ms']:.0f} ms",
+            f"{point['p99_delay_ms']:.0f} ms",
+            str(point["dropped"]),
+        )
+        for point in found["points"]
+    ]
+    cli.output.table(("memory", "cold", "waited", "mean delay", "p99", "never begun"), rows, empty="nothing")
 
 
 def _container(entry: dict[str, Any]) -> tuple[str, ...]:

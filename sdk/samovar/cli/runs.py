@@ -193,10 +193,18 @@ def show_logs(
         Optional[str], typer.Option(help="Only lines of this stream: stdout, stderr, logging, samovar.")
     ] = None,
     logger: Annotated[Optional[str], typer.Option(help="Only lines by this logger, or one below it.")] = None,
+    children: Annotated[
+        bool, typer.Option("--children", help="With the lines of the runs below it, together by time.")
+    ] = False,
 ) -> None:
     """Print what a run wrote, or those lines of it that are looked for."""
     wanted = {"level": level, "text": grep or None, "attempt": attempt, "stream": stream, "logger": logger or None}
+    if children:
+        wanted["children"] = "true"
     with cli.api() as api:
+        if follow and children and not cli.as_json:
+            watching.follow_family(api, cli.output, run, **wanted)
+            return
         if follow and not cli.as_json:
             watching.follow(api, cli.output, api.get(f"/runs/{run}"), **wanted)
             return
@@ -205,10 +213,10 @@ def show_logs(
         if not cli.as_json:
             for line in _lines(api, run, **wanted):
                 # as it stands now: nothing more of it will come here
-                watching.print_line(cli.output, {**line, "partial": False})
+                watching.print_line(cli.output, {**line, "partial": False}, watching.whose(line))
             return
         lines = list(_lines(api, run, **wanted))
-    names = ("at", "level", "stream", "logger", "message", "attempt", "seq")
+    names = (*(("run",) if children else ()), "at", "level", "stream", "logger", "message", "attempt", "seq")
     whole = [{name: line.get(name) for name in names} for line in lines]
     for shown, line in zip(whole, lines):
         if line.get("partial"):

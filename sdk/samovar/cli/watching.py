@@ -11,6 +11,8 @@ from samovar.cli.errors import RunDidNotComplete
 from samovar.cli.output import Output, memory, milliseconds
 
 FINAL = frozenset({"completed", "failed", "canceled", "timed_out", "expired"})
+#: Seconds between two looks at the lines of several runs.
+_PAUSE = 0.5
 
 
 def wait(api: Api, output: Output, run: dict[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
@@ -41,6 +43,26 @@ def follow(api: Api, output: Output, run: dict[str, Any], **wanted: Any) -> dict
                 status = data["status"]
     found: dict[str, Any] = api.patient_get(f"/runs/{run['id']}")
     return found
+
+
+def follow_family(api: Api, output: Output, run: str, **wanted: Any) -> None:
+    """Print the lines of a run and of the runs below it as they come, until all of them have ended."""
+    after: str | None = None
+    while True:
+        page = api.patient_get(f"/runs/{run}/logs", after=after, **wanted)
+        for line in page["items"]:
+            print_line(output, line, whose(line))
+        after = page["last"]
+        if page["next"]:
+            continue
+        if all(one["status"] in FINAL for one in page["runs"]):
+            return
+        time.sleep(_PAUSE)
+
+
+def whose(line: dict[str, Any]) -> str:
+    """What stands before a line among those of several runs."""
+    return f"{line['run']} " if line.get("run") else ""
 
 
 def print_line(output: Output, line: dict[str, Any], prefix: str = "") -> None:

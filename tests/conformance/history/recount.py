@@ -14,9 +14,9 @@ from sqlalchemy import Connection, select
 from coordinator.attempts.claims import Claimed
 from coordinator.foundation.errors import Refused
 from coordinator.history import figures, series
-from coordinator.history.figures import MEASURES
+from coordinator.history.figures import MEASURES, SUMS
 from coordinator.storage.tables import attempts, errors, facts, history, runs
-from coordinator.wire import FINAL
+from coordinator.wire import FINAL, AttemptLogLine
 from tests.conformance.store import MIB, Store, queue, task_entry
 
 _RETRY = {"max_attempts": 3, "factor": 1, "min_delay": 2, "max_delay": 2, "jitter": False}
@@ -61,7 +61,8 @@ def work(store: Store, rng: random.Random, ends: int) -> None:
 def _end(store: Store, rng: random.Random, claimed: Claimed) -> None:
     how = rng.random()
     if how < 0.6:
-        store.complete(claimed, peak_memory_bytes=int(rng.lognormvariate(4, 0.5) * MIB))
+        line = AttemptLogLine(seq=0, at=store.now, level="info", stream="stdout", message="x" * rng.randrange(90))
+        store.complete(claimed, peak_memory_bytes=int(rng.lognormvariate(4, 0.5) * MIB), lines=[line])
     elif how < 0.8:
         store.fail(claimed, rng.choice(["exception", "timeout"]))
     elif how < 0.9:
@@ -88,6 +89,8 @@ def _check(conn: Connection, now: float) -> int:
             name: counts for name, counts in figure.counts.items() if name in ("statuses", "outcomes", "starts")
         }
         assert kept == {name: dict(words) for name, words in counted[key].items() if words}, key
+        for name in SUMS:
+            assert figure.sums.get(name, 0.0) == sum(measured[key].get(name, [])), (key, name)
         for name in MEASURES:
             values = sorted(measured[key].get(name, []))
             assert figure.measurements(name) == len(values), (key, name)
@@ -127,6 +130,7 @@ def _count(conn: Connection) -> tuple[Counted, Measured, int]:
             "start": None if began is None else 1000 * (began - attempt.claimed_at),
             "run": None if began is None else 1000 * (attempt.finished_at - began),
             "memory": attempt.peak_memory,
+            "logs": attempt.log_bytes,
         }
         note(attempt, attempt.finished_at, {"outcomes": attempt.status, "starts": attempt.start}, values)
     return counted, measured, ended

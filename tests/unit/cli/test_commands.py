@@ -227,6 +227,10 @@ def test_versions_are_listed_promoted_and_rolled_back(install: Install, hand: Ha
 def test_the_pool_names_its_runner(install: Install, hand: Hand) -> None:
     assert "hand" in install.samovar("pool").err
     assert install.json("pool")["items"][0]["runner"] == "hand"
+    found = install.json("pool", "--what-if")
+    assert len(found["points"]) == (8 if found["runs"] else 0)
+    shown = install.samovar("pool", "--what-if")
+    assert "starts since" in shown.out if found["runs"] else "in the last 24 hours" in shown.err
 
 
 def test_json_stands_before_the_command_or_after_it(install: Install) -> None:

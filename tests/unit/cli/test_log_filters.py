@@ -62,3 +62,12 @@ def test_what_is_looked_for_far_into_a_long_log_is_found(install: Install, run: 
         )
     found = install.json("runs", "logs", run, "--grep", "NEEDLE")
     assert [(line["seq"], line["message"]) for line in found] == [(25_000, "needle")]
+
+
+def test_the_lines_of_its_children_are_asked_for(install: Install, run: str) -> None:
+    found = install.json("runs", "logs", run, "--children", "--level", "warning")
+    assert [(line["run"], line["seq"]) for line in found] == [(run, 3), (run, 4)]
+    for how in ([], ["--follow"]):
+        shown = install.samovar("runs", "logs", run, "--children", *how).out.splitlines()
+        assert len(shown) == len(LINES)
+        assert all(text.startswith(f"{run} ") for text in shown)

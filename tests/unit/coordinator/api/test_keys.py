@@ -292,3 +292,20 @@ def test_a_key_of_one_project_sees_its_containers_and_no_other_name(two: Api) ->
         assert by == {"c3": None, "c5": {"project": "shop", "task": "task-of-shop"}}
         assert (seen["day"]["runs"], seen["day"]["hits"], seen["day"]["causes"]) == (4, 0.75, {"first": 1})
         error(client.get("/api/v1/pool", params={"project": "blog"}), 404, "not_found")
+
+
+def test_a_what_if_of_a_project_is_of_its_own_starts(two: Api) -> None:
+    for task in ("shop/greet", "blog/greet", "blog/greet"):
+        two.trigger(task)
+    for assignment in two.claim(most=100)["assignments"]:
+        ok(two.attempt(assignment, "start", start="cold"))
+    whole = ok(two.admin.get("/api/v1/pool/what-if"))
+    assert whole["runs"] >= 3
+    assert whole["cold_ratio"] == 1.0
+    assert len(whole["points"]) == 8
+    assert ok(two.admin.get("/api/v1/pool/what-if")) == whole, "it is made once a minute"
+    with with_key(two, project="shop", role="read") as client:
+        answer = client.get("/api/v1/pool/what-if")
+        assert 0 < ok(answer)["runs"] < whole["runs"]
+        assert "blog" not in answer.text
+        error(client.get("/api/v1/pool/what-if", params={"project": "blog"}), 404, "not_found")

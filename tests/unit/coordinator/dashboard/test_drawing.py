@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.dashboard.drawing import Part, bar, columns, curve, spark
+from coordinator.dashboard.drawing import Part, Point, against, bar, columns, curve, spark
 from coordinator.dashboard.tasks import ends
 from coordinator.dashboard.waterfall import draw, gaps, rows, scale
 
@@ -173,3 +173,16 @@ def test_what_ended_stands_in_its_hour_and_nothing_in_the_others() -> None:
         == 8
     )
     assert ends([], "24h", now) == ""
+
+
+def test_a_curve_against_memory_is_drawn_by_its_logarithm() -> None:
+    drawn = against([Point(1, 4, "<1>"), Point(2, 2, "2"), Point(4, 0, "4")], 2, "l")
+    assert re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn) == [
+        ("6.0", "8.0"),
+        ("300.0", "57.0"),
+        ("594.0", "106.0"),
+    ]
+    assert 'd="M300.0 0V110"' in drawn, "what there is now"
+    assert "&lt;1&gt;" in drawn
+    assert "f-limit" not in against([Point(1, 1, ""), Point(2, 1, "")], 8, "l")
+    assert against([Point(1, 1, "")], None, "l") == ""

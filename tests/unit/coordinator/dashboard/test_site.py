@@ -34,7 +34,18 @@ PAGES = [
         "/errors",
         "/queues",
     ),
-    *("/schedules", "/events", "/webhooks", "/tokens", "/deployments", "/pool", "/hosts", "/keys", "/secrets"),
+    *(
+        "/schedules",
+        "/events",
+        "/webhooks",
+        "/tokens",
+        "/deployments",
+        "/pool",
+        "/pool?what-if=yes",
+        "/hosts",
+        "/keys",
+        "/secrets",
+    ),
     *("/audit", "/system"),
 ]
 
@@ -313,7 +324,14 @@ def test_a_page_takes_few_statements_and_none_for_each_row(tmp_path: Path, migra
         entries = [task_entry("greet", webhook=hook), task_entry("daily", schedule=schedule)]
         api.deploy(*entries)
         run = api.trigger()["id"]
-        pages = [*PAGES, f"/runs/{run}", f"/runs/{run}/logs", f"/runs/{run}/checkpoints", f"/runs/{run}/replay"]
+        pages = [
+            *PAGES,
+            f"/runs/{run}",
+            f"/runs/{run}/logs",
+            f"/runs/{run}/logs?children=yes",
+            f"/runs/{run}/checkpoints",
+            f"/runs/{run}/replay",
+        ]
 
         def costs() -> dict[str, int]:
             found = {}

@@ -17,6 +17,11 @@ from cachetools import Cache, LRUCache
 
 Rule = Literal["greedy-dual", "lru", "ttl", "lfu"]
 
+#: Without a word of the operator: the rule, idle containers in all and of one task, with `ttl` the seconds of one,
+#: and how many are started at a time.
+RULE: Literal["greedy-dual"] = "greedy-dual"
+MOST, MOST_PER_TASK, KEEP_ALIVE, STARTS = 50, 5, 60.0, 3
+
 _MIB = 1024**2
 #: Of keys, how many places are remembered with their uses when no container is left in them.
 _KEYS = 10_000
@@ -85,10 +90,10 @@ class WarmSet:
 
     Caps: `most` in all, `most_per_task` for one task (the one that a container ran last), and with the rule `ttl`
     `keep_alive` seconds each. It holds no clock and starts nothing: times come in, names of containers to end come
-    out, so that it can be replayed over a trace (bench/pool_replay.py).
+    out, so that it can be replayed over a trace (replay.py).
     """
 
-    def __init__(self, *, keep_alive: float, most: int, most_per_task: int, rule: Rule = "greedy-dual") -> None:
+    def __init__(self, *, keep_alive: float, most: int, most_per_task: int, rule: Rule = RULE) -> None:
         self._keep_alive = keep_alive
         self._ends = rule == "ttl"
         self._most = most

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.forecast import START, Forecast
+from coordinator.keeping.forecast import START, Forecast
 
 
 def known(run: float, start: float) -> Forecast:

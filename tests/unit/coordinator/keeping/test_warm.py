@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.warm import Rule, WarmSet
+from coordinator.keeping.warm import Rule, WarmSet
 
 MIB = 1024**2
 

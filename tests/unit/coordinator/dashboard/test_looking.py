@@ -1,0 +1,115 @@
+"""What pages keep and put together: saved views, logs of several runs, the bytes of logs."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+from tests.conformance.store import task_entry
+from tests.unit.coordinator.conftest import Api, ok
+from tests.unit.coordinator.dashboard.test_site import browser
+
+
+def test_a_list_is_kept_under_a_name_and_is_there_at_the_next_sign_in(api: Api) -> None:
+    api.deploy()
+    made = ok(api.admin.post("/api/v1/keys", json={"name": "reader", "role": "read"}))
+    name = "<b>failed & late</b>/x"
+    with browser(api, made["key"]) as client:
+        assert "Keep this view" not in client.get("/runs").text
+        page = client.get("/runs?status=failed&task=greet").text
+        address = html.unescape(re.findall(r'name="address" value="([^"]+)"', page)[0])
+        saved = client.post("/views/save", data={"address": address, "name": name})
+        assert (saved.status_code, saved.headers["location"]) == (303, "/runs?status=failed&task=greet")
+        client.post("/views/save", data={"address": "/errors?status=open", "name": "open"})
+        # what leads elsewhere is the first page at the most, and over the API it is refused
+        client.post("/views/save", data={"address": "//evil.example/runs", "name": "evil"})
+        client.post("/logout")
+    with browser(api, made["key"]) as client:
+        page = client.get("/runs").text
+        assert "&lt;b&gt;failed &amp; late&lt;/b&gt;/x" in page
+        assert 'href="/runs?status=failed&amp;task=greet"' in page
+        assert "status=open" not in page
+        assert "status=open" in client.get("/errors").text
+        assert "evil.example" not in page + client.get("/").text
+        assert client.post("/views/save", data={"address": "/runs?task=a", "name": "\u202e"}).status_code == 422
+        assert client.post("/views/save", data={"address": "/runs?task=a", "name": " "}).status_code == 422
+    with browser(api) as other:
+        assert "failed &amp; late" not in other.get("/runs").text, "they are their key's"
+    with api.client(made["key"]) as reader:
+        for wrong in ("//evil.example", "https://evil.example", "/\\evil", "runs", "/a\nb", "/" + 2000 * "a"):
+            assert reader.put("/api/v1/views/x", json={"address": wrong}).status_code == 422
+        assert [one["name"] for one in ok(reader.get("/api/v1/views"))["items"]] == sorted([name, "evil", "open"])
+    with browser(api, made["key"]) as client:
+        gone = client.post("/views/remove", data={"name": name, "back": "/runs?task=a"})
+        assert (gone.status_code, gone.headers["location"]) == (303, "/runs?task=a")
+        assert client.post("/views/remove", data={"name": name}).status_code == 404
+    done = [e["target"] for e in ok(api.admin.get("/api/v1/audit"))["items"] if e["action"] == "view.remove"]
+    assert done[-1] == name
+
+
+def test_a_log_shows_the_lines_of_the_runs_below_it(api: Api) -> None:
+    api.deploy(task_entry("greet"), task_entry("square"))
+    parent = api.started()
+    spec = {"payload": {}}
+    ok(api.attempt(parent, "wait", kind="trigger", key="a", name="square", spec=spec))
+    child = api.claim_one()
+    ok(api.attempt(child, "start", start="cold"))
+
+    def line(seq: int, message: str) -> dict[str, object]:
+        return {"seq": seq, "at": float(seq), "level": "info", "stream": "stdout", "message": message}
+
+    ok(api.attempt(parent, "logs", lines=[line(1, "of the parent"), line(3, "of the parent again")]))
+    ok(api.attempt(child, "logs", lines=[line(2, "of the <b>child</b>")]))
+    path = f"/runs/{parent['run']}/logs"
+    found = ok(api.admin.get(f"/api/v1{path}", params={"children": True, "limit": 2}))
+    assert [(one["run"], one["seq"]) for one in found["items"]] == [(parent["run"], 1), (child["run"], 2)]
+    assert [(one["run"], one["task"], one["parent"]) for one in found["runs"]] == [
+        (parent["run"], "greet", None),
+        (child["run"], "square", parent["run"]),
+    ]
+    rest = ok(api.admin.get(f"/api/v1{path}", params={"children": True, "after": found["next"]}))
+    assert ([one["seq"] for one in rest["items"]], rest["next"], rest["left_out"]) == ([3], None, False)
+    assert "run" not in ok(api.admin.get(f"/api/v1{path}"))["items"][0]
+    wrong = api.admin.get(f"/api/v1{path}", params={"children": True, "after": "1.1"})
+    assert wrong.status_code == 422
+    file = api.admin.get(f"/api/v1{path}/download", params={"children": True}).text.splitlines()
+    assert [text.partition(" ")[0] for text in file] == [parent["run"], child["run"], parent["run"]]
+    told = api.admin.get(f"/api/v1{path}/download", params={"children": True, "format": "ndjson"}).text.splitlines()
+    assert [json.loads(text)["run"] for text in told] == [parent["run"], child["run"], parent["run"]]
+    with browser(api) as client:
+        plain = client.get(path).text
+        assert "of the parent" in plain
+        assert "child&lt;/b&gt;" not in plain
+        page = client.get(path, params={"children": "yes"}).text
+        assert [
+            page.index(text) for text in ("of the parent", "of the &lt;b&gt;child&lt;/b&gt;", "of the parent again")
+        ] == sorted(
+            page.index(text) for text in ("of the parent", "of the &lt;b&gt;child&lt;/b&gt;", "of the parent again")
+        )
+        assert f'href="/runs/{child["run"]}/logs"' in page
+        assert ">square " in page
+        follow = html.unescape(re.findall(r'data-follow="([^"]+)" data-last="([^"]+)"', page)[0][0])
+        last = re.findall(r'data-last="([^"]+)"', page)[0]
+        ok(api.attempt(child, "logs", lines=[line(4, "the child's last")]))
+        for claimed in (child, parent):
+            ok(api.attempt(claimed, "finish", outcome="completed"))
+        with client.stream("GET", f"{follow}&after={last}") as answer:
+            events = [text for text in answer.iter_lines() if text.startswith(("event", "data"))]
+        assert [text for text in events if text.startswith("event")] == ["event: lines", "event: over"]
+        assert "last" in json.loads(events[1][6:])["html"]
+        assert client.get(path, params={"children": "yes", "text": "again"}).status_code == 200
+
+
+def test_the_system_says_what_the_logs_of_each_project_take(api: Api) -> None:
+    api.deploy()
+    run = api.started()
+    api.deploy(project="quiet")
+    message = {"seq": 1, "at": 1.0, "level": "info", "stream": "stdout", "message": "x" * 2048}
+    ok(api.attempt(run, "logs", lines=[message]))
+    found = {one["project"]: one for one in ok(api.admin.get("/api/v1/system"))["projects"]}
+    assert found["orders"]["logs_day"] == found["orders"]["logs_kept"] > 2048
+    assert found["orders"]["stored"] > 0
+    assert found["quiet"]["logs_kept"] == 0
+    with browser(api) as client:
+        assert re.search(r"<td>orders</td><td class=\"n\">2\.\d KiB</td>", client.get("/system").text)
