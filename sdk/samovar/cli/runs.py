@@ -294,6 +294,7 @@ def replay_run(
     ] = None,
     payload: Annotated[Optional[str], typer.Option(help="Another payload: JSON, @FILE or -.")] = None,
     version: Annotated[Optional[str], typer.Option(help="Another version than the current one.")] = None,
+    memory: Annotated[Optional[str], typer.Option(help='Other memory than it had, e.g. "1g".')] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the new run has ended.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Show its logs as they come, and wait.")] = False,
     status: bulk.StatusOption = None,
@@ -313,7 +314,13 @@ def replay_run(
         body["version"] = version
     run = bulk.single(runs, conditions)
     if run is None or dry_run:
-        only_one = {"--from-checkpoint": from_checkpoint, "--payload": payload, "--wait": wait, "--follow": follow}
+        only_one = {
+            "--from-checkpoint": from_checkpoint,
+            "--payload": payload,
+            "--memory": memory,
+            "--wait": wait,
+            "--follow": follow,
+        }
         for option, value in only_one.items():
             if value:
                 message = f"{option} is for the replay of one run: give its id alone"
@@ -324,6 +331,8 @@ def replay_run(
         body["from_checkpoint"] = from_checkpoint
     if payload is not None:
         body["payload"] = read_payload(payload)
+    if memory is not None:
+        body["memory"] = memory
     with cli.api() as api:
         finish(cli, api, api.post(f"/runs/{run}/replay", body), wait=wait, follow=follow)
 
