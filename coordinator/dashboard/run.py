@@ -46,9 +46,18 @@ def curve_of(usage: dict[str, Any]) -> Any:
     return curve(told["points"], usage["memory_limit_bytes"], label)
 
 
-def ledger(values: dict[str, Any]) -> Any:
-    """Where the time of the run went, all of it."""
-    return _times(values, waterfall.LEDGER, f"where the run's {milliseconds(values['total_ms'])} went")
+def ledger(values: dict[str, Any], queued_by: list[dict[str, Any]]) -> Any:
+    """Where the time of the run went, all of it; what it stood in line for by what held it there."""
+    fields: list[tuple[str, str, str]] = []
+    for field, name, kind in waterfall.LEDGER:
+        if field != "queued_ms" or not queued_by:
+            fields.append((field, name, kind))
+            continue
+        for part in queued_by:
+            held = waterfall.HELD.get(part["reason"])
+            fields.append((f"queued by {part['reason']}", f"{name}: {held}" if held else name, kind))
+    values = {**values, **{f"queued by {part['reason']}": part["ms"] for part in queued_by}}
+    return _times(values, tuple(fields), f"where the run's {milliseconds(values['total_ms'])} went")
 
 
 def _times(values: dict[str, Any], fields: tuple[tuple[str, str, str], ...], label: str) -> Any:
@@ -89,7 +98,7 @@ async def show(page: Page) -> View:
             "curve_of": curve_of,
             "trace": trace,
             "fall": waterfall.draw(trace["spans"], equal=equal),
-            "ledger": ledger(trace["ledger"]),
+            "ledger": ledger(trace["ledger"], trace["queued_by"]),
             "equal": equal,
             "over": run["status"] in FINAL,
             "remedy": _remedy(run, why),

@@ -7,7 +7,7 @@ queue's row: claims of a limited queue go one after the other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, update
 
@@ -28,6 +28,12 @@ _LOCKED = {
 _OF_QUEUE = (runs.c.project == bindparam("project")) & (runs.c.queue == bindparam("name"))
 _RUNNING = select(func.count()).select_from(runs).where(IS_RUNNING, _OF_QUEUE)
 _RUNNING_OF_KEY = _RUNNING.where(runs.c.concurrency_key == bindparam("key"))
+_STANDING = select(
+    queues,
+    _RUNNING.scalar_subquery().label("occupied"),
+    _RUNNING_OF_KEY.scalar_subquery().label("occupied_of_key"),
+    select(func.count()).select_from(runs).where(IS_RUNNING).scalar_subquery().label("occupied_in_all"),
+).where(_THIS)
 _RATED = (
     select(runs.c.rated_at)
     .where(_OF_QUEUE, runs.c.rated_at.is_not(None))
@@ -80,6 +86,15 @@ class Limits:
         if self.rate_limit is None:
             return None
         return f"{self.rate_limit}/{_UNITS.get(self.rate_period, f'{self.rate_period:g}s')}"
+
+
+class Standing(NamedTuple):
+    """A queue's limits, and how many runs execute now: of it, of it with one key, and of all queues."""
+
+    limits: Limits
+    occupied: int
+    of_key: int
+    in_all: int
 
 
 def read(row: Row[Any]) -> Limits:
@@ -176,6 +191,14 @@ def running(conn: Connection, project: str, name: str, key: str | None = None) -
     if key is None:
         return int(conn.scalar(_RUNNING, values) or 0)
     return int(conn.scalar(_RUNNING_OF_KEY, {**values, "key": key}) or 0)
+
+
+def standing(conn: Connection, project: str, name: str, key: str | None) -> Standing | None:
+    """A queue's limits and how many runs occupy it; None where there is no such queue."""
+    row = conn.execute(_STANDING, {"project": project, "name": name, "key": key or ""}).one_or_none()
+    if row is None:
+        return None
+    return Standing(read(row), row.occupied, row.occupied_of_key, row.occupied_in_all)
 
 
 def rate_opens_at(conn: Connection, now: float, limits: Limits, key: str | None) -> float | None:

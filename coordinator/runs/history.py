@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, FromClause, Select, func, select
@@ -14,18 +15,21 @@ from coordinator.foundation.limits import (
     TRACE_LEDGER,
     TRACE_WAITS,
 )
+from coordinator.line import holds
 from coordinator.runs import runs as looked_up
 from coordinator.runs.trace import History
 from coordinator.storage.tables import attempts, checkpoints, runs, waits
 from coordinator.wire import LeftOut
 
+#: Seconds in line of which it is not asked what they went for.
+_MOMENT = 0.5
 #: Without errors, and whatever else is long.
 _ATTEMPT = [
     attempts.c[name]
     for name in (
         *("id", "number", "status", "runner", "start", "cause", "evicted_by_project", "evicted_by_task"),
         *("container", "container_run", "exit_code", "claimed_at", "started_at", "finished_at"),
-        *("queued_ms", "placed_ms", "starting_ms", "importing_ms", "handed_ms", "ran_ms", "reported_ms"),
+        *("memory", "queued_ms", "placed_ms", "starting_ms", "importing_ms", "handed_ms", "ran_ms", "reported_ms"),
     )
 ]
 _CHECKPOINT = [
@@ -49,7 +53,7 @@ def read(conn: Connection, now: float, run_id: str) -> History:
     """The latest of everything there is of a run. Raises NotFound."""
     run = looked_up.get(conn, now, run_id)
     if not run.attempts:
-        return History(run, [], [], [], [], LeftOut())  # it has done nothing yet
+        return History(run, [], [], [], [], LeftOut(), _holds(conn, now, run, []))  # it has done nothing yet
     tried = _latest(conn, select(*_ATTEMPT).where(attempts.c.run_id == run_id), attempts.c.number, TRACE_LEDGER)
     shown = [row.id for row in tried[-TRACE_ATTEMPTS:]]
     own = checkpoints.c.run_id == run_id
@@ -90,7 +94,19 @@ def read(conn: Connection, now: float, run_id: str) -> History:
         left_out = LeftOut(
             **{name: max(0, int(count) - len(rows)) for name, (count, rows) in zip(names, there, strict=True)}
         )
-    return History(run, tried, made, asked, below, left_out)
+    return History(run, tried, made, asked, below, left_out, _holds(conn, now, run, tried))
+
+
+def _holds(conn: Connection, now: float, run: Any, tried: Sequence[Any]) -> Sequence[Any]:
+    """What has held it in line, where it has stood there so long that somebody may have looked."""
+    waited = sum(attempt.queued_ms or 0.0 for attempt in tried) / 1000
+    until = now if run.finished_at is None else run.finished_at
+    if run.queued_at is not None and (not tried or run.queued_at > tried[-1].claimed_at):
+        waited += until - run.queued_at
+    if waited < _MOMENT:
+        return ()
+    memories = [run.memory, *(attempt.memory for attempt in tried)]
+    return holds.of(conn, holds.scopes_of(run, memories), run.created_at, until)
 
 
 def _latest(conn: Connection, query: Select[Any], by: Any, most: int) -> list[Any]:

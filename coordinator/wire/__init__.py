@@ -211,6 +211,7 @@ from coordinator.wire.sources import (
 )
 from coordinator.wire.system import LinkRequest, PendingWait, PendingWaits, Retained, SignInLink, System, TableSize
 from coordinator.wire.traces import (
+    HeldInLine,
     Ledger,
     LeftOut,
     Span,
@@ -301,6 +302,7 @@ __all__ = [
     "HeartbeatReply",
     "Held",
     "HeldImages",
+    "HeldInLine",
     "HistoryPage",
     "HistoryPoint",
     "HookAnswer",

@@ -22,7 +22,7 @@ from coordinator.storage.tables.conditions import (
 from coordinator.storage.tables.deployments import build_log, deployments, listeners, projects, tasks, webhooks
 from coordinator.storage.tables.files import files, run_files
 from coordinator.storage.tables.history import errors, facts, history
-from coordinator.storage.tables.line import batches, lanes, queues, runners, turns
+from coordinator.storage.tables.line import batches, holds, lanes, queues, runners, turns
 from coordinator.storage.tables.pool import lives, starts
 from coordinator.storage.tables.runs import LOG_LEVELS, attempts, checkpoints, log_lines, run_tags, runs
 from coordinator.storage.tables.sources import deliveries, event_runs, events, schedules, ticks
@@ -52,6 +52,7 @@ __all__ = [
     "facts",
     "files",
     "history",
+    "holds",
     "host_tokens",
     "keys",
     "lanes",
