@@ -20,6 +20,7 @@ from coordinator.deployments.deployments import kept
 from coordinator.line.holds import newest
 from coordinator.maintenance import unused_blobs
 from coordinator.maintenance.duty import Round
+from coordinator.runs import bulk
 from coordinator.settings import Settings
 from coordinator.storage.blobs import Blobs
 from coordinator.storage.tables import (
@@ -56,6 +57,8 @@ _RUNS, _ROWS = 20, 500
 _UNFINISHED = 86400.0
 #: Seconds after its end for which a session stays.
 _OVER = 3600.0
+#: How long it is known what was done with many runs, at the most.
+_BULKS_KEPT = 90 * 86400.0
 #: Of what held runs in line: how long it is kept, at the most, and how many spans.
 _HOLDS_KEPT, _HOLDS = 90 * 86400.0, 200_000
 #: How long hours of history are kept, at the most.
@@ -264,6 +267,12 @@ def old_errors(conn: Connection, before: float, after: float, blobs: Blobs, sett
     return Step(removed, after if removed == _ROWS else None)
 
 
+def old_bulks(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    """What was done with many runs, with what became of them."""
+    removed = bulk.forget(conn, before, _RUNS)
+    return Step(removed, after if removed == _RUNS else None)
+
+
 def old_batches(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
     """The idempotency keys of batches none of whose runs is there any more."""
     query = select(batches).where(batches.c.created_at < before, batches.c.created_at > after)
@@ -283,6 +292,7 @@ KINDS = (
     Kind("runs", lambda settings: settings.retention_runs, old_runs),
     Kind("ticks", lambda settings: settings.retention_runs, old_ticks),
     Kind("batches", lambda settings: settings.retention_runs, old_batches),
+    Kind("bulks", lambda settings: min(_BULKS_KEPT, settings.retention_runs or _BULKS_KEPT), old_bulks),
     Kind("events", lambda settings: settings.retention_events, old_events),
     Kind("deliveries", lambda settings: settings.retention_events, old_deliveries),
     Kind("files", lambda settings: settings.retention_files, old_files),

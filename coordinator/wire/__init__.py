@@ -74,6 +74,7 @@ from coordinator.wire.basics import (
     parse_duration,
     parse_memory,
 )
+from coordinator.wire.bulk import Bulk, BulkCreate, BulkOutcome, BulkOutcomes, BulkPage
 from coordinator.wire.deployments import BuildLogLine, BuildLogPage, Deployment, DeploymentPage, Finding
 from coordinator.wire.files import (
     ArtifactCall,
@@ -250,8 +251,13 @@ __all__ = [
     "BuildLogLine",
     "BuildLogPage",
     "BuildShares",
+    "Bulk",
     "BulkAnswer",
+    "BulkCreate",
     "BulkItem",
+    "BulkOutcome",
+    "BulkOutcomes",
+    "BulkPage",
     "BulkRequest",
     "Cancel",
     "CancelAttempt",

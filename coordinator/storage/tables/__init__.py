@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from coordinator.storage.tables.access import audit, host_tokens, keys, secrets, sessions, sign_in_links
 from coordinator.storage.tables.base import metadata
+from coordinator.storage.tables.bulk import bulk_outcomes, bulks
 from coordinator.storage.tables.conditions import (
     IS_BUILDING,
     IS_DELAYED,
@@ -43,6 +44,8 @@ __all__ = [
     "audit",
     "batches",
     "build_log",
+    "bulk_outcomes",
+    "bulks",
     "checkpoints",
     "deliveries",
     "deployments",

@@ -33,6 +33,7 @@ PAGES = [
         "/tasks/orders/greet",
         "/errors",
         "/queues",
+        "/bulk",
     ),
     *("/schedules", "/events", "/webhooks", "/tokens", "/deployments", "/pool", "/hosts", "/keys", "/secrets"),
     *("/audit", "/system"),
