@@ -10,9 +10,9 @@ from coordinator.attempts import fleet
 from coordinator.foundation.errors import NotFound
 from coordinator.foundation.limits import MAX_POSITION
 from coordinator.line import queues
-from coordinator.line.queues import Standing
 from coordinator.runs.views import iso
 from coordinator.storage.tables import IS_QUEUED, deployments, lanes
+from coordinator.storage.tables import queues as queued_in
 from coordinator.storage.tables import runs as table
 from coordinator.storage.values import decode
 from coordinator.waits import waits
@@ -21,10 +21,16 @@ from coordinator.wire import FINAL, Why, WhyReason
 #: Waits of one run that are named.
 _MOST_WAITS = 5
 
-#: A run, with what becomes of its deployment's image.
+#: A run, with what becomes of its deployment's image, its queue (`queue_...`), and what occupies that.
 _RUN = (
-    select(table, *(deployments.c[name] for name in ("rebuild_due_at", "build_lease", "rebuild_error")))
+    select(
+        table,
+        *(deployments.c[name] for name in ("rebuild_due_at", "build_lease", "rebuild_error")),
+        *(column.label(f"queue_{column.name}") for column in queued_in.columns),
+        *queues.OCCUPIED,
+    )
     .join_from(table, deployments, deployments.c.id == table.c.deployment_id)
+    .outerjoin(queued_in, (queued_in.c.project == table.c.project) & (queued_in.c.name == table.c.queue))
     .where(table.c.id == bindparam("run"))
 )
 _AHEAD = (
@@ -139,25 +145,23 @@ def _image(now: float, run: Row[Any]) -> Why | None:
 def _in_the_way(conn: Connection, now: float, run: Row[Any], max_running: int | None) -> Why:
     if (parked := _image(now, run)) is not None:
         return parked
-    standing = queues.standing(conn, run.project, run.queue, run.concurrency_key)
-    if standing is not None:
-        if (found := _queue(conn, now, run, standing)) is not None:
-            return found
-        if max_running is not None and standing.in_all >= max_running:
-            words = f"{standing.in_all} runs are running, of {max_running} that may at once over all queues"
-            return _answer(run, "global_limit", words, limit=max_running, occupied=standing.in_all)
+    if run.queue_name is not None and (found := _queue(conn, now, run)) is not None:
+        return found
+    if max_running is not None and (occupied := run.occupied_in_all) >= max_running:
+        words = f"{occupied} runs are running, of {max_running} that may at once over all queues"
+        return _answer(run, "global_limit", words, limit=max_running, occupied=occupied)
     return _fleet(conn, now, run)
 
 
-def _queue(conn: Connection, now: float, run: Row[Any], standing: Standing) -> Why | None:
-    limits = standing.limits
+def _queue(conn: Connection, now: float, run: Row[Any]) -> Why | None:
+    limits = queues.read(run, "queue_")
     name, key = limits.name, run.concurrency_key
     if limits.paused:
         return _answer(run, "paused", f"its queue {name!r} is paused; samovar queues resume {name}")
-    if limits.concurrency is not None and (occupied := standing.occupied) >= limits.concurrency:
+    if limits.concurrency is not None and (occupied := run.occupied) >= limits.concurrency:
         words = f"its queue {name!r} is full: {occupied} of {limits.concurrency} runs are running"
         return _answer(run, "queue_limit", words, limit=limits.concurrency, occupied=occupied)
-    if limits.per_key is not None and key is not None and (occupied := standing.of_key) >= limits.per_key:
+    if limits.per_key is not None and key is not None and (occupied := run.occupied_of_key) >= limits.per_key:
         words = f"{occupied} of {limits.per_key} runs with the key {key!r} are running in its queue {name!r}"
         return _answer(run, "key_limit", words, limit=limits.per_key, occupied=occupied)
     if limits.throttles and run.rated_at is None:

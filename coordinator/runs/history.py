@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Select, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    Table,
+    cast,
+    func,
+    literal,
+    null,
+    select,
+    union_all,
+)
 
 from coordinator.foundation.limits import (
     MAX_COUNTED,
@@ -32,21 +44,16 @@ _ATTEMPT = [
         *("memory", "queued_ms", "placed_ms", "starting_ms", "importing_ms", "handed_ms", "ran_ms", "reported_ms"),
     )
 ]
-_CHECKPOINT = [
-    checkpoints.c[name]
-    for name in ("run_id", "key", "position", "size", "attempt_id", "attempt", "begun_at", "created_at")
-]
-_WAIT = [
-    waits.c[name]
-    for name in (
+#: What is read of each, by the table. They come in one answer, so each has the columns of the others too, as null.
+_STEPS: dict[Table, tuple[str, ...]] = {
+    checkpoints: ("run_id", "key", "position", "size", "attempt_id", "attempt", "begun_at", "created_at"),
+    waits: (
         *("run_id", "key", "kind", "name", "position", "status", "due_at", "attempt"),
         *("created_at", "resolved_at"),
-    )
-]
-_CHILD = [
-    runs.c[name]
-    for name in (*("id", "task", "status", "parent_key", "detached", "created_at", "started_at", "finished_at"),)
-]
+    ),
+    runs: ("id", "task", "status", "parent_key", "detached", "created_at", "started_at", "finished_at"),
+}
+_TYPES = {name: table.c[name].type for table, names in _STEPS.items() for name in names}
 
 
 def read(conn: Connection, now: float, run_id: str) -> History:
@@ -58,20 +65,23 @@ def read(conn: Connection, now: float, run_id: str) -> History:
     shown = [row.id for row in tried[-TRACE_ATTEMPTS:]]
     own = checkpoints.c.run_id == run_id
     # (those that a replay has taken over are none of its own time)
-    made = _latest(
-        conn,
-        select(*_CHECKPOINT).where(own, checkpoints.c.attempt_id.in_(shown)),
-        checkpoints.c.position,
-        TRACE_CHECKPOINTS,
-    )
     # a trigger is over as soon as it is stored: the run that it made is shown
     waited = (
         (waits.c.run_id == run_id)
         & (waits.c.created_at >= run.created_at)
         & waits.c.kind.not_in(("trigger", "batch_trigger"))
     )
-    asked = _latest(conn, select(*_WAIT).where(waited), waits.c.position, TRACE_WAITS)
-    below = _latest(conn, select(*_CHILD).where(runs.c.parent == run_id), runs.c.id, TRACE_CHILDREN)
+    mine = own & checkpoints.c.attempt_id.in_(shown)
+    steps = union_all(
+        _step(checkpoints, mine, checkpoints.c.position, TRACE_CHECKPOINTS),
+        _step(waits, waited, waits.c.position, TRACE_WAITS),
+        _step(runs, runs.c.parent == run_id, runs.c.id, TRACE_CHILDREN),
+    )
+    found: dict[str, list[Any]] = {table.name: [] for table in _STEPS}
+    for row in conn.execute(steps):
+        found[row.what].append(row)
+    made, asked = (sorted(found[table.name], key=lambda row: row.position) for table in (checkpoints, waits))
+    below = sorted(found[runs.name], key=lambda row: row.id)
     full = (
         len(tried) > TRACE_ATTEMPTS
         or len(made) == TRACE_CHECKPOINTS
@@ -111,6 +121,15 @@ def _holds(conn: Connection, now: float, run: Any, tried: Sequence[Any]) -> Sequ
 
 def _latest(conn: Connection, query: Select[Any], by: Any, most: int) -> list[Any]:
     return list(reversed(conn.execute(query.order_by(by.desc()).limit(most)).all()))
+
+
+def _step(table: Table, where: ColumnElement[bool], by: ColumnElement[Any], most: int) -> Select[Any]:
+    """The latest ones of a table, in a shape that all of _STEPS have; `what`: the table's name."""
+    columns = [
+        table.c[name] if name in _STEPS[table] else cast(null(), kind).label(name) for name, kind in _TYPES.items()
+    ]
+    latest = select(literal(table.name).label("what"), *columns).where(where).order_by(by.desc()).limit(most)
+    return select(latest.subquery())
 
 
 def _count(query: Select[Any]) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coordinator.dashboard import hunger
@@ -20,10 +22,11 @@ def test_what_is_asked_for_next_is_at_least_twice_as_much(limit: int, more: int,
     assert hunger.asked(more * MIB) == asked
 
 
-def die(api: Api, **near: object) -> dict[str, object]:
+def die(api: Api, one: dict[str, Any] | None = None, **near: object) -> dict[str, Any]:
     """An attempt that takes a checkpoint, says a line and runs out of memory."""
-    one = api.claim_one()
-    ok(api.attempt(one, "start", start="cold"))
+    if one is None:
+        one = api.claim_one()
+        ok(api.attempt(one, "start", start="cold"))
     ok(api.attempt(one, "checkpoint", key="half <way>", value=1))
     line = {"seq": 1, "at": 1.0, "level": "info", "stream": "stdout", "message": "loading <b>it</b> all"}
     ok(api.attempt(one, "logs", lines=[line]))
