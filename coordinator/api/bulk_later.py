@@ -12,7 +12,9 @@ from coordinator.api.docs import refusals
 from coordinator.api.routers import public
 from coordinator.api.scopes import Who
 from coordinator.context import Core
+from coordinator.foundation.limits import MAX_COUNTED
 from coordinator.runs import bulk as many
+from coordinator.runs import runs
 from coordinator.signals import waking
 from coordinator.wire import Bulk, BulkCreate, BulkOutcomes, BulkPage
 
@@ -30,7 +32,10 @@ async def create(body: BulkCreate, core: Core, who: Who) -> Bulk:
     """All runs that fit now, not those that are made meanwhile. It is carried out whoever waits for it."""
     body = body.model_copy(update={"filter": held(who, body.filter)})
     acts.about(body.filter.project, act=body.act)
-    row = await core.database.write(many.create, body, filter_of(body.filter), who)
+    wanted = filter_of(body.filter)
+    # before the write, which others wait for
+    expected = await core.database.read(runs.count, wanted, MAX_COUNTED)
+    row = await core.database.write(many.create, body, wanted, expected, who)
     return many.shown(row)
 
 

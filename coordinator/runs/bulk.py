@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from coordinator.access.keys import Caller
 from coordinator.foundation import ids
 from coordinator.foundation.errors import Conflict, CoordinatorError, NotFound
-from coordinator.foundation.limits import MAX_COUNTED
 from coordinator.foundation.times import iso
 from coordinator.runs import cancelling, failures, runs, triggers
 from coordinator.runs.plans import Plan
@@ -77,8 +76,13 @@ class Done(NamedTuple):
 # ---------------------------------------------------------------- asked for, looked at, taken back
 
 
-def create(conn: Connection, now: float, body: BulkCreate, wanted: runs.Filter, caller: Caller) -> Row[Any]:
-    """`wanted`: what `body.filter` says, with its times fixed. Raises Conflict (`too_many`)."""
+def create(
+    conn: Connection, now: float, body: BulkCreate, wanted: runs.Filter, expected: int, caller: Caller
+) -> Row[Any]:
+    """`wanted`: what `body.filter` says, with its times fixed; `expected`: how many fit.
+
+    Raises Conflict (`too_many`).
+    """
     mine = select(func.count()).select_from(bulks).where(_IS_OPEN, bulks.c.key_id == caller.id)
     if int(conn.scalar(mine) or 0) >= _OPEN_OF_KEY or _open(conn) >= _OPEN:
         raise Conflict(
@@ -99,7 +103,7 @@ def create(conn: Connection, now: float, body: BulkCreate, wanted: runs.Filter, 
         "role": caller.role,
         # sorts after the newest run there is, and before all that are made from now on
         "cursor": f"{newest}0",
-        "expected": runs.count(conn, wanted, MAX_COUNTED),
+        "expected": expected,
         "done": 0,
         "problems": 0,
         "created_at": now,

@@ -17,6 +17,7 @@ from coordinator.maintenance import bulk as duty
 from coordinator.maintenance import retention
 from coordinator.maintenance.duty import Round
 from coordinator.runs import bulk, triggers
+from coordinator.runs import runs as looked_up
 from coordinator.settings import Settings
 from coordinator.storage.blobs import Blobs
 from coordinator.storage.tables import audit, bulk_outcomes, bulks, keys, runs
@@ -41,7 +42,9 @@ def core(store: Store) -> Any:
 
 def ask(store: Store, act: str, caller: Caller = KEY, grace: float = 10.0, **wanted: Any) -> str:
     body = BulkCreate(act=act, filter=RunFilter(**wanted), grace=grace)
-    return str(store.write(bulk.create, body, filter_of(body.filter), caller).id)
+    wanted = filter_of(body.filter)
+    expected = store.read(looked_up.count, wanted, 10_000)
+    return str(store.write(bulk.create, body, wanted, expected, caller).id)
 
 
 def go(core: Any) -> Round:
