@@ -14,8 +14,9 @@ from coordinator.maintenance.duty import Round
 from coordinator.storage.tables import IS_MISSING, IS_QUEUED, IS_RUNNING, deployments, lanes, runs
 from coordinator.storage.tables import queues as table
 
-#: Kinds of runs (queue and memory), and keys, that one look takes in; others are not seen.
-_KINDS, _KEYS = 1000, 500
+#: Kinds of runs (queue and memory), and keys, that one look takes in; others are not seen. To find keys that runs
+#: wait for, so many lanes are looked at.
+_KINDS, _KEYS, _LANES = 1000, 500, 5000
 
 
 def _kinds(stands: str) -> Select[Any]:
@@ -24,15 +25,14 @@ def _kinds(stands: str) -> Select[Any]:
     """
     kinds = select(lanes.c.project, lanes.c.queue, lanes.c.memory).where(lanes.c[stands].is_not(None)).distinct()
     kind, own = kinds.limit(_KINDS).subquery(), lanes.alias()
-    there = (
-        select(runs.c.id)
-        .join_from(own, runs, (runs.c.lane == own.c.id) & IS_QUEUED)
-        .where(
-            own.c.project == kind.c.project,
-            own.c.queue == kind.c.queue,
-            own.c.memory == kind.c.memory,
-            own.c[stands].is_not(None),
-        )
+    # from the lanes to their runs: the other way round every run in line would be looked at for each kind
+    queued = select(runs.c.id).where(IS_QUEUED, runs.c.lane == own.c.id).exists()
+    there = select(own.c.id).where(
+        own.c.project == kind.c.project,
+        own.c.queue == kind.c.queue,
+        own.c.memory == kind.c.memory,
+        own.c[stands].is_not(None),
+        queued,
     )
     return select(kind).where(there.exists())
 
@@ -42,26 +42,23 @@ _RUNNING = (
     select(runs.c.project, runs.c.queue, func.count()).where(IS_RUNNING).group_by(runs.c.project, runs.c.queue)
 )
 _LIMITED = select(table).where(tuple_(table.c.project, table.c.name).in_(bindparam("names", expanding=True)))
-#: Keys that are at their limit, and that runs wait for.
+#: Keys that are at their limit.
 _FULL_KEYS = (
     select(runs.c.project, runs.c.queue, runs.c.concurrency_key)
     .join(table, (table.c.project == runs.c.project) & (table.c.name == runs.c.queue))
-    .where(
-        IS_RUNNING,
-        table.c.per_key.is_not(None),
-        runs.c.concurrency_key.is_not(None),
-        select(lanes.c.id)
-        .where(
-            lanes.c.project == runs.c.project,
-            lanes.c.queue == runs.c.queue,
-            lanes.c.rank.is_not(None),
-            lanes.c.key == runs.c.concurrency_key,
-        )
-        .exists(),
-    )
+    .where(IS_RUNNING, table.c.per_key.is_not(None), runs.c.concurrency_key.is_not(None))
     .group_by(runs.c.project, runs.c.queue, runs.c.concurrency_key, table.c.per_key)
     .having(func.count() >= table.c.per_key)
-    .limit(_KEYS)
+)
+#: Keys that runs wait for, by the index of turns: those first that have waited longest.
+_KEYS_WAITING = (
+    select(lanes.c.project, lanes.c.queue, lanes.c.key)
+    .where(
+        lanes.c.rank.is_not(None),
+        tuple_(lanes.c.project, lanes.c.queue).in_(bindparam("names", expanding=True)),
+    )
+    .order_by(lanes.c.project, lanes.c.queue, lanes.c.rank)
+    .limit(_LANES)
 )
 _CLOSED = (
     select(lanes.c.project, lanes.c.queue, lanes.c.key).where(lanes.c.opens_at > bindparam("now")).limit(_KEYS)
@@ -94,8 +91,10 @@ def look(conn: Connection, now: float, max_running: int | None = None) -> dict[s
         else:
             continue
         stopped.add(name)
-    if any(one.per_key is not None for one in limits.values()):
-        for row in conn.execute(_FULL_KEYS):
+    keyed = [name for name, one in limits.items() if one.per_key is not None and name not in stopped]
+    if keyed and (full := {tuple(row) for row in conn.execute(_FULL_KEYS)}):
+        wanted = {tuple(row) for row in conn.execute(_KEYS_WAITING, {"names": keyed})} & full
+        for row in sorted(wanted)[:_KEYS]:
             seen[Scope.key(*row)] = "key_limit"
     if any(one.throttles for one in limits.values()):
         for row in conn.execute(_CLOSED, {"now": now}):
