@@ -29,7 +29,7 @@ def finish(request: Request, token: int, redactor: Redactor) -> fleet.Finish:
             "retry": request.get("retry") or {},
             "exit_code": usage.get("exit_code"),
             "peak_memory_bytes": usage.get("peak_memory_bytes"),
-            "curve": curve(usage.get("curve")),
+            "curve": curve(usage.get("curve"), redactor),
         }
     )
 
@@ -69,12 +69,15 @@ def size(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
 
 
-def curve(value: object) -> fleet.Curve | None:
+def curve(value: object, redactor: Redactor) -> fleet.Curve | None:
     """What a container says of its memory; None where it says nothing that could be one."""
     try:
-        return fleet.Curve.model_validate(value)
+        told = fleet.Curve.model_validate(value)
     except ValidationError:
         return None
+    for process in [] if told.near is None else told.near.processes:
+        process.name = redactor.text(process.name)[:64]
+    return told
 
 
 def milliseconds(value: object) -> float | None:

@@ -313,8 +313,8 @@ class Container:
 
     async def _on_report(self, request: Request, a: fleet.Assignment) -> bytes:
         await self._reports.turn()
-        body = fleet.Report(token=a.token, curve=accounts.curve(request.get("curve")))
         redactor = await self._redactor()
+        body = fleet.Report(token=a.token, curve=accounts.curve(request.get("curve"), redactor))
         if redactor is not NOTHING:
             for name in ("progress", "metadata"):
                 request.put(name, accounts.encoded(redactor.tree(request.get(name, most=WHOLE))))

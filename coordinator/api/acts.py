@@ -11,7 +11,7 @@ from sqlalchemy import Table
 from coordinator.access.audit import Act
 from coordinator.access.keys import Caller, hash_key
 from coordinator.storage import deeds
-from coordinator.storage.tables import deliveries, deployments, files, schedules
+from coordinator.storage.tables import bulks, deliveries, deployments, files, schedules
 from coordinator.wire import API, FLEET
 
 
@@ -34,6 +34,9 @@ RULES = (
     _rule("POST", rf"{API}/runs/(?P<many>cancel|replay|dismiss)", "run.", many=True),
     _rule("POST", rf"{API}/runs/(?P<target>[^/]+)/(?P<verb>cancel|replay|dismiss|bump)", "run."),
     _rule("POST", rf"{API}/runs/(?P<target>[^/]+)/release-key", "run.release_key"),
+    _rule("POST", rf"{API}/bulk", "bulk.create"),
+    _rule("POST", rf"{API}/bulk/(?P<target>[^/]+)/take-back", "bulk.take_back", bulks),
+    _rule("POST", rf"{API}/bulk/(?P<target>[^/]+)/begin", "bulk.begin", bulks),
     _rule("POST", rf"{API}/files", "file.upload"),
     _rule("PATCH", rf"{API}/files/(?P<target>[^/]+)", "file.upload", files),
     _rule("POST", rf"{API}/events", "event.send"),

@@ -50,18 +50,22 @@ async def dismiss(body: BulkRequest, core: Core, who: Who) -> BulkAnswer:
 
 
 def _held(who: Caller, body: BulkRequest) -> BulkRequest:
-    """The request of a key that sees one project, about that project."""
+    return body.model_copy(update={"filter": held(who, body.filter)})
+
+
+def held(who: Caller, wanted: RunFilter) -> RunFilter:
+    """The filter of a key that sees one project, about that project. Raises NotFound."""
     if who.project is None:
-        return body
-    if body.filter.project not in (None, who.project):
-        raise NotFound(f"there is no project {body.filter.project!r} for this key, which sees {who.project}")
-    if body.filter == RunFilter():
-        return body  # which is refused
-    return body.model_copy(update={"filter": body.filter.model_copy(update={"project": who.project})})
+        return wanted
+    if wanted.project not in (None, who.project):
+        raise NotFound(f"there is no project {wanted.project!r} for this key, which sees {who.project}")
+    if wanted == RunFilter():
+        return wanted  # which is refused
+    return wanted.model_copy(update={"project": who.project})
 
 
 async def _each(core: Coordinator, body: BulkRequest, act: Act) -> BulkAnswer:
-    rows, following = await core.database.read(runs.listing, _filter(body))
+    rows, following = await core.database.read(runs.listing, filter_of(body.filter, body.cursor, body.limit))
     items = []
     for row in rows:
         if body.dry_run:
@@ -96,8 +100,8 @@ def _item(row: Row[Any], **fields: Any) -> BulkItem:
     return BulkItem(run=row.id, task=f"{row.project}/{row.task}", status=row.status, **fields)
 
 
-def _filter(body: BulkRequest) -> runs.Filter:
-    wanted = body.filter
+def filter_of(wanted: RunFilter, cursor: str | None = None, limit: int = 1) -> runs.Filter:
+    """Raises Invalid for the filter that is empty."""
     if wanted == RunFilter():
         raise invalid_field("filter", "is empty and would mean every run: give at least one condition")
     return runs.Filter(
@@ -106,8 +110,8 @@ def _filter(body: BulkRequest) -> runs.Filter:
         project=wanted.project,
         tags=tuple(wanted.tags),
         since=None if wanted.since is None else moments.since(wanted.since),
-        cursor=body.cursor,
-        limit=body.limit,
+        cursor=cursor,
+        limit=limit,
         dead_letter=wanted.dead_letter,
         names=tuple(wanted.runs),
         error=wanted.error,

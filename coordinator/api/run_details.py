@@ -107,8 +107,10 @@ async def list_logs(
     cursor = logs.parse_cursor(place) if place else None
 
     def read(conn: Connection, now: float) -> log_search.Found:
-        runs.get(conn, now, run)
-        return log_search.search(conn, now, run, wanted, cursor, limit, backwards=before is not None)
+        found = log_search.search(conn, now, run, wanted, cursor, limit, backwards=before is not None)
+        if not found.lines:
+            runs.get(conn, now, run)  # is it there at all
+        return found
 
     found = await core.database.read(read)
     if before is not None and found.lines:  # to go on from there forwards

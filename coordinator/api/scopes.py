@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, select
 
 from coordinator.access.keys import Caller
 from coordinator.foundation.errors import Forbidden, NotFound
-from coordinator.storage.tables import deliveries, deployments, files, runs, schedules
+from coordinator.storage.tables import bulks, deliveries, deployments, files, runs, schedules
 from coordinator.wire import API
 
 
@@ -56,6 +56,10 @@ RULES = (
     _rule("POST", r"/tasks/(?P<task>.+)/runs(/batch|/check)?", "trigger", Held.TASK),
     _rule("POST", r"/events", "trigger", Held.ROUTE),
     _rule("POST", r"/runs/(cancel|replay|dismiss)", "", Held.ROUTE),
+    _rule("POST", r"/bulk", "", Held.ROUTE),
+    _rule("GET", r"/bulk", "read", Held.QUERY),
+    _rule("GET", r"/bulk/(?P<id>[^/]+)(/runs)?", "read", Held.ROW, bulks),
+    _rule("POST", r"/bulk/(?P<id>[^/]+)/(take-back|begin)", "", Held.ROW, bulks),
     _rule("POST", r"/files", "trigger", Held.ROUTE),
     _rule("PATCH", r"/files/(?P<id>[^/]+)", "trigger", Held.ROW, files),
     _rule("GET", r"/files/(?P<id>[^/]+)(/content)?", "trigger read", Held.ROW, files),

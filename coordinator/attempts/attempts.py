@@ -156,7 +156,9 @@ def report(conn: Connection, now: float, attempt_id: str, body: Report) -> str:
         given = {f"to_{name}": text for name, text in values.items()}
         conn.execute(_reporting(frozenset(values)), {"run": held.run_id, **given})
     if body.curve is not None:
-        conn.execute(_CURVE, {"attempt": attempt_id, "told": encode_small(body.curve.model_dump())})
+        conn.execute(
+            _CURVE, {"attempt": attempt_id, "told": encode_small(body.curve.model_dump(exclude_none=True))}
+        )
     return str(held.run_id)
 
 

@@ -83,7 +83,7 @@ def claim(
     `max_running` is the limit over all queues.
     """
     shares = runners.lock(conn, now, runner, request.memory, request.slots)
-    room = Room(conn, runner, request.memory, request.slots, shares)
+    room = Room.read(conn, runner, request.memory, request.slots, shares)
     room.slots = min(room.slots, request.most)
     if room.slots <= 0 or room.memory < MIN_MEMORY:
         return []

@@ -88,7 +88,7 @@ def close(
         **(fingerprints.NO_ERROR if error is None else error.columns()),
         **phases.at_end(began, now, ending.reported),
         **(ending.placed if began is None else {}),
-        **({} if ending.curve is None else {"curve": encode_small(ending.curve.model_dump())}),
+        **({} if ending.curve is None else {"curve": encode_small(ending.curve.model_dump(exclude_none=True))}),
     }
     given = {"attempt": attempt_id, "held_token": token, **{f"to_{name}": value for name, value in values.items()}}
     closed = conn.execute(_closing(frozenset(values)), given).one_or_none()

@@ -15,7 +15,8 @@ _HELD = (
     .where(attempts.c.runner == bindparam("runner"), IS_LIVE)
     .group_by(runs.c.project)
 )
-_DEPLOYED = select(projects.c.name).where(projects.c.current_deployment.is_not(None)).limit(2)
+#: Two projects, where there are more than one.
+DEPLOYED = select(projects.c.name).where(projects.c.current_deployment.is_not(None)).limit(2)
 
 
 @dataclass
@@ -29,17 +30,24 @@ class Held:
 class Room:
     """What is free on the host of a claim, in all and for each project. Derived from the rows of live attempts."""
 
-    def __init__(self, conn: Connection, runner: str, memory: int, slots: int, shares: Shares) -> None:
-        """What is left of `memory` bytes and `slots` runs, which the host gives in all."""
+    def __init__(self, memory: int, slots: int, held: dict[str, Held], shared: bool, shares: Shares) -> None:
+        """What is left of `memory` bytes and `slots` runs, which the host gives in all, beside what is `held` by
+        project. `shared`: whether more than one project is there.
+        """
         self._whole = memory
         self._shares = shares
-        self._held = {
-            row.project: Held(int(row.memory), row.slots) for row in conn.execute(_HELD, {"runner": runner})
-        }
-        self.memory = memory - sum(held.memory for held in self._held.values())
-        self.slots = slots - sum(held.slots for held in self._held.values())
+        self._held = held
+        self.memory = memory - sum(one.memory for one in held.values())
+        self.slots = slots - sum(one.slots for one in held.values())
         #: Nobody is held to a share on a host that nobody else uses.
-        self._shared = len(conn.execute(_DEPLOYED).all()) > 1
+        self._shared = shared
+
+    @classmethod
+    def read(cls, conn: Connection, runner: str, memory: int, slots: int, shares: Shares) -> Room:
+        """Of one runner, which gives so much in all."""
+        rows = conn.execute(_HELD, {"runner": runner})
+        held = {row.project: Held(int(row.memory), row.slots) for row in rows}
+        return cls(memory, slots, held, len(conn.execute(DEPLOYED).all()) > 1, shares)
 
     def of(self, project: str) -> int:
         """Bytes that a project may take now; 0 where it has its share of the slots.

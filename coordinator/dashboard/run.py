@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
-from coordinator.dashboard import waterfall, written
+from coordinator.dashboard import hunger, waterfall, written
 from coordinator.dashboard.differing import MOST, changes
 from coordinator.dashboard.drawing import Part, bar, curve
 from coordinator.dashboard.formats import milliseconds
@@ -46,9 +46,18 @@ def curve_of(usage: dict[str, Any]) -> Any:
     return curve(told["points"], usage["memory_limit_bytes"], label)
 
 
-def ledger(values: dict[str, Any]) -> Any:
-    """Where the time of the run went, all of it."""
-    return _times(values, waterfall.LEDGER, f"where the run's {milliseconds(values['total_ms'])} went")
+def ledger(values: dict[str, Any], queued_by: list[dict[str, Any]]) -> Any:
+    """Where the time of the run went, all of it; what it stood in line for by what held it there."""
+    fields: list[tuple[str, str, str]] = []
+    for field, name, kind in waterfall.LEDGER:
+        if field != "queued_ms" or not queued_by:
+            fields.append((field, name, kind))
+            continue
+        for part in queued_by:
+            held = waterfall.HELD.get(part["reason"])
+            fields.append((f"queued by {part['reason']}", f"{name}: {held}" if held else name, kind))
+    values = {**values, **{f"queued by {part['reason']}": part["ms"] for part in queued_by}}
+    return _times(values, tuple(fields), f"where the run's {milliseconds(values['total_ms'])} went")
 
 
 def _times(values: dict[str, Any], fields: tuple[tuple[str, str, str], ...], label: str) -> Any:
@@ -70,7 +79,6 @@ async def show(page: Page) -> View:
     )
     spans = trace["spans"]
     steps = [span for span in spans if span["kind"] in ("checkpoint", "wait")]
-    stored = [span["name"] for span in steps if span["kind"] == "checkpoint"]
     equal = page.query("scale") == "equal"
     return View(
         "run.html",
@@ -81,7 +89,7 @@ async def show(page: Page) -> View:
             "steps": steps[-_STEPS:],
             "more_steps": len(steps) > _STEPS
             or bool(trace["left_out"]["checkpoints"] + trace["left_out"]["waits"]),
-            "last_checkpoint": stored[-1] if stored else None,
+            "died": await hunger.card(page, run, attempts["items"], spans),
             "children": [span for span in spans if span["kind"] == "child"][-_CHILDREN:],
             "more_children": sum(s["kind"] == "child" for s in spans) > _CHILDREN,
             "why": why,
@@ -90,7 +98,7 @@ async def show(page: Page) -> View:
             "curve_of": curve_of,
             "trace": trace,
             "fall": waterfall.draw(trace["spans"], equal=equal),
-            "ledger": ledger(trace["ledger"]),
+            "ledger": ledger(trace["ledger"], trace["queued_by"]),
             "equal": equal,
             "over": run["status"] in FINAL,
             "remedy": _remedy(run, why),
@@ -177,20 +185,27 @@ async def replay_form(page: Page) -> View:
     path = f"/runs/{segment(page.path['run'])}"
     run = await page.api.get(path)
     text = json.dumps(run["payload"], indent=2, ensure_ascii=False)
-    given = {"payload": text, "from_checkpoint": page.query("from"), "version": ""}
+    given = {
+        "payload": text,
+        "from_checkpoint": page.query("from"),
+        "version": "",
+        "memory": page.query("memory"),
+    }
     return await _replay_view(page, run, given, None)
 
 
 @action("/runs/{run}/replay")
 async def replay(page: Page) -> View | Response:
     path = f"/runs/{segment(page.path['run'])}"
-    given = {"payload": "", "from_checkpoint": "", "version": "", **page.form}
+    given = {"payload": "", "from_checkpoint": "", "version": "", "memory": "", **page.form}
     try:
         body: dict[str, Any] = {}
         if given.get("version"):
             body["version"] = given["version"]
         if given.get("from_checkpoint"):
             body["from_checkpoint"] = given["from_checkpoint"]
+        if given["memory"].strip():
+            body["memory"] = given["memory"].strip()
         if given.get("payload", "").strip():
             body["payload"] = written.payload(given["payload"])
         made = await page.api.ask("POST", f"{path}/replay", body)

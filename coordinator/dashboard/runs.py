@@ -9,14 +9,15 @@ from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
 from coordinator.dashboard import saved
-from coordinator.dashboard.pages import Page, View, action, page
-from coordinator.dashboard.rendering import address
+from coordinator.dashboard.pages import Page, View, action, page, to
+from coordinator.dashboard.rendering import address, segment
+from coordinator.signals import waking
 from coordinator.wire import RunStatus
 
 #: What the list is narrowed by, as its address has it.
 FILTERS = ("status", "task", "project", "tag", "since", "parent", "error")
 _PAGE = 50
-#: Runs that one request does something to, and beyond how many a person types that it is meant.
+#: Problems of one page, and beyond how many runs a person types that they are meant.
 _STEP, _TYPED = 100, 100
 STATUSES = get_args(RunStatus)
 
@@ -129,40 +130,77 @@ async def preview(page: Page) -> View | Response:
             "tasks": Counter(item["task"] for item in items).most_common(10),
             "statuses": Counter(item["status"] for item in items).most_common(),
             "typed": len(items) > _TYPED or found["next"] is not None,
-            "words": f"{len(wanted['runs'])} marked ones" if "runs" in wanted else words(_shown(wanted)),
+            "words": meant(wanted),
             "back": page.form.get("back", "/runs"),
         },
     )
 
 
 @action("/runs/apply")
-async def apply(page: Page) -> View | Response:
-    """Does it to the next hundred; the page goes on by itself where it may, and by a button else."""
+async def apply(page: Page) -> Response:
+    """Asks for it; it begins after a grace, on whose page it may be taken back."""
     act = page.form.get("act", "")
     if act not in _ACTS:
         raise Refusal(422, "invalid", f"act: {act!r} is none of {', '.join(_ACTS)}", [])
     if page.form.get("typed") and page.form.get("word", "").strip() != act:
         raise Refusal(422, "not_confirmed", f"type the word {act!r} to say that all of them are meant", [])
-    wanted = _wanted(page)
-    body: dict[str, Any] = {"filter": wanted, "limit": _STEP, "cursor": page.form.get("cursor") or None}
-    if page.form.get("version"):
-        body["version"] = page.form["version"]
-    found = await page.api.ask("POST", f"/runs/{act}", body)
-    before = int(page.form.get("done", "0") or 0)
-    problems = [item for item in found["items"] if item["problem"]]
+    made = await page.api.ask("POST", "/bulk", {"act": act, "filter": _wanted(page)})
+    return to(f"/bulk/{made['id']}")
+
+
+@page("/bulk")
+async def bulks(page: Page) -> View:
+    given = {"project": page.query("project")}
+    found = await page.api.get("/bulk", **given, cursor=page.query("cursor"), limit=_PAGE)
+    items = [{**one, "words": meant(one["filter"])} for one in found["items"]]
+    return View("bulks.html", {"items": items, "given": given, "next": page.following(found, **given)})
+
+
+@page("/bulk/{bulk}")
+async def bulk(page: Page) -> View:
+    path = f"/bulk/{segment(page.path['bulk'])}"
+    one = await page.api.get(path)
+    problems: dict[str, Any] = {"items": [], "next": None}
+    replays = problems
+    if one["problems"]:
+        problems = await page.api.get(f"{path}/runs", problems="true", cursor=page.query("cursor"), limit=_STEP)
+    if one["act"] == "replay" and one["done"]:
+        replays = await page.api.get(f"{path}/runs", problems="false", limit=20)
     return View(
-        "bulk_done.html",
+        "bulk.html",
         {
-            "act": act,
-            "verb": _ACTS[act],
-            "done": before + len(found["items"]) - len(problems),
-            "problems": problems,
-            "replays": [item for item in found["items"] if item["replay"]][:20],
-            "next": found["next"],
-            "fields": _fields(wanted, page),
-            "back": page.form.get("back", "/runs"),
+            "one": one,
+            "verb": _ACTS[one["act"]],
+            "words": meant(one["filter"]),
+            "path": path,
+            "problems": problems["items"],
+            "next": page.following(problems),
+            "replays": replays["items"],
         },
+        topics=(waking.bulk(one["id"]),),
     )
+
+
+@action("/bulk/{bulk}/take-back")
+async def take_back(page: Page) -> Response:
+    return await _told(page, "take-back")
+
+
+@action("/bulk/{bulk}/begin")
+async def begin(page: Page) -> Response:
+    return await _told(page, "begin")
+
+
+async def _told(page: Page, verb: str) -> Response:
+    path = f"/bulk/{segment(page.path['bulk'])}"
+    await page.api.ask("POST", f"{path}/{verb}")
+    return to(path)
+
+
+def meant(wanted: dict[str, Any]) -> str:
+    """Which runs a filter means, in words."""
+    given = {name: value for name, value in wanted.items() if value}
+    return f"{len(given['runs'])} marked ones" if "runs" in given else words(_shown(given))
 
 
 def _shown(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +208,7 @@ def _shown(wanted: dict[str, Any]) -> dict[str, Any]:
     if "status" in shown:
         shown["status"] = ",".join(shown["status"])
     if "tags" in shown:
-        shown["tag"] = shown.pop("tags")[0]
+        shown["tag"] = ", ".join(shown.pop("tags"))
     return shown
 
 

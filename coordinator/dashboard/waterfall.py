@@ -214,6 +214,20 @@ def _drawn(row: Row, number: int, place: Scale) -> Markup:
     return Markup("<g>{}{}{}</g>").format(name, Markup("").join(bars), said)
 
 
+#: What held a run in line, in a few words.
+HELD = {
+    "image": "image gone",
+    "paused": "queue paused",
+    "queue_limit": "queue full",
+    "key_limit": "key at its limit",
+    "rate": "rate of its queue",
+    "global_limit": "limit over all queues",
+    "no_runner": "no runner",
+    "memory": "no room",
+    "share": "share used up",
+    "turn": "its turn",
+}
+
 #: The parts of the ledger in their order: field, name and colour.
 LEDGER = (
     ("delayed_ms", "delayed", "wait"),

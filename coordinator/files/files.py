@@ -164,12 +164,15 @@ def of_run(
     conn: Connection, now: float, run: str, cursor: str | None, limit: int
 ) -> tuple[list[Row[Any]], str | None]:
     """What a run keeps, by name, and the cursor of the next page. Raises NotFound."""
-    query = select(files).where(files.c.run_id == run, files.c.finished_at.isnot(None))
+    its = (files.c.run_id == runs.c.id) & files.c.finished_at.isnot(None)
     if cursor is not None:
-        query = query.where(files.c.name > cursor)
-    rows = list(conn.execute(query.order_by(files.c.name).limit(limit + 1)))
-    if not rows and conn.scalar(select(runs.c.id).where(runs.c.id == run)) is None:
+        its &= files.c.name > cursor
+    # the run itself is in the answer, whether or not it keeps any
+    query = select(files).outerjoin_from(runs, files, its).where(runs.c.id == run)
+    found = conn.execute(query.order_by(files.c.name).limit(limit + 1)).all()
+    if not found:
         raise NotFound(f"there is no run {run[:80]!r}")
+    rows = [row for row in found if row.id is not None]
     more, rows = len(rows) > limit, rows[:limit]
     return rows, rows[-1].name if more else None
 

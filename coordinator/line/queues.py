@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, literal_column, select, update
 
 from coordinator.foundation.errors import Conflict, NotFound
 from coordinator.line import lanes
@@ -28,6 +28,15 @@ _LOCKED = {
 _OF_QUEUE = (runs.c.project == bindparam("project")) & (runs.c.queue == bindparam("name"))
 _RUNNING = select(func.count()).select_from(runs).where(IS_RUNNING, _OF_QUEUE)
 _RUNNING_OF_KEY = _RUNNING.where(runs.c.concurrency_key == bindparam("key"))
+#: What occupies the queue of a run, its key there, and all queues: for the statement that selects the run.
+_OTHER = runs.alias()
+_ALL = select(func.count()).select_from(_OTHER).where(_OTHER.c.status == literal_column("'running'"))
+_BESIDE = _ALL.where(_OTHER.c.project == runs.c.project, _OTHER.c.queue == runs.c.queue).correlate(runs)
+OCCUPIED = (
+    _BESIDE.scalar_subquery().label("occupied"),
+    _BESIDE.where(_OTHER.c.concurrency_key == runs.c.concurrency_key).scalar_subquery().label("occupied_of_key"),
+    _ALL.scalar_subquery().label("occupied_in_all"),
+)
 _RATED = (
     select(runs.c.rated_at)
     .where(_OF_QUEUE, runs.c.rated_at.is_not(None))
@@ -82,21 +91,22 @@ class Limits:
         return f"{self.rate_limit}/{_UNITS.get(self.rate_period, f'{self.rate_period:g}s')}"
 
 
-def read(row: Row[Any]) -> Limits:
-    """The limits in a row of the table."""
-    overridden = row.override is not None
+def read(row: Row[Any], prefix: str = "") -> Limits:
+    """The limits in a row of the table, or in one that has its columns under names with a prefix."""
+    of = {column.name: row._mapping[f"{prefix}{column.name}"] for column in queues.columns}
+    overridden = of["override"] is not None
     return Limits(
-        project=row.project,
-        name=row.name,
-        concurrency=row.override if overridden else row.concurrency,
-        declared=row.concurrency,
+        project=of["project"],
+        name=of["name"],
+        concurrency=of["override"] if overridden else of["concurrency"],
+        declared=of["concurrency"],
         overridden=overridden,
-        per_key=row.per_key,
-        rate_limit=row.rate_limit,
-        rate_period=row.rate_period or 0.0,
-        rate_excess=row.rate_excess,
-        on_full=row.on_full,
-        paused=row.paused,
+        per_key=of["per_key"],
+        rate_limit=of["rate_limit"],
+        rate_period=of["rate_period"] or 0.0,
+        rate_excess=of["rate_excess"],
+        on_full=of["on_full"],
+        paused=of["paused"],
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from coordinator.context import Coordinator
 from coordinator.foundation.limits import OBSERVE, SWEEP
 from coordinator.history import folding
-from coordinator.maintenance import retention, schedules, sweep
+from coordinator.line.holds import EVERY
+from coordinator.maintenance import bulk, holds, retention, schedules, sweep
 from coordinator.maintenance.duty import Duty, Round
 
 
@@ -33,5 +34,7 @@ DUTIES = (
     Duty("sweep", _sweep, every=SWEEP),
     # between two batches others have the database
     Duty("observe", _observe, every=OBSERVE, keeps_times=False, pause=0.02),
+    Duty("bulk", bulk.run_round, every=bulk.EVERY, keeps_times=False, pause=0.02),
+    Duty("holds", holds.run_round, every=EVERY, keeps_times=False, pause=0.02),
     Duty("retention", retention.run_round, every=3600.0, keeps_times=False),
 )

@@ -17,8 +17,10 @@ from sqlalchemy import Column, Connection, Table, delete, func, select, tuple_
 from coordinator.attempts.pool import STARTS_KEPT
 from coordinator.context import Coordinator
 from coordinator.deployments.deployments import kept
+from coordinator.line.holds import newest
 from coordinator.maintenance import unused_blobs
 from coordinator.maintenance.duty import Round
+from coordinator.runs import bulk
 from coordinator.settings import Settings
 from coordinator.storage.blobs import Blobs
 from coordinator.storage.tables import (
@@ -32,6 +34,7 @@ from coordinator.storage.tables import (
     events,
     files,
     history,
+    holds,
     lives,
     log_lines,
     metadata,
@@ -54,6 +57,10 @@ _RUNS, _ROWS = 20, 500
 _UNFINISHED = 86400.0
 #: Seconds after its end for which a session stays.
 _OVER = 3600.0
+#: How long it is known what was done with many runs, at the most.
+_BULKS_KEPT = 90 * 86400.0
+#: Of what held runs in line: how long it is kept, at the most, and how many spans.
+_HOLDS_KEPT, _HOLDS = 90 * 86400.0, 200_000
 #: How long hours of history are kept, at the most.
 _HOURS = 30 * 86400.0
 #: How many times what it took is waited after it: others have the database for the rest of the time.
@@ -233,6 +240,13 @@ def old_sessions(conn: Connection, before: float, after: float, blobs: Blobs, se
     return Step(sum(removed), after if _ROWS in removed else None)
 
 
+def old_holds(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    """What held runs in line; the newest ones stay within a number as well, however often it changes."""
+    beyond = holds.c.id <= newest(conn) - _HOLDS
+    removed = _delete_some(conn, holds, (holds.c.until < before) | beyond)
+    return Step(removed, after if removed == _ROWS else None)
+
+
 def old_hours(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
     """Hours of history; the days they were of are kept for longer."""
     return _old_history(conn, "hour", before, after)
@@ -251,6 +265,12 @@ def old_errors(conn: Connection, before: float, after: float, blobs: Blobs, sett
     """Groups of errors that were not seen for so long, whatever was said of them."""
     removed = _delete_some(conn, errors, errors.c.last_seen < before)
     return Step(removed, after if removed == _ROWS else None)
+
+
+def old_bulks(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
+    """What was done with many runs, with what became of them."""
+    removed = bulk.forget(conn, before, _RUNS)
+    return Step(removed, after if removed == _RUNS else None)
 
 
 def old_batches(conn: Connection, before: float, after: float, blobs: Blobs, settings: Settings) -> Step:
@@ -272,6 +292,7 @@ KINDS = (
     Kind("runs", lambda settings: settings.retention_runs, old_runs),
     Kind("ticks", lambda settings: settings.retention_runs, old_ticks),
     Kind("batches", lambda settings: settings.retention_runs, old_batches),
+    Kind("bulks", lambda settings: min(_BULKS_KEPT, settings.retention_runs or _BULKS_KEPT), old_bulks),
     Kind("events", lambda settings: settings.retention_events, old_events),
     Kind("deliveries", lambda settings: settings.retention_events, old_deliveries),
     Kind("files", lambda settings: settings.retention_files, old_files),
@@ -279,6 +300,7 @@ KINDS = (
     Kind("containers that have left", lambda settings: settings.retention_pool, old_lives),
     Kind("how runs have begun", lambda settings: STARTS_KEPT, old_starts),
     Kind("sessions", lambda settings: _OVER, old_sessions),
+    Kind("what held runs", lambda settings: min(_HOLDS_KEPT, settings.retention_runs or _HOLDS_KEPT), old_holds),
     Kind("hours of history", lambda settings: min(_HOURS, settings.retention_history or _HOURS), old_hours),
     Kind("days of history", lambda settings: settings.retention_history, old_days),
     Kind("groups of errors", lambda settings: settings.retention_history, old_errors),

@@ -44,8 +44,8 @@ class Wanted(NamedTuple):
 
     @property
     def all(self) -> bool:
-        """Whether every line is wanted."""
-        return self == EVERY
+        """Whether every line is wanted, of the run or of one attempt: the key alone finds them."""
+        return self._replace(attempt=None) == EVERY
 
 
 EVERY = Wanted()

@@ -145,7 +145,9 @@ def plan_replay(conn: Connection, now: float, run_id: str, body: ReplayRequest, 
         payload=payload,
         stored=None if payload else Stored(old.payload, old.payload_blob),
         fingerprint=digest({"replay": run_id, **body.model_dump(mode="json")}),
-        memory=max(old.memory, target.options.memory),
+        memory=max(old.memory, target.options.memory)
+        if body.memory is None
+        else _memory(conn, now, body.memory, target),
         priority=old.priority,
         concurrency_key=key,
         tags=decode(old.tags),

@@ -104,6 +104,19 @@ def listing(conn: Connection, now: float, wanted: Filter) -> tuple[list[Row[Any]
     return rows, rows[-1].id if more else None
 
 
+def count(conn: Connection, now: float, wanted: Filter, most: int) -> int:
+    """How many fit, counted to `most`."""
+    query = _fitting(select(runs.c.id), wanted)
+    if wanted.statuses:
+        query = query.where(runs.c.status.in_(wanted.statuses))
+        if "completed" not in wanted.statuses:
+            query = query.where(NOT_COMPLETED)  # which has an index, and most runs are not in it
+    if wanted.task is not None:
+        query = query.where(runs.c.task == wanted.task.rpartition("/")[2])
+    some = query.limit(most).subquery()
+    return int(conn.scalar(select(func.count()).select_from(some)) or 0)
+
+
 def _of_statuses(wanted: Filter, task: str) -> Iterator[Select[tuple[str]]]:
     """For each status the ids that a page may have of it.
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from coordinator import wire
 from coordinator.foundation.limits import TRACE_ATTEMPTS
+from coordinator.line import holds
 from coordinator.runs import timeline, views
 from coordinator.runs.timeline import Laid, Piece
 from coordinator.wire import FINAL
@@ -32,6 +33,8 @@ class History(NamedTuple):
     waits: Sequence[Any] = ()
     children: Sequence[Any] = ()
     left_out: wire.LeftOut | None = None
+    #: What held it in line: spans (`reason`, `began_at`, `until`) of its scopes.
+    holds: Sequence[Any] = ()
 
 
 class _Bounds(NamedTuple):
@@ -65,9 +68,17 @@ def build(history: History, now: float) -> wire.Trace:
             total_ms=round(1000 * (end - begin), 3),
             **{f"{kind}_ms": round(value, 3) for kind, value in spent.items()},
         ),
+        queued_by=_queued_by(laid, history.holds),
         spans=_Tree(history, laid, begin, end).spans,
         left_out=history.left_out or wire.LeftOut(),
     )
+
+
+def _queued_by(laid: Laid, spans: Sequence[Any]) -> list[wire.HeldInLine]:
+    waited = [(piece.begin, piece.end) for piece in laid.pieces if piece.kind == "queued"]
+    return [
+        wire.HeldInLine(reason=part.reason, ms=round(1000 * part.seconds, 3)) for part in holds.split(waited, spans)
+    ]
 
 
 class _Tree:

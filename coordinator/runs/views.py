@@ -145,7 +145,10 @@ def attempt(row: AnyRow) -> wire.Attempt:
         exit_code=row.exit_code,
         error=error_shown(row),
         usage=wire.AttemptUsage(
-            peak_memory_bytes=row.peak_memory, memory_limit_bytes=row.memory, curve=curve(row.curve)
+            peak_memory_bytes=row.peak_memory,
+            memory_limit_bytes=row.memory,
+            curve=curve(row.curve),
+            held=held(row.curve),
         ),
         logs=log_counts(row),
         egress=[wire.EgressHost.model_validate(host) for host in (decode(row.egress) or {"hosts": []})["hosts"]],
@@ -159,6 +162,23 @@ def curve(text: str | None) -> wire.MemoryCurve | None:
     stored = decode(text)
     points = [wire.CURVE_UNIT * point for point in stored["points"]]
     return wire.MemoryCurve(interval_ms=stored["interval_ms"], points=points)
+
+
+def held(text: str | None) -> wire.MemoryHeld | None:
+    """Of what is stored with the curve."""
+    near = None if text is None else decode(text).get("near")
+    if near is None:
+        return None
+    return wire.MemoryHeld(
+        at_ms=near["at_ms"],
+        memory_bytes=near["memory"],
+        scratch_bytes=near["scratch"],
+        processes=[
+            wire.MemoryProcess(pid=one["pid"], name=one["name"], memory_bytes=one["memory"])
+            for one in near["processes"]
+        ],
+        killed=near["killed"],
+    )
 
 
 def queue(limits: Limits, running: int, queued: int) -> wire.QueueState:

@@ -36,6 +36,11 @@ def step(run_id: str) -> str:
     return f"{_STEP}{run_id}"
 
 
+def bulk(bulk_id: str) -> str:
+    """The topic of what is done with many runs: how far it has come."""
+    return f"bulk:{bulk_id}"
+
+
 def commands(runner: str) -> str:
     return f"commands:{runner}"
 

@@ -47,6 +47,8 @@ from coordinator.wire.attempts import (
     JointAnswer,
     JointItem,
     Lost,
+    NearLimit,
+    NearProcess,
     Report,
     Retry,
     SecretsGet,
@@ -72,6 +74,7 @@ from coordinator.wire.basics import (
     parse_duration,
     parse_memory,
 )
+from coordinator.wire.bulk import Bulk, BulkCreate, BulkOutcome, BulkOutcomes, BulkPage
 from coordinator.wire.deployments import BuildLogLine, BuildLogPage, Deployment, DeploymentPage, Finding
 from coordinator.wire.files import (
     ArtifactCall,
@@ -174,6 +177,8 @@ from coordinator.wire.runs import (
     LogLine,
     LogPage,
     MemoryCurve,
+    MemoryHeld,
+    MemoryProcess,
     Origin,
     Phases,
     ReplayRequest,
@@ -223,6 +228,7 @@ from coordinator.wire.system import (
     TableSize,
 )
 from coordinator.wire.traces import (
+    HeldInLine,
     Ledger,
     LeftOut,
     Span,
@@ -261,8 +267,13 @@ __all__ = [
     "BuildLogLine",
     "BuildLogPage",
     "BuildShares",
+    "Bulk",
     "BulkAnswer",
+    "BulkCreate",
     "BulkItem",
+    "BulkOutcome",
+    "BulkOutcomes",
+    "BulkPage",
     "BulkRequest",
     "Cancel",
     "CancelAttempt",
@@ -313,6 +324,7 @@ __all__ = [
     "HeartbeatReply",
     "Held",
     "HeldImages",
+    "HeldInLine",
     "HistoryPage",
     "HistoryPoint",
     "HookAnswer",
@@ -343,7 +355,11 @@ __all__ = [
     "Memory",
     "MemoryAdvice",
     "MemoryCurve",
+    "MemoryHeld",
+    "MemoryProcess",
     "MuteRequest",
+    "NearLimit",
+    "NearProcess",
     "NewKey",
     "Origin",
     "Outcome",

@@ -166,13 +166,36 @@ class AttemptLogs(BaseModel):
     lines: Annotated[list[AttemptLogLine], Field(max_length=10_000)]
 
 
+class NearProcess(BaseModel):
+    """A process of a container, by the name that it gives itself."""
+
+    pid: int = Field(ge=0, le=2**31)
+    name: str = Field(max_length=64)
+    memory: Bytes
+
+
+class NearLimit(BaseModel):
+    """Who held the memory of a container when it was last near its limit, as the container tells it.
+
+    `at_ms`: since the attempt began; `scratch`: bytes in its tmpfs, which count as memory and are of no process;
+    `processes`: the largest, by resident memory; `killed`: the kernel had ended some of it.
+    """
+
+    at_ms: ClampedMilliseconds
+    memory: Bytes
+    scratch: Bytes
+    processes: list[NearProcess] = Field(max_length=5)
+    killed: bool = False
+
+
 class Curve(BaseModel):
     """The memory of a container over an attempt's time, as the container tells it: of each interval the most that
-    it had, in units of CURVE_UNIT bytes. At most 1 KiB of JSON.
+    it had, in units of CURVE_UNIT bytes. At most 1 KiB of JSON, without `near`.
     """
 
     interval_ms: int = Field(ge=1, le=10**12)
     points: list[Annotated[int, Field(ge=0, le=9_999_999)]] = Field(min_length=1, max_length=120)
+    near: NearLimit | None = None
 
 
 class Report(BaseModel):

@@ -132,10 +132,35 @@ class MemoryCurve(BaseModel):
     points: Annotated[list[Bytes], Field(max_length=120)]
 
 
+class MemoryProcess(BaseModel):
+    """`name`: what the process calls itself; `run` is the run's own, `zygote` the one with the imports."""
+
+    pid: Whole
+    name: Word
+    memory_bytes: Bytes
+
+
+class MemoryHeld(BaseModel):
+    """Who held the memory when the container was last near its limit (80 %), as it says itself.
+
+    `at_ms`: since the attempt began; `scratch_bytes`: what stood in /tmp and the other scratch folders, which is
+    memory too; `processes`: the largest, by resident memory; `killed`: the kernel had ended one for want of memory.
+    """
+
+    at_ms: Number
+    memory_bytes: Bytes
+    scratch_bytes: Bytes
+    processes: Annotated[list[MemoryProcess], Field(max_length=5)]
+    killed: bool = False
+
+
 class AttemptUsage(Usage):
-    """`curve` is reported by the container: null of what took a moment, and where it can't tell."""
+    """`curve` and `held` are reported by the container: null of what took a moment, and where it can't tell; `held`
+    of what never came near its limit too.
+    """
 
     curve: MemoryCurve | None = None
+    held: MemoryHeld | None = None
 
 
 class LogCounts(BaseModel):
@@ -305,12 +330,14 @@ class ReplayRequest(Strict):
     """What differs from the run that is replayed; what is left out is taken from it.
 
     `version`: default the project's current deployment. `from_checkpoint`: checkpoints up to and including
-    this one are copied to the new run, which so goes on after it.
+    this one are copied to the new run, which so goes on after it. `memory`: default what the run had in the end, or
+    what its task asks for by now where that is more.
     """
 
     payload: Object | None = None
     version: Name | None = None
     from_checkpoint: str | None = Field(None, max_length=512)
+    memory: Memory | None = None
 
 
 class RunFilter(Strict):

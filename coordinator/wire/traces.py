@@ -86,6 +86,13 @@ class Span(BaseModel):
     of_child: SpanChild | None = None
 
 
+class HeldInLine(BaseModel):
+    """`reason`: as of `why`; `unseen` where nobody has looked meanwhile, as in a wait of a moment."""
+
+    reason: Word
+    ms: Number
+
+
 class Ledger(BaseModel):
     """Where the run's time went, in milliseconds, added up over its attempts: the parts are `total_ms` together.
 
@@ -118,7 +125,9 @@ class LeftOut(BaseModel):
 
 
 class Trace(BaseModel):
-    """`spans`: parents before what is in them, else by their beginnings. `now`: when it was read."""
+    """`spans`: parents before what is in them, else by their beginnings. `now`: when it was read. `queued_by`: what
+    held it in line; its parts are the ledger's `queued_ms` together, the largest first.
+    """
 
     run: Name
     task: Text
@@ -127,5 +136,6 @@ class Trace(BaseModel):
     trace_id: Name
     now: Word
     ledger: Ledger
+    queued_by: Annotated[list[HeldInLine], Field(max_length=20)] = Field(default_factory=list)
     spans: Annotated[list[Span], Field(max_length=5000)]
     left_out: LeftOut = Field(default_factory=LeftOut)

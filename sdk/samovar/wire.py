@@ -24,7 +24,8 @@ Requests, container → sidecar (every one but `hello` and `ready` names its `at
     wait            key, kind, name, spec    → state, and what became of it
     wait.result     key, index               → run, status, result, error: how a child ended
     finish          outcome, result | error, retry, waits, lines, dropped, usage (peak_memory_bytes, exit_code, and
-                    curve: {interval_ms, points} of what was longer than a moment), container (null where the run
+                    curve: {interval_ms, points} of what was longer than a moment, with `near` where it came near
+                    its limit: {at_ms, memory, scratch, processes, killed}), container (null where the run
                     handed over its end: what becomes of the container is said afterwards, by `released`)
     released        container, exit_code: nothing of the run that was finished before is left
 
@@ -88,6 +89,8 @@ MAX_LOG_ENCODED = 10 * 1024 * 1024
 CURVE_POINTS = 120
 CURVE_UNIT = 64 * 1024
 CURVE_MOST = 9_999_999
+#: Processes that are named of a container near its limit.
+HELD_PROCESSES = 5
 #: Seconds without a sidecar after which the harness ends its run and itself: the lease is gone by then.
 DISCONNECT_LIMIT = 25.0
 

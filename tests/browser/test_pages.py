@@ -44,6 +44,7 @@ PAGES = (
     "/runs/{hostile}/checkpoints?against={picky}",
     "/runs/{picky}/replay?from=prepared",
     "/dead-letters",
+    "/bulk",
     "/tasks",
     "/tasks/sights/greet",
     "/errors",

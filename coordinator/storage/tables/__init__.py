@@ -16,6 +16,7 @@ from coordinator.storage.tables.access import (
     sign_in_links,
 )
 from coordinator.storage.tables.base import metadata
+from coordinator.storage.tables.bulk import bulk_outcomes, bulks
 from coordinator.storage.tables.conditions import (
     IS_BUILDING,
     IS_DELAYED,
@@ -30,7 +31,7 @@ from coordinator.storage.tables.conditions import (
 from coordinator.storage.tables.deployments import build_log, deployments, listeners, projects, tasks, webhooks
 from coordinator.storage.tables.files import files, run_files
 from coordinator.storage.tables.history import errors, facts, history
-from coordinator.storage.tables.line import batches, lanes, queues, runners, turns
+from coordinator.storage.tables.line import batches, holds, lanes, queues, runners, turns
 from coordinator.storage.tables.pool import lives, starts
 from coordinator.storage.tables.runs import LOG_LEVELS, attempts, checkpoints, log_lines, run_tags, runs
 from coordinator.storage.tables.sources import deliveries, event_runs, events, schedules, ticks
@@ -51,6 +52,8 @@ __all__ = [
     "audit",
     "batches",
     "build_log",
+    "bulk_outcomes",
+    "bulks",
     "checkpoints",
     "deliveries",
     "deployments",
@@ -60,6 +63,7 @@ __all__ = [
     "facts",
     "files",
     "history",
+    "holds",
     "host_tokens",
     "keys",
     "lanes",

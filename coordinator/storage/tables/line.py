@@ -84,6 +84,21 @@ batches = Table(
     Index("ix_batches_created_at", "created_at"),
 )
 
+# What held runs in line: not a run's own, but that of all which are held alike. See coordinator/line/holds.py.
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    #: Whom it held: the digest of a queue, a key of it, an amount of memory …
+    Column("scope", String(32), nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("began_at", Double, nullable=False),
+    #: When it was seen last.
+    Column("until", Double, nullable=False),
+    Index("ix_holds_scope", "scope", "until"),
+    Index("ix_holds_until", "until"),
+)
+
 runners = Table(
     "runners",
     metadata,

@@ -204,7 +204,7 @@ attempts = Table(
     Column("handed_ms", Double),
     Column("ran_ms", Double),
     Column("reported_ms", Double),
-    #: Its memory over its time, as its container says: a wire.Curve as JSON, of 1 KiB at most.
+    #: Its memory over its time, as its container says: a wire.Curve as JSON, of 4 KiB at most.
     Column("curve", Text),
     #: What it has reached, null where that is nothing: JSON with `hosts`, a list of wire.EgressHost, of which
     #: `before` were reached by way of other sidecars than `boot`.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from samovar.cli import projects
+from samovar.cli import bulks, projects
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
 
@@ -22,6 +22,10 @@ DeadOption = Annotated[bool, typer.Option("--dead-letter", help="All runs of the
 ErrorOption = Annotated[Optional[str], typer.Option(help="All runs that ended with this error: its fingerprint.")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are meant.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before changing many runs.")]
+GraceOption = Annotated[
+    Optional[str],
+    typer.Option(help='The server does it, after so long ("10s"): until then it may be taken back.'),
+]
 
 _PAGE = 200
 
@@ -42,6 +46,7 @@ def many(
     *,
     dry_run: bool,
     yes: bool,
+    grace: str | None = None,
     **body: Any,
 ) -> None:
     """Do `action` to all runs that fit, page by page, and print what became of each."""
@@ -50,6 +55,10 @@ def many(
         conditions = {**conditions, "project": projects.narrowed(cli.output, conditions["project"])}
     wanted = {name: value for name, value in {**conditions, "runs": runs}.items() if value}
     found: list[dict[str, Any]] = []
+    if grace is not None and not dry_run:
+        # what may be taken back is not asked about
+        bulks.asked(cli, action, wanted, grace, **body)
+        return
     with cli.api() as api:
         if not (dry_run or yes or cli.as_json or runs):
             count = len(_pages(api, action, {"filter": wanted, "dry_run": True}))

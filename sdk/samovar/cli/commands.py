@@ -48,6 +48,14 @@ GROUPS = {
             "files": "files.show_files",
         },
     ),
+    "bulk": (
+        "What is done with many runs at once, and taking it back.",
+        {
+            "list": "bulks.list_bulks",
+            "show": "bulks.show_bulk",
+            "take-back": "bulks.take_back",
+        },
+    ),
     "errors": (
         "Errors in groups: what fails, how often, since which version.",
         {

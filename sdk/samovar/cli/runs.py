@@ -277,12 +277,13 @@ def cancel_run(
     since: bulk.SinceOption = None,
     dry_run: bulk.DryOption = False,
     yes: bulk.YesOption = False,
+    grace: bulk.GraceOption = None,
 ) -> None:
     """Cancel a run, or many: at once where it has not started, else with a signal, a grace, and an end."""
     conditions = _conditions(status, task, project, tag, since)
     run = bulk.single(runs, conditions)
-    if run is None or dry_run:
-        bulk.many(cli, "cancel", runs, conditions, dry_run=dry_run, yes=yes)
+    if run is None or dry_run or grace is not None:
+        bulk.many(cli, "cancel", runs, conditions, dry_run=dry_run, yes=yes, grace=grace)
         return
     with cli.api() as api:
         found = api.post(f"/runs/{run}/cancel")
@@ -302,6 +303,7 @@ def replay_run(
     ] = None,
     payload: Annotated[Optional[str], typer.Option(help="Another payload: JSON, @FILE or -.")] = None,
     version: Annotated[Optional[str], typer.Option(help="Another version than the current one.")] = None,
+    memory: Annotated[Optional[str], typer.Option(help='Other memory than it had, e.g. "1g".')] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the new run has ended.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Show its logs as they come, and wait.")] = False,
     status: bulk.StatusOption = None,
@@ -313,6 +315,7 @@ def replay_run(
     error: bulk.ErrorOption = None,
     dry_run: bulk.DryOption = False,
     yes: bulk.YesOption = False,
+    grace: bulk.GraceOption = None,
 ) -> None:
     """Start a run again as a new one, or many."""
     conditions = _conditions(status, task, project, tag, since, dead_letter, error)
@@ -320,18 +323,26 @@ def replay_run(
     if version is not None:
         body["version"] = version
     run = bulk.single(runs, conditions)
-    if run is None or dry_run:
-        only_one = {"--from-checkpoint": from_checkpoint, "--payload": payload, "--wait": wait, "--follow": follow}
+    if run is None or dry_run or grace is not None:
+        only_one = {
+            "--from-checkpoint": from_checkpoint,
+            "--payload": payload,
+            "--memory": memory,
+            "--wait": wait,
+            "--follow": follow,
+        }
         for option, value in only_one.items():
             if value:
                 message = f"{option} is for the replay of one run: give its id alone"
                 raise CliError(message, fields=[{"path": option.lstrip("-"), "message": message}])
-        bulk.many(cli, "replay", runs, conditions, dry_run=dry_run, yes=yes, **body)
+        bulk.many(cli, "replay", runs, conditions, dry_run=dry_run, yes=yes, grace=grace, **body)
         return
     if from_checkpoint is not None:
         body["from_checkpoint"] = from_checkpoint
     if payload is not None:
         body["payload"] = read_payload(payload)
+    if memory is not None:
+        body["memory"] = memory
     with cli.api() as api:
         finish(cli, api, api.post(f"/runs/{run}/replay", body), wait=wait, follow=follow)
 
@@ -348,12 +359,13 @@ def dismiss_run(
     error: bulk.ErrorOption = None,
     dry_run: bulk.DryOption = False,
     yes: bulk.YesOption = False,
+    grace: bulk.GraceOption = None,
 ) -> None:
     """Take a failed run off the dead-letter list, or many."""
     conditions = _conditions(status, task, project, tag, since, dead_letter, error)
     run = bulk.single(runs, conditions)
-    if run is None or dry_run:
-        bulk.many(cli, "dismiss", runs, conditions, dry_run=dry_run, yes=yes)
+    if run is None or dry_run or grace is not None:
+        bulk.many(cli, "dismiss", runs, conditions, dry_run=dry_run, yes=yes, grace=grace)
         return
     with cli.api() as api:
         found = api.post(f"/runs/{run}/dismiss")

@@ -39,9 +39,9 @@ def show_trace(cli: Cli, run: RunArgument) -> None:
     cli.output.table(
         ("spent", "time", "share"),
         [
-            (name, milliseconds(ledger[key]), f"{100 * ledger[key] / total:.0f} %")
-            for name, key in _PARTS
-            if ledger[key]
+            (name, milliseconds(spent), f"{100 * spent / total:.0f} %")
+            for name, spent in _spent(ledger, found.get("queued_by") or [])
+            if spent and total
         ],
         empty="no time yet",
     )
@@ -63,6 +63,16 @@ def show_trace(cli: Cli, run: RunArgument) -> None:
     more = [f"{count} more {what}" for what, count in (found.get("left_out") or {}).items() if count]
     if more:
         cli.output.line(f"left out: {', '.join(more)}")
+
+
+def _spent(ledger: dict[str, Any], held: list[dict[str, Any]]) -> list[tuple[str, float]]:
+    """The parts of the ledger; below the time in line what held it there."""
+    found = []
+    for name, key in _PARTS:
+        found.append((name, ledger[key]))
+        if key == "queued_ms" and any(part["reason"] != "unseen" for part in held):
+            found += [(f"  {part['reason'].replace('_', ' ')}", part["ms"]) for part in held]
+    return found
 
 
 def bar(begin: float, end: float, total: float, width: int = _WIDTH) -> str:

@@ -36,6 +36,10 @@ _EXIT = 1.0
 #: Seconds between two looks at its memory; and after which what they have seen is told, for whom the end is lost.
 _LOOK = INTERVAL / 1000
 _TELL = 10.0
+#: Seconds between two looks at who holds it, near its limit; and the share of the limit by which it has grown since
+#: that was told last when it is told at once: for whom the next look never comes.
+_CLOSER = 1.0
+_GROWN = 0.05
 
 
 class Attempt:
@@ -92,6 +96,8 @@ class Attempt:
         self._report: Message = {}
         self._report_in_flight = False
         self._launched_at = self._told_at = 0.0
+        self._closer_at = 0.0
+        self._told_near = 0.0
 
     # ------------------------------------------------------------ begin and end
 
@@ -193,6 +199,29 @@ class Attempt:
         if now >= self._told_at + _TELL:
             self._told_at = now
             self._report["curve"] = self.curve.told()
+
+    def looks_closer(self) -> bool:
+        """Whether it is time to ask who holds the memory, now that it is near the limit."""
+        return self.look_at is not None and time.monotonic() >= self._closer_at
+
+    def saw(self, held: Message, limit: int = 0, *, killed: bool = False) -> None:
+        """Who holds the memory (`memory`, `scratch`, `processes`). `killed`: when the kernel had ended somebody."""
+        now = time.monotonic()
+        self._closer_at = now + _CLOSER
+        self.curve = curve = self.curve or Curve()
+        if killed and curve.near is not None:
+            # those that are left say less than what was seen before, but for what no process holds
+            curve.near |= {"killed": True, "scratch": max(curve.near["scratch"], held["scratch"])}
+            return
+        curve.near = {"at_ms": round(1000 * (now - self._launched_at)), **held, "killed": killed}
+        if held["memory"] >= self._told_near + _GROWN * limit > 0:
+            self._told_near = held["memory"]
+            self._report["curve"] = curve.told()
+
+    def died_of(self, memory: int) -> None:
+        """The kernel has ended some of it at so many bytes: too fast for a look, maybe."""
+        self.curve = self.curve or Curve()
+        self.curve.add(1000 * (time.monotonic() - self._launched_at), memory)
 
     def deadline(self) -> float | None:
         """When `tick` has something to do, by the monotonic clock."""

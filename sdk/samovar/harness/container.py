@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 
-from samovar.harness import cleanup
+from samovar.harness import cleanup, holding
 from samovar.harness.gauges import Gauges, Watched
 from samovar.harness.settings import Settings
 from samovar.wire import Message
 
 #: Process 1 and the zygote, of one thread each: all there is between runs.
 _ALONE = 2
+#: The share of its limit from which on it is asked who holds the memory.
+_NEAR = 0.8
 
 
 class Container:
@@ -24,6 +26,7 @@ class Container:
         self._is_first = settings.is_first
         self._gauges = Gauges()
         self._scratch = cleanup.Scratch(settings.scratch)
+        self._folders = settings.scratch
         self._zygote = 0
         self._watched: list[Watched] = []
         self._standing: list[tuple[object, ...]] = []
@@ -58,6 +61,17 @@ class Container:
     def held_memory(self) -> int:
         """Bytes that everything in the container holds now; 0 where that is not told."""
         return self._gauges.unreclaimable_memory() if self._is_first else 0
+
+    def is_near(self, memory: int) -> bool:
+        """Whether so many bytes are near the limit."""
+        return 0 < self._gauges.memory_limit() * _NEAR <= memory
+
+    def holders(self, run: int | None) -> Message:
+        """Who holds the memory now: `memory`, `scratch`, `processes`. `run`: the pid of the run's process."""
+        names = {os.getpid(): "process 1", self._zygote: "zygote"}
+        if run:
+            names[run] = "run"
+        return {"memory": self.held_memory(), **holding.look(self._folders, names)}
 
     def peak(self, known: int, oom_kills: int = 0) -> int:
         """The most memory that the run is known to have had, in bytes, `known` included."""

@@ -19,6 +19,8 @@ class Curve:
     def __init__(self) -> None:
         self._interval = INTERVAL
         self._points: list[int] = []
+        #: Who held the memory when it was last near its limit: as it is sent.
+        self.near: Message | None = None
 
     def add(self, at: float, memory: int) -> None:
         """`memory`: the bytes held `at` milliseconds after the beginning, and since the look before this one.
@@ -35,8 +37,9 @@ class Curve:
         self._points[place] = max(self._points[place], units)
 
     def told(self) -> Message:
-        """As it is sent: `points` in units of wire.CURVE_UNIT bytes."""
-        return {"interval_ms": self._interval, "points": list(self._points)}
+        """As it is sent: `points` in units of wire.CURVE_UNIT bytes; `near` where there is any."""
+        told: Message = {"interval_ms": self._interval, "points": list(self._points)}
+        return told if self.near is None else {**told, "near": self.near}
 
     def _halve(self) -> None:
         self._interval *= 2

@@ -140,7 +140,10 @@ class Supervisor:
 
     def _advance(self, attempt: Attempt) -> None:
         if attempt.look_at is not None and time.monotonic() >= attempt.look_at:
-            attempt.looked(self._container.held_memory())
+            memory = self._container.held_memory()
+            attempt.looked(memory)
+            if self._container.is_near(memory) and attempt.looks_closer():
+                attempt.saw(self._holders(attempt), self._container.memory_limit())
         if attempt.kill_at is not None and time.monotonic() >= attempt.kill_at:
             attempt.kill_at = None
             if attempt.cancel is None and not attempt.sealed:
@@ -162,6 +165,11 @@ class Supervisor:
             self._finish_if_settled(attempt)
             if attempt.finish_answered:
                 self._let_go(attempt)
+
+    def _holders(self, attempt: Attempt) -> Message:
+        if attempt.pid is None and not self._awaits_pid:
+            self._hear_pid()  # it is asked for only where somebody has to know
+        return self._container.holders(attempt.pid)
 
     def _note_deaths(self, ended: dict[int, int]) -> None:
         for pid in ended:
@@ -349,6 +357,9 @@ class Supervisor:
         self._forget_pid()
         self.egress.end()
         kept = attempt.pid if attempt.kept and attempt.cancel is None else None
+        if self._container.oom_kills():
+            # before it is wiped: what was written to scratch is what most often nobody thinks of
+            attempt.saw(self._holders(attempt), killed=True)
         processes = self._container.processes(self.zygote, kept or 0)
         exited = attempt.status is not None and os.WIFEXITED(attempt.status)
         if exited and attempt.cancel is None:
@@ -366,6 +377,7 @@ class Supervisor:
         self._account = self._container.leave(well=well, killed=killed)
         if self._account["oom_kills"]:
             attempt.peak = self._container.peak(attempt.peak, self._account["oom_kills"])
+            attempt.died_of(attempt.peak)
 
     def _finish_if_settled(self, attempt: Attempt) -> None:
         attempt.tick()

@@ -12,7 +12,18 @@ from coordinator.foundation.errors import CoordinatorError, NotFound, StaleAttem
 from coordinator.foundation.limits import LEASE, PLATFORM_RETRIES
 from coordinator.runs import logs, runs, views
 from coordinator.storage.values import Stored, decode
-from coordinator.wire import AttemptLogLine, Curve, ErrorBody, Finish, MemoryCurve, Report, Retry, Started
+from coordinator.wire import (
+    AttemptLogLine,
+    Curve,
+    ErrorBody,
+    Finish,
+    MemoryCurve,
+    NearLimit,
+    NearProcess,
+    Report,
+    Retry,
+    Started,
+)
 from tests.conformance.store import GIB, MIB, Store, fixed, task_entry
 
 
@@ -312,6 +323,24 @@ def test_the_curve_that_was_told_last_is_kept(store: Store) -> None:
     store.complete(again, curve=Curve(interval_ms=500, points=[4]))
     assert store.complete(again).repeated, "an end is the same whatever is seen of memory"
     assert (kept(), kept(1)) == (told, MemoryCurve(interval_ms=500, points=[4 * 65536]))
+
+
+def test_who_held_the_memory_is_kept_with_the_curve(store: Store) -> None:
+    store.deploy()
+    claimed = store.started()
+    process = NearProcess(pid=7, name="\x1b[31m\x00</td>\u202e", memory=9)
+    near = NearLimit(at_ms=250, memory=100, scratch=60, processes=[process], killed=True)
+    body = Report(token=claimed.token, curve=Curve(interval_ms=250, points=[1], near=near))
+    store.write(attempts.report, claimed.attempt, body)
+    usage = views.attempt(store.attempts(claimed.run.id)[0]).usage
+    assert usage.curve is not None
+    assert usage.held is not None
+    assert (usage.held.scratch_bytes, usage.held.memory_bytes, usage.held.killed) == (60, 100, True)
+    assert [(one.pid, one.name, one.memory_bytes) for one in usage.held.processes] == [(7, process.name, 9)]
+    store.write(
+        attempts.report, claimed.attempt, Report(token=claimed.token, curve=Curve(interval_ms=250, points=[1]))
+    )
+    assert views.attempt(store.attempts(claimed.run.id)[0]).usage.held is None
 
 
 def test_lines_are_kept_once_and_in_order(store: Store) -> None:

@@ -25,9 +25,11 @@ from coordinator.storage.tables import (
     audit,
     batches,
     build_log,
+    bulks,
     deliveries,
     errors,
     history,
+    holds,
     lives,
     metadata,
     runs,
@@ -235,6 +237,8 @@ def test_every_table_is_emptied_or_kept_on_purpose() -> None:
         sign_in_links,
         history,
         errors,
+        holds,
+        bulks,
     }
     removed = {table.name for table in roots}
     removed |= {

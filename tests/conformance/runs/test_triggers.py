@@ -163,6 +163,10 @@ def test_a_replay_from_a_checkpoint_takes_those_up_to_it(store: Store) -> None:
     for key in ("fetch", "charge", "ship"):
         store.write(checkpoints.put, claimed.attempt, claimed.token, key, Stored(f'"{key}"', None, 8), 0.0)
     store.fail(claimed)
+    more = store.read(plans.plan_replay, claimed.run.id, ReplayRequest(memory="1g"), store.payloads)
+    assert more.memory == 1024**3
+    with pytest.raises(Invalid):
+        store.read(plans.plan_replay, claimed.run.id, ReplayRequest(memory="1m"), store.payloads)
     body = ReplayRequest(from_checkpoint="charge")
     plan = store.read(plans.plan_replay, claimed.run.id, body, store.payloads)
     run, _, _ = store.write(triggers.create, plan, plan.stored or Stored())

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests.unit.cli.conftest import Hand, Install
+from tests.waiting import eventually
 
 
 def deploy(install: Install, hand: Hand, project: Path) -> None:
@@ -182,6 +183,24 @@ def test_a_run_that_has_not_started_can_be_canceled(install: Install, hand: Hand
     assert install.json("runs", "wait", run["id"], "--timeout", "100ms", code=1)["status"] == "delayed"
     assert install.json("runs", "cancel", run["id"])["status"] == "canceled"
     assert install.samovar("runs", "wait", run["id"], code=1).code == 1
+
+
+def test_many_runs_are_left_to_the_server_and_taken_back(install: Install, hand: Hand, project: Path) -> None:
+    deploy(install, hand, project)
+    run = install.json("trigger", "greet", "--payload", '{"name": "you"}', "--delay", "1h", "--tag", "late")["id"]
+    asked = install.json("runs", "cancel", "--tag", "late", "--grace", "1h")
+    assert (asked["status"], asked["expected"]) == ("waiting", 1)
+    assert "nothing was done" in install.samovar("bulk", "take-back", asked["id"]).out
+    assert install.json("runs", "show", run)["status"] == "delayed"
+    begun = install.samovar("runs", "replay", run, "--grace", "0s")
+    id = begun.out.strip()
+    assert f"samovar bulk take-back {id}" in begun.err
+    eventually(lambda: install.json("bulk", "show", id)["status"] == "done", "the server to do it")
+    assert "it is delayed: only a run that has ended" in install.samovar("bulk", "show", id).out
+    assert install.json("bulk", "show", id)["not_done"][0]["run"] == run
+    assert [one["id"] for one in install.json("bulk", "list")["items"]] == [id, asked["id"]]
+    assert "taken back" in install.samovar("bulk", "list").out
+    install.json("runs", "cancel", run)
 
 
 def test_many_runs_are_canceled_replayed_and_dismissed(install: Install, hand: Hand, project: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from samovar import wire
 
+from coordinator import wire as coordinator_wire
 from tests.unit.harness.docked import MEMORY, Docked, docker, folders
 from tests.waiting import eventually
 
@@ -94,6 +95,15 @@ def tamper(what: str):
     os.setpriority(os.PRIO_PROCESS, zygote, 10)
 
 @task
+def hoard():
+    "Dies of what it has written rather than of what its processes hold; slowly, so that it is seen."
+    child = subprocess.Popen([sys.executable, "-c", "b = bytearray(40000000); import time; time.sleep(60)"])
+    written = open("/tmp/kept", "wb").write(os.urandom(14 * 1024 * 1024))
+    blocks = [os.urandom(1024 * 1024) for _ in range(165)]
+    time.sleep(1.5)
+    while True: blocks.append(b"x" * 1024 * 1024)
+
+@task
 def hold():
     "The most that the process has had, by the kernel."
     import resource, time
@@ -141,6 +151,31 @@ def test_out_of_memory_is_told_with_its_evidence_and_advice(docked: Callable[[],
     child = one.run("greedy-child", "a2")
     assert (child["error"]["type"], child["error"]["reason"]) == ("CalledProcessError", "out_of_memory")
     assert one.run("ok", "a3")["outcome"] == wire.COMPLETED, "process 1 outlives its runs' hunger"
+
+
+def test_who_held_the_memory_is_told_of_one_that_ran_out(docked: Callable[[], Docked]) -> None:
+    one = docked()
+    curve = one.run("hoard")["usage"]["curve"]
+    held = curve["near"]
+    assert coordinator_wire.Curve.model_validate(curve).near is not None
+    assert held["killed"] is True
+    assert 14 * 1024**2 <= held["scratch"] < 15 * 1024**2, "what it wrote, and not the other file systems"
+    named = {process["name"]: process["memory"] for process in held["processes"]}
+    assert named["run"] > 165 * 1024**2, named
+    assert named["python3"] > 40_000_000, named
+    assert {"run", "python3", "zygote"} <= named.keys()
+    assert len(named) <= 5
+    assert list(named.values()) == sorted(named.values(), reverse=True)
+    assert MEMORY * 0.8 <= held["memory"] <= MEMORY
+    assert held["at_ms"] >= 250
+    reported = [m for m in one.sidecar.of(wire.REPORT) if m["curve"]]
+    assert reported, "before it died, for whom its end is lost"
+    assert not reported[0]["curve"]["near"]["killed"]
+    assert one.run("ok", "a2")["usage"].get("curve") is None
+    # too fast to be looked at: what was written is seen after it as well, before it is wiped
+    fast = one.run("greedy", "a3")["usage"]["curve"]
+    assert (fast["near"]["killed"], len(fast["near"]["processes"]) >= 2) == (True, True)
+    assert max(fast["points"]) * wire.CURVE_UNIT > MEMORY * 0.9
 
 
 def test_the_curve_of_memory_is_as_high_as_the_kernels_peak(docked: Callable[[], Docked]) -> None:

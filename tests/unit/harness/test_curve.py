@@ -60,7 +60,7 @@ def test_the_highest_point_stays_and_the_whole_is_small(steps: list[tuple[float,
     covered = told["interval_ms"] * len(told["points"])
     assert at - INTERVAL <= covered <= at + told["interval_ms"] + INTERVAL
     assert len(json.dumps(told, separators=(",", ":"))) <= 1024
-    assert Told.model_validate(told).model_dump() == told
+    assert Told.model_validate(told).model_dump(exclude_none=True) == told
     assert wire.CURVE_UNIT == CURVE_UNIT
 
 
@@ -90,6 +90,35 @@ def test_it_is_told_from_time_to_time_and_where_memory_is_not_told_nobody_asks_a
         assert len(one.curve.told()["points"]) == 100
         one.looked(0)
         assert one.look_at is None
+        assert not one.looks_closer(), "where nothing is told nobody is asked who holds it"
+        for descriptor in ours:
+            os.close(descriptor)
+        one.drain()
+
+
+def test_who_holds_it_is_told_at_once_where_it_grows_and_no_oftener(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(harness.time, "monotonic", lambda: now)
+    with selectors.DefaultSelector() as selector:
+        one = Attempt({"attempt": "a1"}, Link(str(tmp_path / "none"), 1e9, dict), selector)
+        ours = one.open()
+        told, asked = [], []
+        for quarter in range(40):
+            now = 100.25 + quarter / 4
+            one.looked((80 + min(quarter, 15)) * MIB)
+            if one.looks_closer():
+                asked.append(now)
+                one.saw({"memory": (80 + min(quarter, 15)) * MIB, "scratch": MIB, "processes": []}, 100 * MIB)
+            if report := one._report.pop("curve", None):
+                told.append(now)
+                assert Told.model_validate(report).near is not None
+        assert len(asked) == 10, "once a second"
+        assert told == [100.25, 102.25, 104.25, 110.0], "with what it has grown by, and from time to time"
+        one.saw({"memory": MIB, "scratch": 3 * MIB, "processes": []}, killed=True)
+        near = one.curve.told()["near"]  # type: ignore[union-attr]
+        assert (near["memory"], near["scratch"], near["killed"]) == (95 * MIB, 3 * MIB, True)
         for descriptor in ours:
             os.close(descriptor)
         one.drain()

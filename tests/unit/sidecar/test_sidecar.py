@@ -409,6 +409,8 @@ def test_a_curve_that_is_none_is_left_out_and_costs_no_run_its_end() -> None:
         await w.assign()
         harness = await w.connect()
         curve = {"interval_ms": 250, "points": [1, 2]}
+        process = {"pid": 7, "name": "<b>\x1b\u202e", "memory": 9}
+        near = {"at_ms": 250.0, "memory": 9, "scratch": 8, "processes": [process], "killed": False}
         wrong: list[Any] = [
             {"interval_ms": 0, "points": [1]},
             {"interval_ms": 250, "points": [1] * 121},
@@ -416,14 +418,18 @@ def test_a_curve_that_is_none_is_left_out_and_costs_no_run_its_end() -> None:
             {"interval_ms": 250, "points": [10**7]},
             {"interval_ms": 250, "points": []},
             {"interval_ms": 10**30, "points": [1]},
+            {**curve, "near": {**near, "processes": [near["processes"][0]] * 6}},
+            {**curve, "near": {**near, "scratch": -1}},
+            {**curve, "near": {**near, "processes": [{"pid": 1, "name": "x" * 65, "memory": 1}]}},
             [1],
             "x",
         ]
-        for given in (curve, *wrong, None):
+        for given in (curve, {**curve, "near": near}, *wrong, None):
             said = {"progress": {"n": 1}, "metadata": None, "curve": given}
             assert (await harness.ask("report", attempt=ATTEMPT, **said))["ok"]
         told = [body["curve"] for body in w.coordinator.seen("report")]
-        assert told == [curve, *[None] * 9]
+        plain = {**curve, "near": None}
+        assert told == [plain, {**curve, "near": near}, *[None] * 12]
         usage = {"peak_memory_bytes": 5, "exit_code": 0, "curve": wrong[1]}
         assert (await harness.ask("finish", attempt=ATTEMPT, outcome="completed", result=1, usage=usage))["ok"]
         (body,) = w.coordinator.seen("finish")

@@ -111,6 +111,8 @@ def test_a_triggers_key_makes_runs_follows_them_and_does_no_more(two: Api) -> No
             ("POST", f"/runs/{run}/cancel"),
             ("POST", f"/runs/{run}/replay"),
             ("POST", "/runs/cancel"),
+            ("POST", "/bulk"),
+            ("POST", "/bulk/x/take-back"),
             ("GET", "/events"),
             ("GET", "/deployments"),
             ("POST", "/deployments"),
@@ -218,6 +220,15 @@ def test_a_projects_admin_sees_and_changes_nothing_of_another(two: Api) -> None:
         assert {item["run"] for item in canceled} == set(ids("runs", "shop"))
         assert two.run(run)["status"] == "queued"
         error(client.post("/api/v1/runs/cancel", json={"filter": {}}), 422, "invalid")
+        theirs = ok(two.admin.post("/api/v1/bulk", json={"act": "cancel", "filter": {"project": "blog"}}))["id"]
+        for path in ("", "/runs"):
+            error(client.get(f"/api/v1/bulk/{theirs}{path}"), 404, "not_found")
+        for verb in ("take-back", "begin"):
+            error(client.post(f"/api/v1/bulk/{theirs}/{verb}"), 404, "not_found")
+        mine = ok(client.post("/api/v1/bulk", json={"act": "cancel", "filter": {"status": ["queued"]}}))
+        assert mine["filter"]["project"] == mine["project"] == "shop"
+        assert [one["id"] for one in ok(client.get("/api/v1/bulk"))["items"]] == [mine["id"]]
+        error(client.post("/api/v1/bulk", json={"act": "cancel", "filter": {}}), 422, "invalid")
 
         # what is the whole install's is no project's
         for method, path in (("GET", "/keys"), ("POST", "/keys"), ("GET", "/nothing")):

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.dashboard.line import drains
+from tests.conformance.store import queue, task_entry
+from tests.unit.coordinator.conftest import Api, ok
+from tests.unit.coordinator.dashboard.test_site import browser
+from tests.waiting import eventually
 
 
 def a_queue(name: str, queued: int, paused: bool = False) -> dict[str, Any]:
@@ -24,3 +28,22 @@ def test_a_queue_is_emptied_by_all_tasks_of_it_as_in_the_last_hour() -> None:
 
 def test_what_is_paused_or_empty_has_no_end() -> None:
     assert drains([a_queue("a", 5, paused=True), a_queue("b", 0)], [a_task("a", 60), a_task("b", 60)]) == {}
+
+
+def test_a_runs_page_says_what_held_it_in_line_when_that_is_over(api: Api) -> None:
+    """By the duty itself, which looks every other second."""
+    api.deploy(task_entry("greet", queue=queue("q")))
+    ok(api.admin.patch("/api/v1/queues/q", json={"paused": True}))
+    run = api.trigger()["id"]
+
+    def held() -> list[str]:
+        found = ok(api.admin.get(f"/api/v1/runs/{run}/trace"))
+        assert abs(sum(part["ms"] for part in found["queued_by"]) - found["ledger"]["queued_ms"]) < 1
+        return [part["reason"] for part in found["queued_by"]]
+
+    eventually(lambda: "paused" in held(), "somebody to look")
+    ok(api.admin.patch("/api/v1/queues/q", json={"paused": False}))
+    api.claim_one()
+    assert held()[0] == "paused"
+    with browser(api) as client:
+        assert "queued: queue paused" in client.get(f"/runs/{run}").text

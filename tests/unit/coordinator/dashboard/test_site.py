@@ -18,6 +18,7 @@ from coordinator.api import budgets
 from coordinator.context import Coordinator
 from coordinator.dashboard import rendering, vendoring
 from coordinator.foundation.limits import ADDRESS_BURST
+from coordinator.maintenance.duties import DUTIES
 from tests.conformance.store import task_entry
 from tests.plain import PLAIN
 from tests.unit.coordinator.conftest import ADMIN, Api, ok, serving
@@ -33,6 +34,7 @@ PAGES = [
         "/tasks/orders/greet",
         "/errors",
         "/queues",
+        "/bulk",
     ),
     *(
         "/schedules",
@@ -311,6 +313,14 @@ def counted(core: Coordinator) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
+def undisturbed(core: Coordinator) -> None:
+    """From now on no duty sends statements of its own."""
+    seats = core.seats
+    eventually(lambda: len(seats.held) == len(DUTIES), "this coordinator to hold its duties")
+    for duty in DUTIES:
+        seats.of(duty.name).clear()
+
+
 def asked_for_data(sent: list[str]) -> list[str]:
     return [one for one in sent if one.lstrip().startswith("SELECT") and " FROM " in one.replace("\n", " ")]
 
@@ -319,6 +329,7 @@ def test_a_page_takes_few_statements_and_none_for_each_row(tmp_path: Path, migra
     (tmp_path / "data").mkdir()
     shutil.copyfile(migrated, tmp_path / "data" / "coordinator.db")
     with serving(tmp_path / "data") as (api, core), browser(api) as client:
+        undisturbed(core)
         schedule = {"cron": "0 4 * * *", "timezone": "UTC", "catchup": "skip"}
         hook = {"path": "in", "secret": None, "scheme": None}
         entries = [task_entry("greet", webhook=hook), task_entry("daily", schedule=schedule)]
