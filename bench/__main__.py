@@ -22,6 +22,7 @@ from bench import (
     files,
     freeze,
     heavy,
+    history,
     idle,
     inside,
     isolated,
@@ -35,6 +36,8 @@ from bench import (
     redeploy,
     report,
     rivals,
+    sampling,
+    screen,
     starts,
     sustained,
     triggers,
@@ -81,6 +84,9 @@ BENCHMARKS = {
     "trigger": Apart(triggers.trigger, 2000, 40),
     "claims": Apart(claims.claims, 200, 10),
     "pages": Apart(pages.pages, 50, 5, usual=False),
+    "history": Benchmark(history.history, 1000, 60, usual=False),
+    "sampling": Benchmark(sampling.sampling, 3, 1, usual=False),
+    "screen": Benchmark(screen.screen, 60, 8, usual=False),
     "peers": Benchmark(rivals.peers, 200, 40, usual=False),
     "pace": Benchmark(pace.pace, 400, 40, usual=False),
     "sustained": Benchmark(sustained.sustained, 3000, 100, usual=False),
@@ -94,12 +100,14 @@ BENCHMARKS = {
 }
 
 
-#: What is measured by one word: `speed` is all that a start and a run cost, `age` last and longest.
+#: What is measured by one word: `speed` is all that a start and a run cost, `age` last and longest; `sight` what it
+#: costs to see them.
 GROUPS = {
     "speed": [
         *("warm", "pace", "inside", "sustained", "burst", "idle", "fifty", "heavy", "flood", "checkpoint"),
         *("peers", "isolated", "replay", "age"),
-    ]
+    ],
+    "sight": ["pages", "screen", "history", "sampling"],
 }
 
 

@@ -1,8 +1,9 @@
 """The client of a project that floods: `python -m bench.attack NAME`, a process of its own.
 
 In the process that measures, its threads would compete with the measured client for one interpreter, and what that
-costs is none of Samovar's. URL and KEY come in the environment. It says `attacking` when the flood is on; when its
-standard input ends it stops, and when nothing of its project is left, it ends: what comes after it is alone again.
+costs is none of Samovar's. A client of another project's is on another machine: this one takes what the processors
+have left. URL and KEY come in the environment. It says `attacking` when the flood is on; when its standard input
+ends it stops, and when nothing of its project is left, it ends: what comes after it is alone again.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def attacked(url: str, key: str, name: str) -> Iterator[None]:
 
 
 def main(name: str) -> None:
+    os.nice(19)
     ending = threading.Event()
     url, key = os.environ["URL"], os.environ["KEY"]
     with Client(url, key) as client:

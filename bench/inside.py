@@ -28,7 +28,7 @@ def inside(bed: Bed, count: int) -> Outcome:
     ):  # fmt: skip
         harness.connected()
         other.connected()
-        group, other_group = _group(bed, name), _group(bed, other_name)
+        group, other_group = group_of(bed, name), group_of(bed, other_name)
         for number in rounds(count + 1, _SECONDS):
             used = group.cpu()
             starts = [harness.start() for _ in range(_RUNS)]
@@ -82,7 +82,8 @@ class Group:
         return sorted(int(pid) for pid in (self._place / "cgroup.procs").read_text().split())
 
 
-def _group(bed: Bed, name: str) -> Group:
+def group_of(bed: Bed, name: str) -> Group:
+    """Of the container of this name."""
     return Group(str(bed.docker.engine.inspect_container(name)["Id"]))
 
 

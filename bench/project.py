@@ -101,6 +101,11 @@ def carry(data: File) -> float:
     return time.perf_counter() - began
 
 
+@task(id="sleeps")
+def sleeps(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 @task(id="trivial")
 def trivial(number: int) -> int:
     return number + 1
