@@ -16,16 +16,19 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(here)))
     try:
         with open(os.path.join(here, "bundle"), "rb") as file:
-            made_by, modules = marshal.loads(file.read())
-        if made_by == (sys.version, os.path.dirname(os.__file__)):
-            # (bundle.py, which can't be imported before it is there)
-            names = {"__name__": "samovar.harness.bundle"}
-            exec(marshal.loads(modules["samovar.harness.bundle"][2]), names)
-            names["install"](modules)  # type: ignore[operator]
+            made_by, modules = marshal.load(file)
+            if made_by == (sys.version, os.path.dirname(os.__file__)):
+                code = file.read()
+                # (bundle.py, which can't be imported before it is there)
+                _, _, start, end = modules["samovar.harness.bundle"]
+                names = {"__name__": "samovar.harness.bundle"}
+                exec(marshal.loads(code[start:end]), names)
+                names["install"](modules, code)  # type: ignore[operator]
+                del code
     except (OSError, ValueError, TypeError, KeyError, EOFError):
         pass  # made for another Python, or not at all: each module is read by itself
     from samovar.harness.supervisor import main
 
-    code = main()
+    status = main()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(status)

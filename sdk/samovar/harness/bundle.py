@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-    #: By name: whether it is a package, the path of its source, and its byte code.
-    Modules = dict[str, tuple[bool, str, bytes]]
+    #: By name: whether it is a package, the path of its source, and from where to where its byte code is.
+    Modules = dict[str, tuple[bool, str, int, int]]
 
 #: What is imported in every start. The rest of the bundle is what these import.
 NAMES = (
@@ -48,45 +48,53 @@ NAMES = (
 class _Loader(SourceFileLoader):
     """As Python's own, but for where the byte code is: a module has its file, its source and its resources."""
 
-    modules: "Modules"
+    finder: "Finder"
 
     def get_code(self, fullname: str) -> "CodeType | None":
-        held = self.modules.get(fullname)
-        return super().get_code(fullname) if held is None else marshal.loads(held[2])
+        held = self.finder.bundled.get(fullname)
+        if held is None:
+            return super().get_code(fullname)
+        code: CodeType = marshal.loads(memoryview(self.finder.code)[held[2] : held[3]])
+        return code
 
 
 class Finder:
     """Comes after what is built into the interpreter, and before what is looked for on `sys.path`."""
 
-    def __init__(self, modules: "Modules") -> None:
+    def __init__(self, modules: "Modules", code: bytes) -> None:
         self.bundled = modules
+        #: In one piece, which the system has back when it is forgotten.
+        self.code = code
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         held = self.bundled.get(name)
         if held is None:
             return None
-        is_package, origin, _ = held
-        loader = _Loader(name, origin)
-        loader.modules = self.bundled
-        spec = ModuleSpec(name, loader, origin=origin, is_package=is_package)
+        loader = _Loader(name, held[1])
+        loader.finder = self
+        spec = ModuleSpec(name, loader, origin=held[1], is_package=held[0])
         spec.has_location = True
         if spec.submodule_search_locations is not None:
-            spec.submodule_search_locations.append(origin.rpartition("/")[0])
+            spec.submodule_search_locations.append(held[1].rpartition("/")[0])
         return spec
 
+    def forget(self) -> None:
+        self.bundled.clear()
+        self.code = b""
 
-def install(modules: "Modules") -> None:
+
+def install(modules: "Modules", code: bytes) -> None:
     """Have these modules imported from memory."""
-    sys.meta_path.insert(2, Finder(modules))
+    sys.meta_path.insert(2, Finder(modules, code))
 
 
 def forget() -> None:
     """Give the memory back; what is imported from now on is looked for where Python looks."""
     for finder in list(sys.meta_path):
         # (of the class that boot.py has made of this file)
-        if isinstance(held := getattr(finder, "bundled", None), dict):
+        if hasattr(finder, "bundled"):
             sys.meta_path.remove(finder)
-            held.clear()
+            finder.forget()  # type: ignore[attr-defined]
 
 
 def made() -> bytes:
@@ -97,9 +105,12 @@ def made() -> bytes:
     for name in NAMES:
         importlib.import_module(name)
     modules: Modules = {}
+    codes, at = [], 0
     for name, module in sorted(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if spec is not None and isinstance(spec.loader, SourceFileLoader) and str(spec.origin).endswith(".py"):
-            code = spec.loader.get_code(name)
-            modules[name] = (spec.submodule_search_locations is not None, spec.origin, marshal.dumps(code))
-    return marshal.dumps(((sys.version, os.path.dirname(os.__file__)), modules))
+            code = marshal.dumps(spec.loader.get_code(name))
+            modules[name] = (spec.submodule_search_locations is not None, str(spec.origin), at, at + len(code))
+            codes.append(code)
+            at += len(code)
+    return b"".join([marshal.dumps(((sys.version, os.path.dirname(os.__file__)), modules)), *codes])

@@ -20,10 +20,13 @@ MAKE = (
 USE = """
 import marshal, sys
 sys.path.insert(0, sys.argv[1])
-_, modules = marshal.loads(open(sys.argv[2], "rb").read())
+with open(sys.argv[2], "rb") as file:
+    _, modules = marshal.load(file)
+    code = file.read()
 names = {"__name__": "samovar.harness.bundle"}
-exec(marshal.loads(modules["samovar.harness.bundle"][2]), names)
-names["install"](modules)
+_, _, start, end = modules["samovar.harness.bundle"]
+exec(marshal.loads(code[start:end]), names)
+names["install"](modules, code)
 import samovar.harness.supervisor, samovar.harness.zygote
 from samovar.harness import bundle
 print(type(sys.modules["samovar.harness.attempt"].__loader__).__name__)
@@ -49,7 +52,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_has_what_a_start_imports_and_nothing_of_the_interpreters_own(bundle: Path) -> None:
-    (version, library), modules = marshal.loads(bundle.read_bytes())
+    with bundle.open("rb") as file:
+        (version, library), modules = marshal.load(file)
+        assert max(end for _, _, _, end in modules.values()) == len(file.read())
     assert version == sys.version
     assert Path(library).is_dir()
     assert {"samovar", "samovar.harness.bundle", "samovar.harness.attempt"} <= set(modules)
@@ -72,7 +77,7 @@ def test_modules_come_from_it_until_it_is_forgotten(bundle: Path) -> None:
     [
         b"",
         b"\x00\x01nonsense",
-        marshal.dumps((("another Python", "/nowhere"), {"samovar": (True, "/nowhere", b"")})),
+        marshal.dumps((("another Python", "/nowhere"), {"samovar": (True, "/nowhere", 0, 0)})),
         marshal.dumps(((sys.version, str(Path(subprocess.__file__).parent)), {})),
         marshal.dumps(None),
     ],
