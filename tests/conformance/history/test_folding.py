@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -76,6 +77,8 @@ def test_a_batch_that_is_broken_off_anywhere_has_counted_nothing(store: Store) -
 
 
 _BATCHES = 8
+#: Holders of the duty that are killed; `make test-long` kills twenty.
+_KILLS = int(os.environ.get("SAMOVAR_TEST_KILLS", "6"))
 _HOLDER = """
 import sys
 from coordinator.foundation.errors import StorageUnavailable
@@ -91,13 +94,13 @@ for line in sys.stdin:
 
 
 def test_a_holder_that_is_killed_has_counted_everything_once(store: Store) -> None:
-    """Two at a time, six of them killed with work in hand."""
+    """Two at a time, `_KILLS` of them killed with work in hand."""
     recount.deploy(store)
     rng = random.Random(5)
     recount.work(store, rng, 250)
     holders = [_holder(store) for _ in range(2)]
     try:
-        for _ in range(6):
+        for _ in range(_KILLS):
             victim = holders.pop(0)
             assert victim.stdout is not None
             for _ in range(rng.randrange(1, _BATCHES)):
