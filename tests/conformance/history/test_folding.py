@@ -97,7 +97,7 @@ def test_a_holder_that_is_killed_has_counted_everything_once(store: Store) -> No
     """Two at a time, `_KILLS` of them killed with work in hand."""
     recount.deploy(store)
     rng = random.Random(5)
-    recount.work(store, rng, 250)
+    recount.work(store, rng, 40 * _KILLS + 10)
     holders = [_holder(store) for _ in range(2)]
     try:
         for _ in range(_KILLS):
