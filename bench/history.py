@@ -79,7 +79,8 @@ def _looking(url: str) -> Iterator[list[float]]:
 
 def _cost(kind: str, count: int, rate: float) -> Outcome:
     """Trigger, claim, start and end at the store, in parts with facts (and folded) and without, by turns."""
-    part = max(5, count // (2 * _PARTS))
+    # at the full rate the duty has as many facts before it each time
+    part = max(5, count // 5)
     told = Series("with facts, folded", "ms")
     untold = Series("without", "ms")
     write = facts.attempt_ended
