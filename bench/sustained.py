@@ -51,8 +51,9 @@ def sustained(here: Bed, count: int) -> list[Outcome]:
     found = []
     for name, bed in both(here):
         drive(bed, min(count, _WARMING))
-        before, began = _processor(bed), drive(bed, count)
-        spent = _processor(bed) - before
+        before = _processor(bed)
+        began = drive(bed, count)
+        shares = {part: 1000 * (now - before[part]) / count for part, now in _processor(bed).items()}
         rate = Series(f"{name}: runs", "/s", [count / began])
         with bed.docker.idle(bed.image) as container:
             seconds = Series("docker exec, one after another", "/s")
@@ -73,11 +74,12 @@ def sustained(here: Bed, count: int) -> list[Outcome]:
         notes = [] if isinstance(jobs, float) else [jobs]
         what = f"{count} durable runs that do nothing, a process each, some always in line, on {name}"
         found.append(Outcome(f"sustained: {name}", what, [rate], peers, targets, "higher", notes))
-        cpu = Series(f"{name}: processor time of a run", "ms", [1000 * spent / count])
+        cpu = Series(f"{name}: processor time of a run", "ms", [sum(shares.values())])
         bare = Series("a bare fork and pipe, on the host", "ms", [_forked()])
         what = "coordinator, sidecar, runner and containers at that rate; the engine's own is not counted"
         limits = [Target("processor time of a run", cpu.median, CPU_MS, "ms")]
-        found.append(Outcome(f"processor: {name}", what, [cpu], [bare], limits))
+        notes = [", ".join(f"{part} {spent:.1f} ms" for part, spent in shares.items())]
+        found.append(Outcome(f"processor: {name}", what, [cpu], [bare], limits, notes=notes))
     return found
 
 
@@ -120,10 +122,19 @@ class _Figures:
         ]
 
 
-def _processor(bed: Bed) -> float:
-    """Seconds so far, of Samovar's processes, those that they have started, and the containers that are there."""
-    waiting = list(bed.samovar.pids().values())
-    total = 0.0
+def _processor(bed: Bed) -> dict[str, float]:
+    """Seconds so far, of each of Samovar's processes with those that it has started, and of the containers."""
+    spent = {name: _with_children(pid) for name, pid in bed.samovar.pids().items()}
+    spent["containers"] = 0.0
+    for found in bed.samovar.containers():
+        if found["State"] == "running":
+            with contextlib.suppress(RuntimeError, FileNotFoundError):  # it has left meanwhile
+                spent["containers"] += Group(found["Id"]).cpu()
+    return spent
+
+
+def _with_children(pid: int) -> float:
+    waiting, total = [pid], 0.0
     while waiting:
         pid = waiting.pop()
         try:
@@ -135,10 +146,6 @@ def _processor(bed: Bed) -> float:
             continue
         # user and system time of the process, and of children that it has collected
         total += sum(int(word) for word in words[11:15]) / _TICK
-    for found in bed.samovar.containers():
-        if found["State"] == "running":
-            with contextlib.suppress(RuntimeError, FileNotFoundError):  # it has left meanwhile
-                total += Group(found["Id"]).cpu()
     return total
 
 
