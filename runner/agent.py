@@ -40,6 +40,9 @@ log = structlog.get_logger()
 
 _POLL = 25.0
 _CLAIM_MOST = 8
+#: Attempts that are handed over at a time, for each processor; and seconds until it is looked again how many are.
+_HURRYING = 2
+_HURRY = 0.005
 _RETRY = 0.3
 #: A runner that cannot renew a lease ends the attempt this long before the lease does.
 _FENCE = 5.0
@@ -65,6 +68,9 @@ class Agent:
         self._host = Host(settings, policy, engine, sidecar, coordinator, self.pool, records)
         self._telling = Telling(self.pool, self.pool.now)
         self._attempts: dict[str, Attempt] = {}
+        #: Attempts that are handed over at a time; set when one has ended.
+        self._in_a_hurry = _HURRYING * host_cpus()
+        self._moved = asyncio.Event()
         self._builds: dict[str, BuildJob] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._canceled: set[str] = set()
@@ -144,10 +150,17 @@ class Agent:
                 await asyncio.sleep(_RETRY)
 
     async def _claim_runs(self) -> None:
+        """Of what waits in line no more is taken than the processors can hand over: the rest waits there, where the
+        turns of projects and tasks are, and not here behind what was taken before it.
+        """
+        while (room := self._in_a_hurry - sum(attempt.hurries for attempt in self._attempts.values())) <= 0:
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), _HURRY)
         request = ClaimRequest(
             memory=self._settings.memory - self.pool.reserved,
             slots=self._settings.slots,
-            most=_CLAIM_MOST,
+            most=min(_CLAIM_MOST, room),
             timeout=_POLL,
         )
         for assignment in (await self._host.coordinator.claim(request)).assignments:
@@ -340,6 +353,7 @@ class Agent:
             await attempt.run()
         finally:
             self._attempts.pop(attempt.id, None)
+            self._moved.set()
 
     def _begin_adopted(self, attempt: Attempt, container: Container, record: Record) -> None:
         async def to_its_end() -> None:

@@ -26,6 +26,8 @@ from runner.spec import ContainerKey
 log = structlog.get_logger()
 
 #: Beyond the grace, for the harness to say that it has ended the run.
+#: Seconds that a run is looked at as having just begun.
+_MOMENT = 0.03
 _FAREWELL = 2.0
 _RETRY = 0.3
 #: A sidecar that died is started again within seconds; placing an attempt waits for it this long.
@@ -81,6 +83,9 @@ class Attempt:
         self._stage: Stage = "starting"
         #: Whether its user code has ever begun.
         self._begun = False
+        #: Whether it waits for a container to start; and when its user code began here, by the monotonic clock.
+        self._waits = False
+        self._began_at = 0.0
         self._deadline = float("inf")
         #: Seconds the user code may take, extensions included.
         self._allowed = assignment.limits.timeout + assignment.limits.extended
@@ -97,6 +102,15 @@ class Attempt:
     def _warm(self) -> bool:
         """Whether it may have a container that has had a run, and its own be used again."""
         return self.assignment.limits.warm and self.assignment.limits.trust != "untrusted"
+
+    @property
+    def hurries(self) -> bool:
+        """Whether it is being handed over to a container that stands ready, or was a moment ago: for that time it
+        wants the processors, as it will at its end, which for many runs is there by then.
+        """
+        if self._stage == "starting":
+            return not self._waits
+        return time.monotonic() < self._began_at + _MOMENT
 
     def end(self, reason: EndReason) -> None:
         """Asks for the end of this attempt; of two reasons the more final one counts.
@@ -173,6 +187,7 @@ class Attempt:
                 container = self._host.pool.take(self.assignment, key, self._claimed)
             try:
                 if container is None:
+                    self._waits = True
                     container = await self._acquire(key, fresh)
                 if container is None:
                     return None
@@ -249,6 +264,7 @@ class Attempt:
             return End(self._account("exception", _of_import(event.error)), why="failed")
         if event.kind == "started" and self._stage == "starting":
             self._stage, self._begun = "running", True
+            self._began_at = time.monotonic()
             container.state = "busy"
             if (placing := container.placing) is not None:
                 self._host.pool.tally.began(self.assignment.project, container.start, placing.cause)

@@ -53,7 +53,7 @@ async def enrol(runner: str, body: Enrol, request: Request, core: Core) -> Enrol
 
 async def claim(core: Coordinator, runner: str, body: ClaimRequest, request: Request) -> ClaimResponse:
     """Held until there is something for the runner; empty lists when the time is up."""
-    line, asked = core.line, (body.memory, body.slots, body.most)
+    line, asked = core.line, (body.memory, body.slots)
 
     def take(conn: Connection, now: float) -> tuple[list[Claimed], list[Build], bool]:
         if hosts.drained(conn, runner):

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.wire import Lost, SidecarEvent
+from coordinator.wire import ClaimRequest, ClaimResponse, Lost, SidecarEvent
+from runner.agent import Agent
 from runner.attempt import Attempt, Host
 from runner.container import Container, Died, EndAsked
 from runner.coordinator_client import CoordinatorClient
@@ -258,3 +259,73 @@ def test_a_start_that_came_to_nothing_says_how_it_was_placed(tmp_path: Path) -> 
         assert (lost.start, lost.placing.cause, lost.placing.container) == ("cold", "first", container.name)
 
     with_host(engine, test, tmp_path)
+
+
+def test_an_attempt_hurries_while_it_is_handed_over_and_not_while_it_waits_for_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def life(w: World, host: Host) -> list[bool]:
+        """Before it is placed, placed, begun, a moment later."""
+        attempt = Attempt(host, w.assignment())
+        seen = [attempt.hurries]
+        running = asyncio.create_task(attempt.run())
+        container = await container_of(w, attempt.id)
+        seen.append(attempt.hurries)
+        if container.start == "cold":
+            container.tell(event(container, "ready", memory=20 * MIB))
+        container.tell(event(container, "started", attempt.id))
+        await eventually_async(lambda: attempt._begun, "the run to have begun")
+        seen.append(attempt.hurries)
+        monkeypatch.setattr("runner.attempt._MOMENT", 0.0)
+        seen.append(attempt.hurries)
+        monkeypatch.setattr("runner.attempt._MOMENT", 3600.0)
+        container.tell(event(container, "finished", attempt.id, outcome="completed", clean=True, memory=20 * MIB))
+        await asyncio.wait_for(running, 30)
+        return seen
+
+    async def test(w: World, host: Host, told: Told) -> None:
+        monkeypatch.setattr("runner.attempt._MOMENT", 3600.0)
+        assert await life(w, host) == [True, False, True, False]
+        assert await life(w, host) == [True, True, True, False]
+
+    with_host(FakeEngine(), test, tmp_path)
+
+
+def test_no_more_is_claimed_than_can_be_handed_over(tmp_path: Path) -> None:
+    """What attempts stand in the way, and how many more are asked for."""
+
+    class Standing:
+        def __init__(self, hurries: bool) -> None:
+            self.hurries = hurries
+
+    class Claimed(CoordinatorClient):
+        def __init__(self) -> None:
+            super().__init__("http://127.0.0.1:9", "k", "r")
+            self.asked: list[int] = []
+
+        async def claim(self, request: ClaimRequest) -> ClaimResponse:
+            self.asked.append(request.most)
+            return ClaimResponse(assignments=[], builds=[])
+
+    async def test(w: World, host: Host, told: Told) -> None:
+        pool: Any = w.pool
+        agent: Any = Agent(pool._settings, FakeEngine(), Policy())
+        claimed = Claimed()
+        object.__setattr__(agent._host, "coordinator", claimed)
+        most = agent._in_a_hurry
+        assert most >= 2
+        await agent._claim_runs()
+        agent._attempts = {"slow": Standing(False), "quick": Standing(True)}
+        await agent._claim_runs()
+        assert claimed.asked == [min(8, most), min(8, most - 1)]
+        agent._attempts = {str(number): Standing(True) for number in range(most)}
+        claiming = asyncio.create_task(agent._claim_runs())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(claimed.asked) == 2
+        # nobody tells that it has begun: that is looked for
+        agent._attempts["0"].hurries = False
+        await asyncio.wait_for(claiming, 30)
+        assert claimed.asked[2:] == [1]
+
+    with_host(FakeEngine(), test, tmp_path)
