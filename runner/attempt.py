@@ -132,6 +132,7 @@ class Attempt:
     async def run_adopted(self, container: Container, record: Record) -> None:
         """Takes over an attempt that a former life of this runner started. Never raises, as `run`."""
         self._container = container
+        self._waits = True  # for as long as its imports take
         if record.deadline is not None:
             self._stage, self._begun = "running", True
             # what was granted while nobody was here to hear of it

@@ -105,7 +105,9 @@ def test_an_adopted_attempt_is_accounted_for_while_the_engine_is_away(tmp_path: 
         engine.away = True
         container.tell(Died())
         record = Record(assignment.attempt, time.time() + 60)
-        await asyncio.wait_for(Attempt(host, assignment).run_adopted(container, record), 30)
+        attempt = Attempt(host, assignment)
+        await asyncio.wait_for(attempt.run_adopted(container, record), 30)
+        assert not attempt.hurries
         assert [lost.reason for lost in told.lost_ones] == ["lost"]
         engine.away = False
         await eventually_async(lambda: w.pool.used == 0, "the container to be removed")
