@@ -26,8 +26,8 @@ from runner.spec import ContainerKey
 log = structlog.get_logger()
 
 #: Beyond the grace, for the harness to say that it has ended the run.
-#: Seconds that a run is looked at as having just begun.
-_MOMENT = 0.03
+#: Seconds that a run is looked at as being handed over, and as having just begun.
+_HANDING, _MOMENT = 0.05, 0.03
 _FAREWELL = 2.0
 _RETRY = 0.3
 #: A sidecar that died is started again within seconds; placing an attempt waits for it this long.
@@ -83,9 +83,10 @@ class Attempt:
         self._stage: Stage = "starting"
         #: Whether its user code has ever begun.
         self._begun = False
-        #: Whether it waits for a container to start; and when its user code began here, by the monotonic clock.
+        #: Whether it waits for a container to start; when it came, and when its user code began here, by the
+        #: monotonic clock.
         self._waits = False
-        self._began_at = 0.0
+        self._came, self._began_at = time.monotonic(), 0.0
         self._deadline = float("inf")
         #: Seconds the user code may take, extensions included.
         self._allowed = assignment.limits.timeout + assignment.limits.extended
@@ -106,10 +107,11 @@ class Attempt:
     @property
     def hurries(self) -> bool:
         """Whether it is being handed over to a container that stands ready, or was a moment ago: for that time it
-        wants the processors, as it will at its end, which for many runs is there by then.
+        wants the processors, as it will at its end, which for many runs is there by then. A container that does not
+        take its run wants none, and keeps nobody waiting.
         """
         if self._stage == "starting":
-            return not self._waits
+            return not self._waits and time.monotonic() < self._came + _HANDING
         return time.monotonic() < self._began_at + _MOMENT
 
     def end(self, reason: EndReason) -> None:

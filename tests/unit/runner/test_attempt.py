@@ -270,6 +270,9 @@ def test_an_attempt_hurries_while_it_is_handed_over_and_not_while_it_waits_for_a
         """Before it is placed, placed, begun, a moment later."""
         attempt = Attempt(host, w.assignment())
         seen = [attempt.hurries]
+        with monkeypatch.context() as later:
+            later.setattr("runner.attempt._HANDING", 0.0)
+            assert not attempt.hurries  # a container that does not take its run keeps nobody waiting
         running = asyncio.create_task(attempt.run())
         container = await container_of(w, attempt.id)
         seen.append(attempt.hurries)
@@ -287,6 +290,7 @@ def test_an_attempt_hurries_while_it_is_handed_over_and_not_while_it_waits_for_a
 
     async def test(w: World, host: Host, told: Told) -> None:
         monkeypatch.setattr("runner.attempt._MOMENT", 3600.0)
+        monkeypatch.setattr("runner.attempt._HANDING", 3600.0)
         assert await life(w, host) == [True, False, True, False]
         assert await life(w, host) == [True, True, True, False]
 
