@@ -37,6 +37,8 @@ _READY_TIMEOUT = 60.0
 #: How long the children of a supervisor that was killed may take to go.
 _PREDECESSOR_TIMEOUT = 30.0
 _DEATHS_BEFORE_READY = 3
+#: A free port is looked for from here on, so often by chance.
+_LEAST_PORT, _TRIES = 10240, 50
 _TICK = 0.1
 #: What nobody but its owner may do with the data directory, or with any file of the parts.
 _OTHERS = 0o077
@@ -451,6 +453,26 @@ def _alive(pid: str) -> bool:
 
 
 def _free_port(host: str, port: int) -> int:
+    """`port` where it can be listened on, and for 0 one that is free. Raises CliError (`port_taken`)."""
+    if port:
+        return _bound(host, port)
+    # not one of those that connections are given: until the coordinator listens, any program may get one
+    for _ in range(_TRIES):
+        with contextlib.suppress(CliError):
+            return _bound(host, _LEAST_PORT + secrets.randbelow(_first_of_connections() - _LEAST_PORT))
+    return _bound(host, 0)
+
+
+def _first_of_connections() -> int:
+    """The first port that the kernel gives to connections."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        first = 32768
+    return max(first, _LEAST_PORT + 1)
+
+
+def _bound(host: str, port: int) -> int:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

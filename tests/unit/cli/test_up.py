@@ -238,3 +238,11 @@ def test_no_docker_ends_with_2(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["code"] == "docker_unavailable"
+
+
+def test_a_free_port_is_none_that_a_connection_is_given(tmp_path: Path) -> None:
+    """From when it is chosen until somebody listens there, any connection of this machine would get it."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    chosen = [made(tmp_path, port=0) for _ in range(20)]
+    assert all(0 < one.port < first and one.fleet_port <= first for one in chosen)
+    assert len({one.port for one in chosen}) > 10
