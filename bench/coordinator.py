@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import TypeVar
 import httpx
 
 from bench.postgres import database
+from tests.ports import free_port
 from tests.unit.coordinator.conftest import ADMIN, Api
 from tests.waiting import eventually
 
@@ -38,9 +38,7 @@ def filled(kind: str, fill: Callable[[str], Filled]) -> Iterator[tuple[Api, Fill
         (directory / "data").mkdir(mode=0o700)
         url = stack.enter_context(database()) if kind == "PostgreSQL" else None
         found = fill(url or f"sqlite:///{directory / 'data' / 'coordinator.db'}")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command = [sys.executable, "-m", "coordinator", "--data", str(directory / "data"), "--port", str(port)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("SAMOVAR_")}
         environment["SAMOVAR_COORDINATOR_ADMIN_KEY"] = ADMIN

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tarfile
 import tempfile
@@ -26,6 +25,7 @@ from images import bootstrap
 from images.host import host_network
 from tests import commands, stack
 from tests.plain import PLAIN
+from tests.ports import free_port
 from tests.waiting import eventually
 
 # the first `up` on a machine builds the images of three parts and of PostgreSQL
@@ -119,12 +119,6 @@ def composed() -> Iterator[Composed]:
         made.compose("down", "--volumes", code=None)
         remove_traces(made)
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def copy_of_the_repository(target: Path) -> None:

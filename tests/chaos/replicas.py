@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,15 +23,10 @@ from samovar import Client
 from tests import commands, stack
 from tests.conformance.databases import Server, server
 from tests.plain import PLAIN
+from tests.ports import free_port
 from tests.waiting import eventually
 
 ADMIN = "admin-key-for-tests-0123"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -135,7 +129,7 @@ def replicas(binaries: Path) -> Iterator[Replicas]:
     """Both coordinators, the sidecar and the runner, up; all gone at the end."""
     directory = Path(tempfile.mkdtemp(prefix="smv-"))
     with server(binaries) as postgres:
-        made = Replicas(directory, postgres, [_free_port(), _free_port()])
+        made = Replicas(directory, postgres, [free_port(), free_port()])
         made.ledger.mkdir()
         made.ledger.chmod(0o777)
         try:

@@ -6,7 +6,6 @@ import atexit
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+
+from tests.ports import free_port
 
 #: Bytes of memory that are free where clusters are kept in it.
 _ROOM = 2 * 1024**3
@@ -91,9 +92,7 @@ def _home(durable: bool = False) -> Path:
 def server(binaries: Path, *, durable: bool = False) -> Iterator[Server]:
     """A running cluster, which is gone afterwards."""
     home = _home(durable)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     made = Server(binaries, home, port, durable)
     # with its owner and its rights, which PostgreSQL looks at
     subprocess.run(["cp", "-a", _new_cluster(binaries), home / "data"], check=True)

@@ -135,7 +135,7 @@ def up(
         install = prepare(data, host, port, database, policy, fleet_listen)
         if tls_cert is not None and tls_key is not None:
             files = (tls_cert.absolute(), tls_key.absolute())
-            install = replace(install, tls=files, local_port=_free_port("127.0.0.1", 0))
+            install = replace(install, tls=files, local_port=free_port("127.0.0.1", 0))
             _write_credentials(install)
         install = replace(install, behind_proxy=behind_proxy)
         supervise(cli, install, lock)
@@ -243,7 +243,7 @@ def prepare(
     data: Path, host: str, port: int, database: str | None, policy: Path | None, fleet_listen: str = ""
 ) -> Install:
     """Key, credentials and directories of an install, made where they are not there yet."""
-    port = _free_port(host, port)
+    port = free_port(host, port)
     if policy is not None and not policy.is_file():
         raise CliError(f"--policy: there is no file {policy}", code="no_policy")
     standard = data / "policy.toml"
@@ -452,7 +452,7 @@ def _alive(pid: str) -> bool:
     return True
 
 
-def _free_port(host: str, port: int) -> int:
+def free_port(host: str, port: int) -> int:
     """`port` where it can be listened on, and for 0 one that is free. Raises CliError (`port_taken`)."""
     if port:
         return _bound(host, port)
@@ -493,8 +493,8 @@ def _port_beside(port: int, taken: str) -> int:
     after = next(number for number in range(port + 1, port + len(given) + 2) if str(number) not in given)
     with contextlib.suppress(CliError):
         if after <= 65535:
-            return _free_port("127.0.0.1", after)
-    return _free_port("127.0.0.1", 0)
+            return free_port("127.0.0.1", after)
+    return free_port("127.0.0.1", 0)
 
 
 def _write_credentials(install: Install) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from tests.conformance.attempts.joint import batch, item
+from tests.ports import free_port
 from tests.unit.coordinator.conftest import ADMIN, Api, ok
 from tests.waiting import eventually
 
@@ -36,9 +36,7 @@ sys.exit(main())
 
 @contextmanager
 def coordinator(data: Path, killed: str) -> Iterator[tuple[Api, subprocess.Popen[bytes]]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     keys = {"SAMOVAR_COORDINATOR_ADMIN_KEY": ADMIN, "KILLED": killed}
     command = [sys.executable, "-c", _KILLED, "--data", str(data), "--port", str(port)]
     child = subprocess.Popen(command, env={**os.environ, **keys}, stderr=subprocess.DEVNULL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from coordinator.storage import poolers
 from coordinator.storage.database import Database
 from tests.conformance.databases import fresh_database
 from tests.conformance.store import Store
+from tests.ports import free_port
 from tests.unit.coordinator.conftest import ok, serving
 from tests.waiting import eventually
 
@@ -35,9 +35,7 @@ def bouncer(postgres: str, mode: str, **settings: int) -> Iterator[str]:
     with fresh_database(postgres) as direct:
         server = make_url(direct)
         home = Path(tempfile.mkdtemp(prefix="samovar-pgbouncer-"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         lines = [
             "[databases]",
             f"{server.database} = host={server.host} port={server.port} user={server.username}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import pytest
 from tests import commands
 from tests.enrolled import Runners
 from tests.plain import PLAIN
+from tests.ports import free_port
 from tests.waiting import eventually
 
 ADMIN = "sk_admin_of_the_tests_of_the_cli"
@@ -176,9 +176,7 @@ class Hand:
 def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
     """A coordinator of its own process, as `samovar up` starts it."""
     data = tmp_path_factory.mktemp("install")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     made = Install(data, f"http://127.0.0.1:{port}")
     (data / "credentials.json").write_text(json.dumps({"url": made.url, "api_key": ADMIN}))
     environment = {

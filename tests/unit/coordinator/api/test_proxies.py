@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import free_port
 from tests.unit.coordinator.conftest import ADMIN, Api, error, ok
 from tests.waiting import eventually
 
@@ -56,9 +56,7 @@ def test_head_of_a_stream_ends_with_its_headers_and_leaves_the_connection_whole(
 @contextmanager
 def nginx(directory: Path, upstream: str) -> Iterator[str]:
     """The URL of an nginx before `upstream`, that gathers and packs as it does by default."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     temporary = "".join(
         f"{kind}_temp_path {directory}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )

@@ -1,0 +1,10 @@
+"""Free ports for servers that tests start."""
+
+from __future__ import annotations
+
+from samovar.cli import up
+
+
+def free_port() -> int:
+    """One on loopback that no connection of the machine is given until somebody listens there."""
+    return up.free_port("127.0.0.1", 0)
