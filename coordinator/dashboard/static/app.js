@@ -99,26 +99,38 @@ function say(text) {
 
 // ---------------------------------------------------------------- a log that goes on
 
-const MOST_LINES = 4000;
-let tail = null;
+const MOST_LINES = 1000;
+let tail = null, arrived = [];
 
 function follow() {
   const log = document.querySelector(".log[data-follow]");
   if (!log || tail) return;
   tail = new EventSource(log.dataset.follow + (log.dataset.last ? `&after=${log.dataset.last}` : ""));
   tail.addEventListener("lines", (event) => {
-    const { html, last, gap } = JSON.parse(event.data);
-    const low = innerHeight + scrollY >= document.documentElement.scrollHeight - 40;
-    if (gap) log.insertAdjacentHTML("beforeend", gap);
-    log.insertAdjacentHTML("beforeend", html);
-    log.dataset.last = last;
-    while (log.childElementCount > MOST_LINES) log.firstElementChild.remove();
-    if (low) scrollTo(0, document.documentElement.scrollHeight);
+    arrived.push(JSON.parse(event.data));
+    if (arrived.length === 1) requestAnimationFrame(() => show(log));
   });
   tail.addEventListener("over", () => { tail.close(); });
 }
 
-function asleep() { deaf(); tail?.close(); tail = null; }
+// all that has come since the last frame at once, and no more of it than stays
+function show(log) {
+  if (!arrived.length) return;
+  const low = innerHeight + scrollY >= document.documentElement.scrollHeight - 40;
+  const lines = document.createElement("template");
+  lines.innerHTML = arrived.map(({ html, gap }) => (gap ?? "") + html).join("");
+  log.dataset.last = arrived.at(-1).last;
+  arrived = [];
+  const more = lines.content;
+  while (more.childElementCount > MOST_LINES) more.firstElementChild.remove();
+  const room = MOST_LINES - more.childElementCount;
+  if (!room) log.replaceChildren();
+  while (log.childElementCount > room) log.firstElementChild.remove();
+  log.append(more);
+  if (low) scrollTo(0, document.documentElement.scrollHeight);
+}
+
+function asleep() { deaf(); tail?.close(); tail = null; arrived = []; }
 function awake() {
   if (document.hidden) asleep();
   else { times(); listen(); follow(); }
