@@ -68,6 +68,19 @@ def both(here: Bed) -> Iterator[tuple[str, Bed]]:
         yield "PostgreSQL", there
 
 
+@contextlib.contextmanager
+def beside(bed: Bed, tasks: str) -> Iterator[Project]:
+    """A second project, of the module `tasks`, deployed beside the measured one; afterwards its images are gone."""
+    with tempfile.TemporaryDirectory(prefix="samovar-bench-") as directory:
+        project = Project(Path(directory))
+        (project.path / "tasks.py").write_text(tasks)
+        bed.samovar.deploy_path(project.path)
+        try:
+            yield project
+        finally:
+            remove_images(bed.docker, project.name)
+
+
 def remove_images(docker: Docker, project: str) -> None:
     """Removes what was built of `project`."""
     # the newest first: an image goes only after those that stand on it

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 from samovar import Client
 
 from bench.attack import ATTACKS, TASKS, attacked
-from bench.bed import Bed, remove_images
+from bench.bed import Bed, beside
 from bench.figures import Outcome, Series, Target, rounds
 from bench.project import Project
 
@@ -27,22 +23,9 @@ _NAMES = ("warm start", "checkpoint", "trigger over HTTP")
 def neighbours(bed: Bed, count: int) -> list[Outcome]:
     """Three attacks; each figure is taken by turns alone and beside the attack. Each project has its own key."""
     url = json.loads((bed.samovar.data / "credentials.json").read_text())["url"]
-    with _hog(bed) as hog, Client(url, _key(bed, bed.project)) as victim:
+    with beside(bed, TASKS) as hog, Client(url, _key(bed, bed.project)) as victim:
         attacker = _key(bed, hog)
         return [_beside(victim, url, attacker, name, count) for name in ATTACKS]
-
-
-@contextlib.contextmanager
-def _hog(bed: Bed) -> Iterator[Project]:
-    """The second project, deployed beside the measured one."""
-    with tempfile.TemporaryDirectory(prefix="samovar-bench-") as directory:
-        project = Project(Path(directory))
-        (project.path / "tasks.py").write_text(TASKS)
-        bed.samovar.deploy_path(project.path)
-        try:
-            yield project
-        finally:
-            remove_images(bed.docker, project.name)
 
 
 def _key(bed: Bed, project: Project) -> str:

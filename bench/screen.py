@@ -4,19 +4,15 @@ is followed that never ends. In a real Chromium, on a real install.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import tempfile
 import time
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 from samovar import Client
 
-from bench.bed import Bed, remove_images
+from bench.bed import Bed, beside
 from bench.figures import Outcome, Series, Target
 from bench.project import Project
 from tests.browser.conftest import CHROMIUM, FLAGS
@@ -93,7 +89,7 @@ def screen(bed: Bed, count: int) -> list[Outcome]:
     many seconds.
     """
     given = json.loads((bed.samovar.data / "credentials.json").read_text())
-    with _watched(bed) as project, sync_playwright() as playwright, bed.samovar.client() as client:
+    with beside(bed, TASKS) as project, sync_playwright() as playwright, bed.samovar.client() as client:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         visitor = Visitor(browser, given["url"])
         visitor.context.add_init_script(_NOTING)
@@ -113,18 +109,6 @@ def screen(bed: Bed, count: int) -> list[Outcome]:
         finally:
             visitor.close()
             browser.close()
-
-
-@contextlib.contextmanager
-def _watched(bed: Bed) -> Iterator[Project]:
-    with tempfile.TemporaryDirectory(prefix="samovar-bench-") as directory:
-        project = Project(Path(directory))
-        (project.path / "tasks.py").write_text(TASKS)
-        bed.samovar.deploy_path(project.path)
-        try:
-            yield project
-        finally:
-            remove_images(bed.docker, project.name)
 
 
 def _seen(page: Page) -> dict[str, Any]:
