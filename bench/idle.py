@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -41,8 +42,13 @@ def fifty(bed: Bed, count: int) -> Outcome:
             for run in runs:
                 if run.wait(4 * _TOGETHER).status != "completed":
                     raise RuntimeError(f"the run {run.id} ended as {run.status}: {run.data.get('error')}")
-    warm = eventually(lambda: _idle(bed, count), f"{count} warm containers")
-    total = sum(container_memory(bed, name)[0] for name in warm or [])
+
+    def held() -> float | None:
+        with _if_there():
+            return sum(container_memory(bed, name)[0] for name in _idle(bed, count))
+        return None
+
+    total = eventually(held, f"{count} warm containers") or 0.0
     return Outcome(
         "idle: many",
         f"memory of {count} warm containers of a project without dependencies",
@@ -50,6 +56,11 @@ def fifty(bed: Bed, count: int) -> Outcome:
         [],
         [Target("docker stats, summed", total, FIFTY_MIB * count / _FIFTY, "MiB")],
     )
+
+
+def _if_there() -> contextlib.suppress:
+    """The list is as old as the runner's last heartbeat: one of it may have left meanwhile."""
+    return contextlib.suppress(docker.errors.NotFound)
 
 
 def _idle(bed: Bed, count: int) -> list[str]:
@@ -86,11 +97,9 @@ def idle_memory(bed: Bed) -> tuple[float, ...]:
     """What a container that stands ready takes."""
 
     def found() -> tuple[float, ...] | None:
-        try:
+        with _if_there():
             return container_memory(bed, idle_container(bed))
-        except docker.errors.NotFound:
-            # the list is as old as the runner's last heartbeat: it has left meanwhile
-            return None
+        return None
 
     return eventually(found, "an idle warm container") or ()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, overload
 
@@ -11,6 +10,7 @@ from samovar.declare.options import check
 from samovar.declare.registry import registry
 from samovar.declare.retry import ExceptionTypes, Retry
 from samovar.errors import OptionError
+from samovar.values import functions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Task(Generic[R]):
     def __init__(self, function: Callable[..., R], id: str | None, options: dict[str, Any]) -> None:
         if not callable(function) or isinstance(function, (type, Task)):
             raise OptionError(f"@task is for functions, not for {function!r}")
-        code = getattr(inspect.unwrap(function), "__code__", None)
+        code = getattr(functions.unwrap(function), "__code__", None)
         #: file:line of the definition, for messages.
         self.place = f"{code.co_filename}:{code.co_firstlineno}" if code else "unknown place"
         self.module: str = function.__module__
@@ -50,8 +50,8 @@ class Task(Generic[R]):
                 "beginning with a letter or digit"
             )
         self.function = function
-        self.is_async = inspect.iscoroutinefunction(function)
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        self.is_async = functions.makes_coroutine(function)
+        if functions.is_generator(function):
             raise OptionError(f"task {self.id!r} ({self.place}) is a generator; return a list instead of yielding")
         #: The retry policy with its exception classes, which the index can't carry.
         self.retry: Retry | None = options.get("retry")

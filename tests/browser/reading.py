@@ -32,6 +32,8 @@ VIEWS = {
     "320 px, dark": View("dark", 320, 640),
     "200 %": View("light", 640, 400, scale=2),
 }
+#: What stands for the others where a page is one of many.
+FEW = {"light": VIEWS["light"], "320 px, dark": VIEWS["320 px, dark"], "200 %": VIEWS["200 %"]}
 #: Where pictures go; none are taken where this is not set (`make pictures`).
 PICTURES = "SAMOVAR_TEST_PICTURES"
 
@@ -69,30 +71,43 @@ def overflow(page: Page) -> str | None:
 
 
 def check_reading(visitor: Visitor, path: str, views: Mapping[str, View] = VIEWS) -> None:
-    """Looks at `path` in each of `views`, as the visitor is signed in. Raises AssertionError with all it found."""
+    """Looks at `path` in each of `views`, as the visitor is signed in; its page is left there, in the last of them.
+    Raises AssertionError with all it found.
+    """
     wrong: list[str] = []
     for scale in sorted({view.scale for view in views.values()}):
+        seen = {name: view for name, view in views.items() if view.scale == scale}
+        if scale == 1:
+            wrong += _wrong(visitor, path, seen)
+            continue
         # what may change while a page is there changes; how many pixels a pixel has is said before
-        with visitor.also(reduced_motion="reduce", device_scale_factor=scale) as other:
-            page = other.go(path)
-            for name, view in views.items():
-                if view.scale == scale:
-                    page.set_viewport_size({"width": view.width, "height": view.height})
-                    page.emulate_media(color_scheme=view.scheme, reduced_motion="reduce")
-                    wrong += [f"{name}: {text}" for text in violations(page)]
-                    beyond = overflow(page)
-                    if beyond:
-                        wrong.append(f"{name}: {beyond}")
+        with visitor.also(device_scale_factor=scale) as other:
+            wrong += _wrong(other, path, seen)
     assert not wrong, "\n".join([f"{path} can't be read by everybody:", *wrong])
 
 
+def _wrong(visitor: Visitor, path: str, views: Mapping[str, View]) -> list[str]:
+    page = visitor.page if visitor.page.url == visitor.server + path else visitor.go(path)
+    found = []
+    for name, view in views.items():
+        page.set_viewport_size({"width": view.width, "height": view.height})
+        page.emulate_media(color_scheme=view.scheme, reduced_motion="reduce")
+        found += [f"{name}: {text}" for text in violations(page)]
+        beyond = overflow(page)
+        if beyond:
+            found.append(f"{name}: {beyond}")
+    return found
+
+
 def picture(page: Page, name: str) -> None:
-    """Keeps what is seen now as NAME.png for the documentation, where pictures are asked for."""
+    """Keeps what is seen now for the documentation, where pictures are asked for: as NAME.png and NAME-dark.png."""
     if os.environ.get(PICTURES):
         folder = Path(os.environ[PICTURES])
         folder.mkdir(parents=True, exist_ok=True)
-        # without a blinking cursor, and with what moves at its end: the same each time
-        page.screenshot(path=folder / f"{name}.png", animations="disabled", caret="hide")
+        for scheme, path in (("dark", folder / f"{name}-dark.png"), ("light", folder / f"{name}.png")):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            # without a blinking cursor, and with what moves at its end: the same each time
+            page.screenshot(path=path, animations="disabled", caret="hide")
 
 
 def _evaluate(session: Any, expression: str) -> Any:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.sights import api, page, runs, samovar
+from tests.browser.reading import FEW, check_reading
+from tests.browser.sights import HOSTILE_TAG, api, page, runs, samovar
 from tests.browser.watching import Visitor
 from tests.stack import Stack
 from tests.waiting import eventually
@@ -128,6 +129,24 @@ def test_many_are_replayed_after_a_look_at_which(page: Page, visitor: Visitor, s
     expect(page.locator("#live_head")).to_contain_text("1 of 1: 1 done")
     made = page.locator("h2:has-text('New runs') + ul a").first.inner_text()
     eventually(lambda: samovar.cli("runs", "show", made)["status"] == "failed", "the replay to end")
+    for path in ("/bulk", urlsplit(page.url).path):
+        check_reading(visitor, path, FEW)
+
+
+def test_a_view_is_kept_under_a_name_until_it_is_removed(page: Page, visitor: Visitor) -> None:
+    address = "/runs?status=failed&tag=bulk"
+    for number, name in enumerate((HOSTILE_TAG, "V" * 80)):
+        page = visitor.go(address if number == 0 else "/runs?status=completed")
+        page.get_by_label("Keep this view as").fill(name)
+        page.get_by_role("button", name="Save").click()
+    check_reading(visitor, address, FEW)
+    page = visitor.go("/runs")
+    assert page.evaluate("window.hacked") is None
+    page.get_by_role("link", name=HOSTILE_TAG).click()
+    page.wait_for_url(f"**{address}")
+    page.get_by_role("button", name=f"Remove the view {HOSTILE_TAG}").click()
+    expect(page.get_by_role("link", name=HOSTILE_TAG)).to_have_count(0)
+    expect(page.get_by_role("link", name="V" * 79)).to_have_count(1)
 
 
 def test_marked_ones_alone_are_canceled(page: Page, visitor: Visitor, samovar: Stack) -> None:

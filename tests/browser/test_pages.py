@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, StorageState, expect
 
-from tests.browser.reading import View, check_reading, picture
-from tests.browser.sights import api, page, runs, samovar
+from tests.browser.reading import FEW, check_reading, picture
+from tests.browser.sights import api, runs, samovar
 from tests.browser.watching import Visitor, visiting
 from tests.stack import Stack
 
-__all__ = ["page", "runs", "samovar"]
+__all__ = ["runs", "samovar"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.docker]
-
-#: Light and dark, narrow and enlarged: every page is looked at in each of these.
-VIEWS = {
-    "light": View("light", 1280, 800),
-    "320 px, dark": View("dark", 320, 640),
-    "200 %": View("light", 640, 400, 2),
-}
-
 
 PAGES = (
     "/",
@@ -70,6 +63,20 @@ PAGES = (
 )
 
 
+@pytest.fixture(scope="module")
+def signed_in(browser: Browser, samovar: Stack, key: str) -> StorageState:
+    """Of one who has signed in, for all who look."""
+    with visiting(browser, samovar.url) as first:
+        first.sign_in(key)
+        return first.context.storage_state()
+
+
+@pytest.fixture
+def visitor(browser: Browser, samovar: Stack, signed_in: StorageState) -> Iterator[Visitor]:
+    with visiting(browser, samovar.url, storage_state=signed_in) as made:
+        yield made
+
+
 def addressed(samovar: Stack, key: str, runs: dict[str, str], path: str) -> str:
     """`path` with the ids that it names."""
     if "{" not in path:
@@ -88,7 +95,7 @@ def addressed(samovar: Stack, key: str, runs: dict[str, str], path: str) -> str:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_is_read_by_everybody_and_no_text_on_it_acts(
-    visitor: Visitor, page: Page, samovar: Stack, key: str, runs: dict[str, str], path: str
+    visitor: Visitor, samovar: Stack, key: str, runs: dict[str, str], path: str
 ) -> None:
     if path in ("/runs?status=nonsense", "/nothing/here"):
         visitor.allow("status of 4")  # which the browser says of the page itself
@@ -103,10 +110,8 @@ def test_every_page_is_read_by_everybody_and_no_text_on_it_acts(
     name = re.sub(r"\W+", "-", path.partition("?")[0]).strip("-") or "overview"
     if "?" not in path and path != "/nothing/here":
         picture(page, name)
-        with visitor.also(color_scheme="dark") as dark:
-            picture(dark.go(where), f"{name}-dark")
     if path not in ("/runs?status=nonsense", "/nothing/here"):
-        check_reading(visitor, where, VIEWS)
+        check_reading(visitor, where, FEW)
 
 
 def test_all_of_it_is_read_without_scripts(
@@ -128,7 +133,7 @@ def test_all_of_it_is_read_without_scripts(
         assert json.loads(page.get_by_label("Payload, as JSON").input_value()) == {"name": 3}, "nothing is lost"
 
 
-def test_states_are_told_apart_without_colours(page: Page, visitor: Visitor, runs: dict[str, str]) -> None:
+def test_states_are_told_apart_without_colours(visitor: Visitor, runs: dict[str, str]) -> None:
     page = visitor.go("/runs")
     seen = page.locator("#live_rows .status")
     shapes: dict[str, str] = {}

@@ -99,38 +99,47 @@ function say(text) {
 
 // ---------------------------------------------------------------- a log that goes on
 
-const MOST_LINES = 1000;
-let tail = null, arrived = [];
+const MOST_LINES = 1000, A_FRAME = 100;
+let tail = null, coming = [];
 
 function follow() {
   const log = document.querySelector(".log[data-follow]");
   if (!log || tail) return;
   tail = new EventSource(log.dataset.follow + (log.dataset.last ? `&after=${log.dataset.last}` : ""));
   tail.addEventListener("lines", (event) => {
-    arrived.push(JSON.parse(event.data));
-    if (arrived.length === 1) requestAnimationFrame(() => show(log));
+    const { html, last } = JSON.parse(event.data);
+    const made = document.createElement("template");
+    made.innerHTML = html;
+    coming.push({ log, last, lines: made.content });
+    if (coming.length === 1) requestAnimationFrame(() => show());
   });
   tail.addEventListener("over", () => { tail.close(); });
 }
 
-// all that has come since the last frame at once, and no more of it than stays
-function show(log) {
-  if (!arrived.length) return;
+// of what has come so much as a frame can lay out, and no more in all than stays
+function show(most = A_FRAME) {
+  if (!coming.length) return;
+  const { log } = coming[0];
   const low = innerHeight + scrollY >= document.documentElement.scrollHeight - 40;
-  const lines = document.createElement("template");
-  lines.innerHTML = arrived.map(({ html, gap }) => (gap ?? "") + html).join("");
-  log.dataset.last = arrived.at(-1).last;
-  arrived = [];
-  const more = lines.content;
-  while (more.childElementCount > MOST_LINES) more.firstElementChild.remove();
-  const room = MOST_LINES - more.childElementCount;
-  if (!room) log.replaceChildren();
-  while (log.childElementCount > room) log.firstElementChild.remove();
+  let behind = coming.reduce((sum, one) => sum + one.lines.childElementCount, 0);
+  if (behind > MOST_LINES) log.replaceChildren();
+  for (; behind > MOST_LINES; behind -= 1) next().remove();
+  const more = document.createDocumentFragment();
+  while (coming.length && more.childElementCount < most) more.append(next());
+  while (log.childElementCount + more.childElementCount > MOST_LINES) log.firstElementChild.remove();
   log.append(more);
   if (low) scrollTo(0, document.documentElement.scrollHeight);
+  if (coming.length) requestAnimationFrame(() => show());
 }
 
-function asleep() { deaf(); tail?.close(); tail = null; arrived = []; }
+function next() {
+  const { log, last, lines } = coming[0];
+  const line = lines.firstElementChild;
+  if (lines.childElementCount === 1) { log.dataset.last = last; coming.shift(); }
+  return line;
+}
+
+function asleep() { deaf(); tail?.close(); tail = null; show(Infinity); }
 function awake() {
   if (document.hidden) asleep();
   else { times(); listen(); follow(); }

@@ -7,7 +7,6 @@ fails without.
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -67,6 +66,8 @@ def watching(placeholders: Container[str] = ()) -> Iterator[Reads]:
 
 def secret_names(code: str, defaults: dict[str, Any]) -> set[str]:
     """The names of the secrets that tasks are given, in the project's files (not run) or in `defaults`."""
+    import ast  # which every container would hold, where few need it
+
     found = set(defaults.get("secrets") or ())
     for number, path in enumerate(_files(code)):
         if number >= _MOST_FILES:

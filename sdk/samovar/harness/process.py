@@ -25,6 +25,7 @@ from samovar.harness.logs import cut
 from samovar.harness.store import WireStore
 from samovar.harness.transfers import Desk
 from samovar.payloads import codec
+from samovar.payloads.binding import bind
 from samovar.running import secrets
 from samovar.running.run import CurrentRun, enter_process_run, find_run
 from samovar.values.file import fetch_with
@@ -187,7 +188,7 @@ def _execute(task: Any, assignment: wire.Message, store: WireStore) -> Any:
             replayed=store.keys,
         )
     )
-    bound = task.signature.bind(assignment.get("payload"))
+    bound = bind(task, assignment.get("payload"))
     result = task.function(*bound.args, **bound.kwargs)
     if task.is_async:
         import asyncio

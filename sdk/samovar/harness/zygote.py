@@ -48,10 +48,11 @@ def _prepare_runs() -> None:
     """Load here, once, what each run would otherwise load for itself."""
     from samovar.declare.registry import registry
     from samovar.errors import OptionError
+    from samovar.payloads.binding import prepare
 
     for tasks in registry.values():
         with suppress(OptionError):  # said to whoever runs that task; the others are none the worse
-            _ = tasks[0].signature
+            prepare(tasks[0])
         if tasks[0].is_async:
             import asyncio  # noqa: F401
 

@@ -6,7 +6,6 @@ may name what is imported under `if TYPE_CHECKING:` alone.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import typing
 from typing import Any, Callable, TypeVar, Union
@@ -130,10 +129,11 @@ def _raw(owner: Any) -> dict[str, Any]:
 
         annotationlib = import_module("annotationlib")
         return dict(annotationlib.get_annotations(owner, format=annotationlib.Format.FORWARDREF))
-    if sys.version_info < (3, 10):  # a class without annotations of its own answers with those of its base
-        found = vars(owner).get("__annotations__") if isinstance(owner, type) else owner.__annotations__
-        return dict(found or {})
-    return dict(inspect.get_annotations(owner))
+    # a class without annotations of its own may answer with those of its base
+    found = (
+        vars(owner).get("__annotations__") if isinstance(owner, type) else getattr(owner, "__annotations__", None)
+    )
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def _type_parameters(owner: Any) -> tuple[Any, ...]:

@@ -5,7 +5,6 @@ Fields are compiled at first use, not when the class is seen, so that a class ma
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable
 from typing import Any
 
@@ -37,7 +36,7 @@ def _make(kind: Any, arguments: tuple[Any, ...], compile: Compile) -> Shape | No
 
     if is_pydantic(kind):
         return ModelShape(kind[arguments] if arguments else kind)
-    if dataclasses.is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
         return DataclassShape(kind, arguments, compile)
     if issubclass(kind, dict) and hasattr(kind, "__total__"):
         return TypedDictShape(kind, arguments, compile)
@@ -125,6 +124,8 @@ def fields_schema(fields: dict[str, tuple[Shape, bool]], definitions: Definition
 
 class DataclassShape(Fields):
     def compile(self) -> dict[str, tuple[Shape, bool]]:
+        import dataclasses  # which is there, as there is one
+
         # an InitVar is given like a field, and is none
         given = {
             name: field

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import typing
-from collections import OrderedDict
 from typing import Any, Callable
 
 from samovar.errors import InvalidPayload, NotSerializable, OptionError
@@ -14,6 +12,7 @@ from samovar.payloads.definitions import Definitions
 from samovar.payloads.schema import compile_type
 from samovar.payloads.shape import Problems, Shape, or_null
 from samovar.payloads.shapes import Fields, class_shape, fields_schema, load_fields
+from samovar.values import functions
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -23,19 +22,20 @@ class Signature:
 
     def __init__(self, task: str, function: Callable[..., Any]) -> None:
         self.task = task
-        self._signature = inspect.signature(function)
-        inner = inspect.unwrap(function)
+        self._parameters = functions.parameters(function)
+        inner = functions.unwrap(function)
         types = hints.of_parameters(inner)
         self._fields: dict[str, tuple[Shape, bool]] = {}
         self._rest: Shape | None = None
-        for name, parameter in self._signature.parameters.items():
-            if parameter.kind is parameter.VAR_POSITIONAL:
+        for parameter in self._parameters:
+            name = parameter.name
+            if parameter.kind == functions.VAR_POSITIONAL:
                 raise OptionError(
                     f"task {task!r}: *{name} can't be filled, a payload has names; use {name}: list[...]"
                 )
             try:
                 annotation = hints.resolve_parameter(inner, types.get(name, Any))
-                if parameter.kind is parameter.VAR_KEYWORD:
+                if parameter.kind == functions.VAR_KEYWORD:
                     self._take_rest(annotation)
                     continue
                 shape = compile_type(annotation)
@@ -43,7 +43,7 @@ class Signature:
                 raise OptionError(f"task {task!r}, parameter {name!r}: {error}") from None
             if parameter.default is None:  # `team_id: int = None`: what is the default may be given as well
                 shape = or_null(shape)
-            self._fields[name] = (shape, parameter.default is parameter.empty)
+            self._fields[name] = (shape, parameter.required)
 
     def _take_rest(self, annotation: Any) -> None:
         """`**rest: T`: any other names, each a T; `**rest: Unpack[Options]`: those of the TypedDict."""
@@ -56,10 +56,8 @@ class Signature:
             raise OptionError(f"{annotation} is no TypedDict")
         self._fields.update(shape.fields)
 
-    def bind(self, payload: Any) -> inspect.BoundArguments:
+    def bind(self, payload: Any) -> functions.Bound:
         """The arguments of a call. Raises InvalidPayload with every bad field at once."""
-        if payload == {} and not self._signature.parameters:
-            return inspect.BoundArguments(self._signature, OrderedDict())
         problems: Problems = []
         if not isinstance(payload, dict):
             problems.append({"path": "payload", "message": "expected an object of keyword arguments"})
@@ -80,12 +78,7 @@ class Signature:
         values = load_fields(self._fields, {k: v for k, v in payload.items() if k not in rest}, "", problems)
         if problems:
             raise InvalidPayload(self.task, problems)
-        positional = []
-        for name, parameter in self._signature.parameters.items():
-            if parameter.kind is parameter.POSITIONAL_ONLY:
-                # a gap before a given argument can only be filled with the parameter's default
-                positional.append(values.pop(name, parameter.default))
-        return self._signature.bind(*positional, **values, **rest)
+        return functions.bind(self._parameters, {**values, **rest})
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the payload, with defaults and every named type in `$defs`."""
@@ -98,10 +91,10 @@ class Signature:
         schema = {"$schema": DIALECT, **fields_schema(self._fields, definitions)}
         if self._rest is not None:
             schema["additionalProperties"] = self._rest.schema(definitions) or True
-        for name, parameter in self._signature.parameters.items():
-            if name in self._fields and parameter.default is not parameter.empty:
+        for name, _, given in self._parameters:
+            if name in self._fields and given is not functions.REQUIRED:
                 try:
-                    default = plain(parameter.default)
+                    default = plain(given)
                 except NotSerializable:
                     continue  # a default that has no JSON form is no less a default
                 schema["properties"][name] = {**schema["properties"][name], "default": default}

@@ -12,7 +12,6 @@ gives the stored value. Outside of a run the function is called and nothing is k
 from __future__ import annotations
 
 import functools
-import inspect
 import time
 from typing import Any, Callable, TypeVar, overload
 
@@ -20,6 +19,7 @@ from samovar.errors import OptionError
 from samovar.payloads import codec
 from samovar.running.keys import check_key, describe, mixed
 from samovar.running.run import CurrentRun, find_run
+from samovar.values.functions import is_awaitable, is_coroutine, makes_coroutine
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +38,7 @@ class CheckpointFunction:
         """
         check_key(key)
         given = value_or_function
-        if inspect.iscoroutine(given):
+        if is_coroutine(given):
             given.close()
             raise OptionError(
                 f"checkpoint({key!r}): give the function, checkpoint(key, fn, *args), not a coroutine"
@@ -67,25 +67,14 @@ class CheckpointFunction:
         def decorate(wrapped: F) -> F:
             if not callable(wrapped):
                 raise OptionError(f"@checkpoint.step: {wrapped!r} is no function")
-            signature = inspect.signature(wrapped)
             name = getattr(wrapped, "__name__", type(wrapped).__name__)
-
-            def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-                if key is None:
-                    return _numbered(name)
-                bound = signature.bind(*args, **kwargs)
-                bound.apply_defaults()
-                try:
-                    return key.format(**bound.arguments)
-                except (KeyError, IndexError, AttributeError, ValueError) as error:
-                    raise OptionError(
-                        f"@checkpoint.step(key={key!r}) on {name}: {error!r}; known: {', '.join(bound.arguments)}"
-                    ) from None
+            format_key = None if key is None else _formats(wrapped, name, key)
 
             @functools.wraps(wrapped)
             def step(*args: Any, **kwargs: Any) -> Any:
                 # the key is taken when the call is made, not when a coroutine of it first runs
-                return self(key_of(args, kwargs), wrapped, *args, **kwargs)
+                made = _numbered(name) if format_key is None else format_key(args, kwargs)
+                return self(made, wrapped, *args, **kwargs)
 
             setattr(step, STEP_KEY, name if key is None else key)
             return _mark_coroutine(step) if is_async(wrapped) else step  # type: ignore[return-value]
@@ -102,17 +91,37 @@ def is_async(function: Any) -> bool:
         return False
     if getattr(function, "__samovar_async__", False):
         return True
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 (an object whose call is async)
-    )
+    # (an object whose call is async)
+    return makes_coroutine(function) or makes_coroutine(getattr(function, "__call__", None))  # noqa: B004
 
 
 def _mark_coroutine(function: Callable[..., Any]) -> Callable[..., Any]:
     """So that `is_async` (and inspect, since Python 3.12) says of a step what it says of the function inside."""
     function.__samovar_async__ = True  # type: ignore[attr-defined]
+    import inspect  # which an event loop takes anyway
+
     mark = getattr(inspect, "markcoroutinefunction", None)
     marked: Callable[..., Any] = function if mark is None else mark(function)
     return marked
+
+
+def _formats(function: Any, name: str, key: str) -> Callable[[tuple[Any, ...], dict[str, Any]], str]:
+    """What makes the key of a call out of its arguments."""
+    import inspect
+
+    signature = inspect.signature(function)
+
+    def format_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        try:
+            return key.format(**bound.arguments)
+        except (KeyError, IndexError, AttributeError, ValueError) as error:
+            raise OptionError(
+                f"@checkpoint.step(key={key!r}) on {name}: {error!r}; known: {', '.join(bound.arguments)}"
+            ) from None
+
+    return format_key
 
 
 def _numbered(name: str) -> str:
@@ -130,8 +139,8 @@ def _run(key: str, given: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
             return codec.decode(stored, key)
     began = time.monotonic()
     value = given(*args, **kwargs) if callable(given) else given
-    if inspect.isawaitable(value):
-        if inspect.iscoroutine(value):
+    if is_awaitable(value):
+        if is_coroutine(value):
             value.close()
         raise OptionError(
             f"checkpoint({key!r}): the function returned an awaitable; give the coroutine function itself, "

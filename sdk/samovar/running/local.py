@@ -10,6 +10,7 @@ from typing import Any
 from samovar.declare.registry import Declared, registry
 from samovar.errors import OptionError, WaitTimeout
 from samovar.payloads import codec
+from samovar.payloads.binding import bind
 from samovar.running.run import CurrentRun, enter_local_run, leave_local_run
 from samovar.values import tracebacks
 from samovar.values.file import File
@@ -66,7 +67,7 @@ def run_local(task: Declared, payload: dict[str, Any], store: MemoryStore | None
     """What `task` returns for `payload` (values as Python has them), with checkpoints in `store`."""
     store = store or MemoryStore()
     encoded = {name: codec.plain(value, name) for name, value in payload.items()}
-    bound = task.signature.bind(encoded)
+    bound = bind(task, encoded)
     run = CurrentRun(
         store,
         id=f"local-{uuid.uuid4().hex[:12]}",
