@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -23,6 +23,8 @@ from coordinator.foundation import ids
 from coordinator.foundation.errors import NotFound
 from coordinator.storage.tables import IS_LIVE, LOG_LEVELS, NOT_COMPLETED, attempts, run_tags, runs
 
+Conditions = Sequence[ColumnElement[bool]]
+
 
 class Filter(NamedTuple):
     """What `GET /runs` may ask for; `since` is seconds since the epoch, `cursor` a run's id."""
@@ -41,6 +43,8 @@ class Filter(NamedTuple):
     error: str | None = None
 
 
+#: Runs of a tag that are looked up one by one; of a tag with more it is asked of each run whether it has it.
+_FEW_TAGGED = 5_000
 #: Sorts after every id, whatever the collation.
 _LAST = "z"
 #: By so many seconds a run's id may be older than its `created_at`: those of earlier versions were made by the
@@ -88,14 +92,21 @@ def get(conn: Connection, now: float, run_id: str) -> Row[Any]:
 
 def listing(conn: Connection, now: float, wanted: Filter) -> tuple[list[Row[Any]], str | None]:
     """The newest runs first, and the cursor of the next page."""
-    if wanted.task is not None and wanted.statuses and "completed" not in wanted.statuses:
-        query = _LISTED.where(runs.c.id.in_(union_all(*_of_statuses(wanted, wanted.task))))
+    tagged = _tagged(conn, wanted)
+    project, _, task = (wanted.task or "").rpartition("/")
+    project = project or wanted.project or ""
+    if task and wanted.statuses and "completed" not in wanted.statuses:
+        query = _LISTED.where(runs.c.id.in_(union_all(*_of_task(wanted, task, tagged))))
+    elif not task and len(wanted.statuses) > 1:
+        query = _LISTED.where(runs.c.id.in_(union_all(*_of_statuses(wanted, tagged))))
+    elif task and project:
+        query = _LISTED.where(runs.c.id.in_(_of_one(wanted, project, task, tagged)))
     else:
-        query = _fitting(_LISTED, wanted)
+        query = _fitting(_LISTED, wanted, tagged)
         if wanted.statuses:
             query = query.where(runs.c.status.in_(wanted.statuses))
         if wanted.task is not None:
-            query = query.where(runs.c.task == wanted.task.rpartition("/")[2])
+            query = query.where(runs.c.task == task)
         if wanted.cursor is not None:
             query = query.where(runs.c.id < wanted.cursor)
     rows = list(conn.execute(query.order_by(runs.c.id.desc()).limit(wanted.limit + 1)))
@@ -106,7 +117,7 @@ def listing(conn: Connection, now: float, wanted: Filter) -> tuple[list[Row[Any]
 
 def count(conn: Connection, now: float, wanted: Filter, most: int) -> int:
     """How many fit, counted to `most`."""
-    query = _fitting(select(runs.c.id), wanted)
+    query = _fitting(select(runs.c.id), wanted, _tagged(conn, wanted))
     if wanted.statuses:
         query = query.where(runs.c.status.in_(wanted.statuses))
         if "completed" not in wanted.statuses:
@@ -117,21 +128,45 @@ def count(conn: Connection, now: float, wanted: Filter, most: int) -> int:
     return int(conn.scalar(select(func.count()).select_from(some)) or 0)
 
 
-def _of_statuses(wanted: Filter, task: str) -> Iterator[Select[tuple[str]]]:
-    """For each status the ids that a page may have of it.
+def _of_statuses(wanted: Filter, tagged: Conditions) -> Iterator[Select[tuple[str]]]:
+    """For each status the ids that a page may have of it: in their order, where all together would be sorted."""
+    for status in dict.fromkeys(wanted.statuses):
+        query = select(runs.c.id).where(runs.c.status == status, runs.c.id < (wanted.cursor or _LAST))
+        query = query.order_by(runs.c.id.desc()).limit(wanted.limit + 1)
+        yield select(_fitting(query, wanted, tagged).subquery().c.id)
+
+
+def _of_task(wanted: Filter, task: str, tagged: Conditions) -> Iterator[Select[tuple[str]]]:
+    """The same of one task.
 
     As a range of (task, status, id) and in that order, which only ix_runs_task_status has: where a task hardly
     ever fails and others do, PostgreSQL takes the one for as likely as the other and reads past all runs there are.
     """
-    name = task.rpartition("/")[2]
-    key = (runs.c.task, runs.c.status, runs.c.id)
     for status in dict.fromkeys(wanted.statuses):
-        ends = (_first(wanted), wanted.cursor or _LAST)
-        first, last = ((literal(name), literal(status), literal(end)) for end in ends)
-        query = select(runs.c.id).where(NOT_COMPLETED, tuple_(*key) > tuple_(*first), tuple_(*key) < tuple_(*last))
-        query = query.order_by(*(column.desc() for column in key)).limit(wanted.limit + 1)
+        query = _range(wanted, (runs.c.task, task), (runs.c.status, status)).where(NOT_COMPLETED)
         # not by an index of projects: SQLite would take that, and sort
-        yield select(_fitting(query, wanted, of=func.coalesce(runs.c.project, "")).subquery().c.id)
+        yield select(_fitting(query, wanted, tagged, of=func.coalesce(runs.c.project, "")).subquery().c.id)
+
+
+def _of_one(wanted: Filter, project: str, task: str, tagged: Conditions) -> Select[tuple[str]]:
+    """The ids that a page may have of a task of one project, as a range that only ix_runs_project_task has: two
+    projects may have a task of one name, and PostgreSQL takes the one for as frequent as the other.
+    """
+    query = _range(wanted, (runs.c.project, project), (runs.c.task, task))
+    if wanted.statuses:
+        query = query.where(runs.c.status.in_(wanted.statuses))
+    return select(_fitting(query, wanted, tagged, of=func.coalesce(runs.c.project, "")).subquery().c.id)
+
+
+def _range(wanted: Filter, *equal: tuple[ColumnElement[str], str]) -> Select[tuple[str]]:
+    """The ids of a page of those whose columns are equal to these, the newest first."""
+    key = tuple_(*(column for column, _ in equal), runs.c.id)
+    first, last = (
+        tuple_(*(literal(value) for _, value in equal), literal(end))
+        for end in (_first(wanted), wanted.cursor or _LAST)
+    )
+    order = (*(column.desc() for column, _ in equal), runs.c.id.desc())
+    return select(runs.c.id).where(key > first, key < last).order_by(*order).limit(wanted.limit + 1)
 
 
 def _first(wanted: Filter) -> str:
@@ -139,7 +174,22 @@ def _first(wanted: Filter) -> str:
     return "" if wanted.since is None else ids.least("run", wanted.since - _SKEW)
 
 
-def _fitting(query: Select[Any], wanted: Filter, of: ColumnElement[str] = runs.c.project) -> Select[Any]:
+def _tagged(conn: Connection, wanted: Filter) -> Conditions:
+    """That a run has each of the tags: by the list of all that have it, or, where that is long, run by run."""
+    found: list[ColumnElement[bool]] = []
+    for tag in wanted.tags:
+        having = select(run_tags.c.run_id).where(run_tags.c.tag == tag)
+        few = having.limit(_FEW_TAGGED).subquery()
+        if int(conn.scalar(select(func.count()).select_from(few)) or 0) < _FEW_TAGGED:
+            found.append(runs.c.id.in_(having))
+        else:
+            found.append(having.where(run_tags.c.run_id == runs.c.id).correlate(runs).exists())
+    return found
+
+
+def _fitting(
+    query: Select[Any], wanted: Filter, tagged: Conditions, of: ColumnElement[str] = runs.c.project
+) -> Select[Any]:
     """With the conditions that are neither the task, the status nor the place in the list."""
     if wanted.task is not None and (project := wanted.task.rpartition("/")[0]):
         query = query.where(of == project)
@@ -147,8 +197,7 @@ def _fitting(query: Select[Any], wanted: Filter, of: ColumnElement[str] = runs.c
         query = query.where(runs.c.parent == wanted.parent)
     if wanted.project is not None:
         query = query.where(of == wanted.project)
-    for tag in wanted.tags:
-        query = query.where(runs.c.id.in_(select(run_tags.c.run_id).where(run_tags.c.tag == tag)))
+    query = query.where(*tagged)
     if wanted.since is not None:
         # by the id as well, in whose order runs are read: so nothing is read past that is older
         query = query.where(runs.c.created_at >= wanted.since, runs.c.id >= _first(wanted))

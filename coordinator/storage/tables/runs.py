@@ -140,6 +140,8 @@ runs = Table(
     Index("ix_runs_bytes", "project", "bytes"),
     Index("ix_runs_task", "task", "id"),
     Index("ix_runs_project", "project", "id"),
+    # two projects may have a task of one name, and one of them many runs of it
+    Index("ix_runs_project_task", "project", "task", "id"),
     Index("ix_runs_status", "status", "id"),
     # Of most tasks most runs have completed: those that have not are found without reading past them.
     partial("ix_runs_task_status", "task", "status", "id", where="status <> 'completed'"),
