@@ -14,9 +14,9 @@ container: each name below is loaded when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # of `typing`, which is imported by whoever needs it
 
 if TYPE_CHECKING:
     from samovar.calling.async_client import AsyncClient, AsyncRunHandle

@@ -43,7 +43,6 @@ This file is a leaf: standard library only, Python 3.9, imported by the harness,
 from __future__ import annotations
 
 import json
-from typing import Any
 
 PROTOCOL = 1
 
@@ -147,7 +146,13 @@ REASON_LOST = "lost"
 REASON_CANCELED = "canceled"
 REASON_REJECTED = "rejected"
 
-Message = dict[str, Any]
+TYPE_CHECKING = False  # of `typing`, which process 1 would import for nothing else
+if TYPE_CHECKING:
+    from typing import Any
+
+    Message = dict[str, Any]
+else:
+    Message = dict
 
 
 class ProtocolError(Exception):

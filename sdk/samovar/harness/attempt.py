@@ -12,7 +12,6 @@ import os
 import selectors
 import time
 from collections import deque
-from typing import Any
 
 from samovar import wire
 from samovar.harness import output
@@ -20,6 +19,10 @@ from samovar.harness.curve import INTERVAL, Curve
 from samovar.harness.link import Link
 from samovar.harness.logs import BACKLOG, BATCH, FLUSH_DELAY, LEVELS, LineSplitter, LogBook
 from samovar.wire import Message
+
+TYPE_CHECKING = False  # of `typing`, which process 1 would import for nothing else
+if TYPE_CHECKING:
+    from typing import Any
 
 _READ = 256 * 1024
 _END = memoryview(b"\n")

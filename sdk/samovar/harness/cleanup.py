@@ -6,8 +6,8 @@ import os
 import signal
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Callable
 
 from samovar.harness import kernel
 

@@ -12,12 +12,16 @@ import json
 import os
 import selectors
 import signal
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Callable, NoReturn
 
 from samovar.harness.listeners import BACKLOG, Listener, reset
 from samovar.harness.places import Places, hand_over
 from samovar.wire import PLACES_NAME
+
+TYPE_CHECKING = False  # of `typing`, which process 1 would import for nothing else
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 #: What the relay has to say of one run, in bytes: more is not read.
 _MOST_NOTES = 64 * 1024

@@ -12,7 +12,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = _libc.prctl
 
 
 def set_dumpable(on: bool) -> None:
@@ -28,6 +29,12 @@ def become_subreaper() -> None:
 def die_with_parent(signal: int) -> None:
     """Get `signal` when the parent dies."""
     _prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0)
+
+
+def trim() -> None:
+    """Give back what has been freed: pages that nobody needs are neither held nor copied by a fork."""
+    if hasattr(_libc, "malloc_trim"):  # of glibc alone
+        _libc.malloc_trim(0)
 
 
 class OomKiller:

@@ -11,8 +11,8 @@ import selectors
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Callable
 
 from samovar import wire
 from samovar.wire import Message

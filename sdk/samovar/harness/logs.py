@@ -13,9 +13,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from json.encoder import encode_basestring
-from typing import Any
 
 from samovar.wire import MAX_LOG_BYTES, MAX_LOG_ENCODED, MAX_LOG_MESSAGE, Message
+
+TYPE_CHECKING = False  # of `typing`, which process 1 would import for nothing else
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Sent as soon as this many bytes wait, or after FLUSH_DELAY seconds.
 BATCH = 64 * 1024

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
 
 from samovar import wire
 from samovar.wire import Message
+
+TYPE_CHECKING = False  # of `typing`, which process 1 would import for nothing else
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_MESSAGE = 16 * 1024
 MAX_TRACEBACK = 512 * 1024

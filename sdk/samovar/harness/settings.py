@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from samovar import wire
+
+TYPE_CHECKING = False  # of `typing`, which process 1 would import for nothing else
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Settings:

@@ -17,7 +17,6 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from typing import Any, NoReturn
 
 from samovar import __version__, wire
 from samovar.harness import bundle, cleanup, kernel
@@ -29,6 +28,10 @@ from samovar.harness.logs import BATCH, LineSplitter
 from samovar.harness.outcome import Evidence, clean_error, describe_status, exit_code, judge
 from samovar.harness.settings import Settings
 from samovar.wire import Message
+
+TYPE_CHECKING = False  # of `typing`, which process 1 would import for nothing else
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 #: Seconds between collections of orphans while a run is busy.
 _REAP = 1.0
@@ -84,6 +87,7 @@ class Supervisor:
             os.close(self._pids)
             self._become_zygote(theirs, pids, out_end, err_end)
         bundle.forget()
+        kernel.trim()
         theirs.close()
         os.close(pids)
         os.set_blocking(self._pids, False)

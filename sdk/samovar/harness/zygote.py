@@ -40,6 +40,7 @@ def main(settings: Settings, control: Control, out: int, err: int) -> None:
     if error is None and starts.notice is not None and not starts.forks:
         spawner.become(settings, control, starts.notice, environment)
     gc.collect()
+    kernel.trim()
     gc.freeze()  # what is here now is shared with every run; the collector need not touch its pages
     spawner.Spawner(control, settings, starts, environment, killer).serve()
 
