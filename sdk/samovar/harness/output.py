@@ -18,11 +18,13 @@ import os
 import sys
 import termios
 import time
-from typing import TYPE_CHECKING, Any
 
 from samovar import wire
 
+TYPE_CHECKING = False  # of `typing`, which process 1 would import for nothing else
 if TYPE_CHECKING:
+    from typing import Any
+
     from samovar.harness.store import WireStore
 
 _LARGEST = 64 * 1024

@@ -60,8 +60,19 @@ def test_it_has_what_a_start_imports_and_nothing_of_the_interpreters_own(bundle:
     assert {"samovar", "samovar.harness.bundle", "samovar.harness.attempt"} <= set(modules)
     assert {"samovar.values.tracebacks", "socket", "json", "json.decoder", "logging", "signal"} <= set(modules)
     assert not {"sys", "os", "__main__"} & set(modules)
+    assert not {"inspect", "ast", "dis", "dataclasses"} & set(modules), "each container would hold them"
     assert modules["json"][0] is True
     assert Path(modules["json"][1]).name == "__init__.py"
+
+
+def test_process_1_imports_what_it_takes_alone() -> None:
+    """It is there for as long as the container is, in each of them."""
+    program = (
+        "import sys; sys.path.append(sys.argv[1]); import samovar.harness.supervisor; print(' '.join(sys.modules))"
+    )
+    found = set(python(program, SDK).split())
+    assert "samovar.harness.attempt" in found
+    assert not {"typing", "inspect", "logging", "threading", "traceback", "samovar.errors"} & found
 
 
 def test_modules_come_from_it_until_it_is_forgotten(bundle: Path) -> None:
