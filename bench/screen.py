@@ -47,7 +47,7 @@ def ticks(count: int) -> None:
         time.sleep(0.2)
 
 
-@task(id="torrent")
+@task(id="torrent", timeout="5m")
 def torrent(seconds: float, rate: int) -> int:
     until, told = time.time() + seconds, 0
     while (now := time.time()) < until:

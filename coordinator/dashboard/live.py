@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from cachetools import TTLCache
@@ -45,19 +46,29 @@ _TIMES = re.compile(r">[^<]*</time>")
 Parts = dict[str, str]
 
 
+class _Look(NamedTuple):
+    """`began`: on the clock of `time.monotonic`."""
+
+    began: float
+    made: asyncio.Future[tuple[Parts, View]]
+
+
 class Looks:
     """Parts of pages as they were made a moment ago, by who sees them and their address."""
 
     def __init__(self) -> None:
-        self._made: TTLCache[tuple[str, str], asyncio.Future[tuple[Parts, View]]] = TTLCache(_MOST_PAGES, _SERVES)
+        self._looks: TTLCache[tuple[str, str], _Look] = TTLCache(_MOST_PAGES, _SERVES)
 
-    async def look(self, page: Page, handler: Handler) -> tuple[Parts, View]:
+    async def look(self, page: Page, handler: Handler, since: float) -> tuple[Parts, View]:
+        """A look that began after `since`, which is when whoever asks heard last of a change, or began to listen:
+        an older one may be of before it, and nobody would say so again.
+        """
         key = (page.caller.id, page.address)
-        making = self._made.get(key)
-        if making is None:
-            making = self._made[key] = asyncio.ensure_future(_parts(page, handler))
+        look = self._looks.get(key)
+        if look is None or look.began < since:
+            look = self._looks[key] = _Look(time.monotonic(), asyncio.ensure_future(_parts(page, handler)))
         # one who goes away takes the look from nobody
-        return await asyncio.shield(making)
+        return await asyncio.shield(look.made)
 
 
 async def _parts(page: Page, handler: Handler) -> tuple[Parts, View]:
@@ -97,36 +108,40 @@ async def _events(request: Request, page: Page, handler: Handler) -> AsyncIterat
     core, looks = page.core, _looks(request)
     shown: Parts = {}
     spoke = time.monotonic()
-    topics: tuple[str, ...] = ()
+    topics = View("", {}).topics
     while not core.waking.closed:
         with core.waking.listen(*topics, KEYS) as changed:
-            began = time.monotonic()
-            try:
-                await still_allowed(request, core)
-                parts, view = await looks.look(page, handler)
-            except (Unauthenticated, Forbidden):
-                yield "event: over\ndata: {}\n\n"  # the session has ended: the page says so
-                return
-            except (Refusal, CoordinatorError) as error:
-                # a look that failed is said, and never taken for a page with nothing on it
-                yield f"event: problem\ndata: {json.dumps({'message': error.message})}\n\n"
-                await asyncio.sleep(EVERY)
-                continue
-            for name, part in parts.items():
-                timeless = _TIMES.sub("", part)  # the page itself keeps its times
-                if shown.get(name) != timeless:
-                    shown[name] = timeless
-                    spoke = began
-                    yield f"event: part\ndata: {json.dumps({'id': name, 'html': part})}\n\n"
-            if view.topics != topics:
-                topics = view.topics
-                continue
-            with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), EVERY)
-            if time.monotonic() - spoke >= _KEEP_ALIVE:
-                spoke = time.monotonic()
-                yield ": still here\n\n"
-            await asyncio.sleep(max(0.0, _LEAST - (time.monotonic() - began)))
+            since = time.monotonic()
+            while not core.waking.closed:
+                began = time.monotonic()
+                changed.clear()
+                try:
+                    await still_allowed(request, core)
+                    parts, view = await looks.look(page, handler, since)
+                except (Unauthenticated, Forbidden):
+                    yield "event: over\ndata: {}\n\n"  # the session has ended: the page says so
+                    return
+                except (Refusal, CoordinatorError) as error:
+                    # a look that failed is said, and never taken for a page with nothing on it
+                    yield f"event: problem\ndata: {json.dumps({'message': error.message})}\n\n"
+                    await asyncio.sleep(EVERY)
+                    continue
+                for name, part in parts.items():
+                    timeless = _TIMES.sub("", part)  # the page itself keeps its times
+                    if shown.get(name) != timeless:
+                        shown[name] = timeless
+                        spoke = began
+                        yield f"event: part\ndata: {json.dumps({'id': name, 'html': part})}\n\n"
+                if view.topics != topics:
+                    topics = view.topics
+                    break
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), EVERY)
+                    since = time.monotonic()
+                if time.monotonic() - spoke >= _KEEP_ALIVE:
+                    spoke = time.monotonic()
+                    yield ": still here\n\n"
+                await asyncio.sleep(max(0.0, _LEAST - (time.monotonic() - began)))
 
 
 def _looks(request: Request) -> Looks:

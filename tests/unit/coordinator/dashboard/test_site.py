@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 from sqlalchemy import event
+from starlette.responses import Response
 
 from coordinator.api import budgets
 from coordinator.context import Coordinator
 from coordinator.dashboard import rendering, vendoring
+from coordinator.dashboard.live import Looks
 from coordinator.foundation.limits import ADDRESS_BURST
 from coordinator.maintenance.duties import DUTIES
 from tests.conformance.store import task_entry
@@ -388,3 +394,26 @@ def test_many_who_look_at_one_page_have_it_made_once(tmp_path: Path, migrated: P
             for stream in streams:
                 stream.__exit__(None, None, None)
         eventually(lambda: not core.waking._listeners.get(f"run:{run}"), "nobody to listen any more")
+
+
+def test_a_look_of_before_a_change_serves_nobody_who_has_heard_of_it() -> None:
+    """Nor who has begun to listen after it: what changed in between is said to nobody again."""
+    made = 0
+
+    async def handler(page: Any) -> Response:
+        nonlocal made
+        made += 1
+        return Response()
+
+    async def ask() -> None:
+        looks, page = Looks(), SimpleNamespace(caller=SimpleNamespace(id="key"), address="/runs")
+        began = time.monotonic()
+        for _ in range(3):
+            await looks.look(page, handler, began)  # type: ignore[arg-type]
+        assert made == 1
+        await looks.look(page, handler, time.monotonic())  # type: ignore[arg-type]
+        assert made == 2
+        await looks.look(page, handler, began)  # type: ignore[arg-type]
+        assert made == 2, "a newer one serves who asks for an older one"
+
+    asyncio.run(ask())
