@@ -71,8 +71,8 @@ def overflow(page: Page) -> str | None:
 
 
 def check_reading(visitor: Visitor, path: str, views: Mapping[str, View] = VIEWS) -> None:
-    """Looks at `path` in each of `views`, as the visitor is signed in; its page is left there, in the last of them.
-    Raises AssertionError with all it found.
+    """Looks at `path` in each of `views`, as the visitor is signed in; its page is there afterwards. Raises
+    AssertionError with all it found.
     """
     wrong: list[str] = []
     for scale in sorted({view.scale for view in views.values()}):
@@ -88,7 +88,7 @@ def check_reading(visitor: Visitor, path: str, views: Mapping[str, View] = VIEWS
 
 def _wrong(visitor: Visitor, path: str, views: Mapping[str, View]) -> list[str]:
     page = visitor.page if visitor.page.url == visitor.server + path else visitor.go(path)
-    found = []
+    found, before = [], page.viewport_size
     for name, view in views.items():
         page.set_viewport_size({"width": view.width, "height": view.height})
         page.emulate_media(color_scheme=view.scheme, reduced_motion="reduce")
@@ -96,6 +96,9 @@ def _wrong(visitor: Visitor, path: str, views: Mapping[str, View]) -> list[str]:
         beyond = overflow(page)
         if beyond:
             found.append(f"{name}: {beyond}")
+    if before is not None:
+        page.set_viewport_size(before)
+    page.emulate_media(color_scheme="null", reduced_motion="null")  # as it was
     return found
 
 

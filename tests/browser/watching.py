@@ -77,8 +77,8 @@ class Visitor:
     @contextlib.contextmanager
     def also(self, **options: Any) -> Iterator[Visitor]:
         """The same person, signed in as here, with another screen or other preferences."""
-        state = self.context.storage_state()
-        with visiting(self.browser, self.server, storage_state=state, **{**self.options, **options}) as other:
+        given = {**self.options, **options, "storage_state": self.context.storage_state()}
+        with visiting(self.browser, self.server, **given) as other:
             yield other
 
     def allow(self, pattern: str) -> None:
