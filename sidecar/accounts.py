@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 from samovar import wire
 
@@ -12,6 +13,8 @@ from coordinator import wire as fleet
 from sidecar.envelope import WHOLE, Request
 from sidecar.errors import Refused
 from sidecar.redaction import Redactor
+
+log = structlog.get_logger()
 
 #: Characters of an error's parts; it is cut there.
 _TEXTS = {"type": 256, "message": 64 * 1024, "traceback": 256 * 1024}
@@ -63,6 +66,17 @@ def sentence(kind: str, error: Refused | ValidationError) -> str:
 
 def mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def of_container(request: Request) -> dict[str, Any]:
+    """What a container says of itself after a run: whether it may be used again, and its memory in bytes."""
+    container: dict[str, Any] = {}
+    try:
+        container = mapping(request.get("container"))
+    except Refused:
+        log.debug("a container says what is no account of itself")
+    clean = container.get("clean") is True and not container.get("oom_kills")
+    return {"clean": clean, "memory": size(container.get("memory"))}
 
 
 def size(value: object) -> int | None:

@@ -12,8 +12,8 @@ MUTANTS: list[Mutant] = [
         name="any_attempt",
         off="that only the bound attempt is spoken for",
         file="sidecar/container.py",
-        old="if assignment is None or attempt != assignment.attempt:",
-        new="if assignment is None:",
+        old="if bound is None or attempt != bound.id:",
+        new="if bound is None:",
         tests=(_PROCESS_ONE + "another_containers_attempt_is_not_spoken_for",),
     ),
     Mutant(
@@ -57,7 +57,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="no_event_pace",
         off="the pace of what the runner hears",
-        file="sidecar/container.py",
+        file="sidecar/attempt.py",
         old="_EVENTS = (5.0, 20)",
         new="_EVENTS = (1e6, 10**6)",
         tests=(_PROCESS_ONE + "a_flood_costs_its_own_container_and_no_memory",),

@@ -19,15 +19,8 @@ MUTANTS: list[Mutant] = [
         name="secrets_outlive_the_attempt",
         off="that secrets end with the attempt",
         file="sidecar/container.py",
-        old="""        a, secrets = self._assignment, self._secrets
-        if a is None:
-            return None
-""",
-        new="""        a, secrets = self._assignment, self._secrets
-        if a is None:
-            return self._before
-        self._before = (ticket_of(a.secret), {"secrets": secrets.give} if secrets else {})
-""",
+        old="return None if attempt is None else attempt.asked()",
+        new="self._before = self._before if attempt is None else attempt.asked(); return self._before",
         tests=(_HERE + "a_ticket_ends_with_its_attempt",),
     ),
     Mutant(
@@ -65,7 +58,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="secrets_in_metadata",
         off="the masking of metadata",
-        file="sidecar/container.py",
+        file="sidecar/attempt.py",
         old="if redactor is not NOTHING:",
         new="if False:",
         tests=(_HERE + "what_a_run_says_of_it_is_masked",),

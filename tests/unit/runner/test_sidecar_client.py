@@ -285,9 +285,9 @@ def test_a_payload_as_large_as_may_be_comes_through_and_null_stays_null() -> Non
         given = {"none": None, "text": "é" * (5 * MIB - 100)}
         for payload in (given, None):
             await w.client.assign("c1", assignment(payload), "cold")
-            bound = w.server._sidecar.get("c1")._assignment
+            bound = w.server._sidecar.get("c1")._attempt
             assert bound is not None
-            assert bound.payload == payload
+            assert bound.assignment.payload == payload
 
     run(test)
 
