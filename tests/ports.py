@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from samovar.cli import up
+from samovar.cli import ports
 
 
 def free_port() -> int:
     """One on loopback that no connection of the machine is given until somebody listens there."""
-    return up.free_port("127.0.0.1", 0)
+    return ports.free_port("127.0.0.1", 0)

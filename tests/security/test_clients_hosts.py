@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from samovar.cli.errors import CliError
-from samovar.cli.up import check_address
+from samovar.cli.ports import check_address
 from sqlalchemy import Connection, delete, insert
 
 from coordinator import listening

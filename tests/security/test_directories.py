@@ -131,8 +131,8 @@ def test_no_part_begins_in_a_directory_of_everybody(part: str, tmp_path: Path) -
 
 
 def test_samovar_up_tightens_its_own_data_directory_and_no_other(tmp_path: Path) -> None:
+    from samovar.cli.data import data_directory
     from samovar.cli.errors import CliError
-    from samovar.cli.up import data_directory
 
     tmp_path.chmod(0o755)
     data_directory(tmp_path)

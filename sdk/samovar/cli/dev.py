@@ -24,13 +24,14 @@ from samovar.cli import deploy, watching
 from samovar.cli.api import Api, Credentials, connected, find_credentials
 from samovar.cli.changes import Changes
 from samovar.cli.command import Cli
+from samovar.cli.data import data_directory
 from samovar.cli.errors import CliError, Unreachable
 from samovar.cli.output import Output, milliseconds
 from samovar.cli.pack import pack, read_config
 from samovar.cli.server import docker_get, require_server
 from samovar.cli.supervisor import CHILD
 from samovar.cli.tailing import Tail
-from samovar.cli.up import data_directory, runner_there
+from samovar.cli.up import runner_there
 
 _TICK = 0.1
 #: What `samovar up` may take to stop its three processes, and a little more, before it is killed.

@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from samovar.cli.data import data_directory, locked
 from samovar.cli.errors import CliError
-from samovar.cli.up import Install, data_directory, enrolled, locked, parts, prepare, release
+from samovar.cli.install import Install, parts, prepare, release
+from samovar.cli.up import enrolled
 
 from tests.waiting import eventually
 
@@ -182,7 +184,7 @@ def test_two_on_one_directory_are_refused_and_a_killed_one_is_waited_for(tmp_pat
         pass
     # a supervisor that is killed while a child still holds what it inherited
     program = (
-        "import os, signal, subprocess, sys; from pathlib import Path; from samovar.cli.up import locked\n"
+        "import os, signal, subprocess, sys; from pathlib import Path; from samovar.cli.data import locked\n"
         f"with locked(Path({str(tmp_path)!r}), print) as lock:\n"
         "    child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'], pass_fds=(lock,))\n"
         "    print(child.pid, flush=True)\n"
@@ -196,7 +198,7 @@ def test_two_on_one_directory_are_refused_and_a_killed_one_is_waited_for(tmp_pat
         [
             sys.executable,
             "-c",
-            f"from pathlib import Path; from samovar.cli.up import locked\n"
+            f"from pathlib import Path; from samovar.cli.data import locked\n"
             f"with locked(Path({str(tmp_path)!r}), print): print('mine', flush=True)",
         ],
         stdout=subprocess.PIPE,
