@@ -23,8 +23,8 @@ from coordinator.wire.basics import (
     Whole,
     Word,
 )
+from coordinator.wire.kept import EgressHosts, ErrorBody, WaitKind
 from coordinator.wire.pool import Placing
-from coordinator.wire.runs import EgressHosts, ErrorBody, WaitKind
 
 #: Bytes in which the points of a curve are counted; as in samovar.wire.
 CURVE_UNIT = 64 * 1024

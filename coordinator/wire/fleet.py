@@ -22,9 +22,9 @@ from coordinator.wire.basics import (
     Texts,
     Whole,
 )
+from coordinator.wire.kept import ErrorBody, WaitKind, WaitState
 from coordinator.wire.pool import Life, PoolEntry, StartSlot
 from coordinator.wire.problems import Problem
-from coordinator.wire.runs import ErrorBody, WaitKind, WaitState
 
 
 class TaskLimits(BaseModel):

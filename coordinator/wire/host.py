@@ -8,8 +8,8 @@ from pydantic import Field
 
 from coordinator.wire.basics import BaseModel, Bytes, Name, Number, Outcome, Reason, Start, Text, Whole
 from coordinator.wire.fleet import Assignment
+from coordinator.wire.kept import EgressHosts, ErrorBody
 from coordinator.wire.pool import Placing
-from coordinator.wire.runs import EgressHosts, ErrorBody
 
 #: `"name:port"`; a name has at most 253 characters.
 Host = Annotated[str, Field(min_length=3, max_length=260)]

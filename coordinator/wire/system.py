@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coordinator.wire.basics import MAX_ITEMS, BaseModel, Bytes, Name, Number, Strict, Text, Whole, Word
-from coordinator.wire.runs import WaitKind
+from coordinator.wire.kept import WaitKind
 
 #: A path of this site's own: nothing that a browser takes for another host.
 _OWN_PATH = r"^/(?:[!-.0-\[\]-~][ -~]*)?$"

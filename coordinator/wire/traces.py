@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from coordinator.wire.basics import BaseModel, Bytes, Cause, Name, Number, RunStatus, Start, Text, Whole, Word
+from coordinator.wire.kept import WaitKind
 from coordinator.wire.pool import Whose
-from coordinator.wire.runs import WaitKind
 
 SpanKind = Literal[
     "run",
