@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +10,13 @@ from samovar import Client
 
 from bench.bed import Bed, both
 from bench.figures import Outcome, Series, Target
+from bench.starts import ledger
 
 RATE = 20.0
 #: Of `docker exec` in the same run: the median, and the 99th percentile.
 MEDIAN, P99 = 1 / 8, 1 / 2
 _PARTS = 5
 _CLIENTS = 16
-#: Runs whose parts are looked at.
-_LEDGERS = 50
 
 
 def pace(here: Bed, count: int) -> list[Outcome]:
@@ -42,18 +39,7 @@ def _paced(bed: Bed, name: str, count: int) -> Outcome:
         Target("99th percentile", result.percentile(99), execute.median * P99, "ms"),
     ]
     what = f"warm runs at {RATE:g}/s on {name}: from when a trigger was due to the result in the client's hand"
-    return Outcome(f"pace: {name}", what, [result], [execute], targets, notes=[_ledger(bed)])
-
-
-def _ledger(bed: Bed) -> str:
-    """Where the time of the latest runs went, as the dashboard has it: the medians of each part."""
-    parts: dict[str, list[float]] = {}
-    for run in itertools.islice(bed.client.runs(task=f"{bed.project.name}/warm", limit=_LEDGERS), _LEDGERS):
-        ledger = bed.client.transport.get(f"/runs/{run.id}/trace", {})["ledger"]
-        for part, took in ledger.items():
-            parts.setdefault(part.removesuffix("_ms"), []).append(float(took))
-    found = {part: statistics.median(took) for part, took in parts.items()}
-    return "of a run, medians: " + ", ".join(f"{part} {took:.1f} ms" for part, took in found.items() if took > 0.05)
+    return Outcome(f"pace: {name}", what, [result], [execute], targets, notes=[ledger(bed, "warm")])
 
 
 def _results(bed: Bed, count: int) -> list[float]:

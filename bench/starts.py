@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import time
 
 from bench.bed import Bed
@@ -11,6 +13,8 @@ from bench.peers import fork_and_answer
 COLD_RATIO = 2.0
 WARM_MS = 50.0
 _SECONDS = 60.0
+#: Runs whose parts are looked at.
+_LEDGERS = 50
 
 
 def triggered(bed: Bed, task: str) -> tuple[float, float, str]:
@@ -71,3 +75,14 @@ def warm(bed: Bed, count: int) -> Outcome:
         [execute, fork],
         [Target("median to the first line", first.median, WARM_MS, "ms")],
     )
+
+
+def ledger(bed: Bed, task: str) -> str:
+    """Where the time of the latest runs of `task` went, as the dashboard has it: the medians of each part."""
+    parts: dict[str, list[float]] = {}
+    for run in itertools.islice(bed.client.runs(task=f"{bed.project.name}/{task}", limit=_LEDGERS), _LEDGERS):
+        ledger = bed.client.transport.get(f"/runs/{run.id}/trace", {})["ledger"]
+        for part, took in ledger.items():
+            parts.setdefault(part.removesuffix("_ms"), []).append(float(took))
+    found = {part: statistics.median(took) for part, took in parts.items()}
+    return "of a run, medians: " + ", ".join(f"{part} {took:.1f} ms" for part, took in found.items() if took > 0.05)
