@@ -9,7 +9,7 @@ from bench.bed import Bed
 from bench.drive import unfinished
 from bench.figures import Outcome, Series, Target, rounds
 from bench.floor import floor
-from bench.starts import ledger, triggered
+from bench.starts import triggered
 
 BURST, COLD, FLOOD = 1.2, 1.25, 2.0
 _AT_ONCE = 8
@@ -42,7 +42,6 @@ def burst(bed: Bed, count: int) -> list[Outcome]:
         Outcome(
             "cold over its floor", "trigger → first line, a new container each", [one], [bare_one],
             [Target("over create and start of the same container", one.median / bare_one.median, COLD, "x")],
-            notes=[ledger(bed, "cold")],
         ),
         Outcome(
             "burst", f"{_AT_ONCE} cold starts at once", [last], [bare_last],

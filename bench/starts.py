@@ -52,6 +52,7 @@ def cold(bed: Bed, count: int) -> Outcome:
             Target("first line over first line of docker run", first.median / cli_first.median, COLD_RATIO, "x"),
             Target("first line over the whole docker run --rm", first.median / cli_whole.median, COLD_RATIO, "x"),
         ],
+        notes=[ledger(bed, "cold")],
     )
 
 
