@@ -137,7 +137,7 @@ class Sqlite:
         self._connection = sqlite3.connect(path, isolation_level=None)
         for pragma in ("journal_mode=WAL", "synchronous=FULL"):
             self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.execute("CREATE TABLE steps (id INTEGER PRIMARY KEY, value TEXT)")
+        self._connection.execute("CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY, value TEXT)")
 
     def commit(self) -> float:
         """Seconds of one transaction."""
@@ -162,7 +162,7 @@ class Postgres:
         arguments = dialect.session(url)
         assert arguments is not None
         self._connection = psycopg.connect(**arguments)
-        self._connection.execute("CREATE TABLE bench_steps (id bigint GENERATED ALWAYS AS IDENTITY, value text)")
+        self._connection.execute("CREATE TABLE IF NOT EXISTS bench_steps (id bigint GENERATED ALWAYS AS IDENTITY, value text)")
         self._connection.commit()
 
     def commit(self) -> float:
