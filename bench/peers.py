@@ -162,7 +162,8 @@ class Postgres:
         arguments = dialect.session(url)
         assert arguments is not None
         self._connection = psycopg.connect(**arguments)
-        self._connection.execute("CREATE TABLE IF NOT EXISTS bench_steps (id bigint GENERATED ALWAYS AS IDENTITY, value text)")
+        columns = "id bigint GENERATED ALWAYS AS IDENTITY, value text"
+        self._connection.execute(f"CREATE TABLE IF NOT EXISTS bench_steps ({columns})")
         self._connection.commit()
 
     def commit(self) -> float:
