@@ -16,6 +16,7 @@ from coordinator.api.scopes import Who
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import NotFound, Refused, invalid_field
 from coordinator.runs import cancelling, failures, plans, runs
+from coordinator.runs.filters import Filter, meant
 from coordinator.wire import BulkAnswer, BulkItem, BulkRequest, ReplayRequest, RunFilter
 
 router = public("runs")
@@ -100,19 +101,8 @@ def _item(row: Row[Any], **fields: Any) -> BulkItem:
     return BulkItem(run=row.id, task=f"{row.project}/{row.task}", status=row.status, **fields)
 
 
-def filter_of(wanted: RunFilter, cursor: str | None = None, limit: int = 1) -> runs.Filter:
+def filter_of(wanted: RunFilter, cursor: str | None = None, limit: int = 1) -> Filter:
     """Raises Invalid for the filter that is empty."""
     if wanted == RunFilter():
         raise invalid_field("filter", "is empty and would mean every run: give at least one condition")
-    return runs.Filter(
-        statuses=tuple(dict.fromkeys(wanted.status)),
-        task=wanted.task,
-        project=wanted.project,
-        tags=tuple(wanted.tags),
-        since=None if wanted.since is None else moments.since(wanted.since),
-        cursor=cursor,
-        limit=limit,
-        dead_letter=wanted.dead_letter,
-        names=tuple(wanted.runs),
-        error=wanted.error,
-    )
+    return meant(wanted, lambda field, text: moments.since(text, field))._replace(cursor=cursor, limit=limit)

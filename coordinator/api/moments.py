@@ -8,9 +8,9 @@ from coordinator.foundation.errors import invalid_field
 from coordinator.wire import parse_duration
 
 
-def since(text: str) -> float:
+def since(text: str, field: str = "since") -> float:
     """Seconds since the epoch; a duration is how long ago."""
-    return _moment("since", text, -1, "a duration such as 90s, 15m, 2h, 7d")
+    return _moment(field, text, -1, "a duration such as 90s, 15m, 2h, 7d")
 
 
 def until(text: str) -> float:

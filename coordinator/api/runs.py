@@ -16,7 +16,9 @@ from coordinator.api.polling import poll
 from coordinator.api.routers import public
 from coordinator.context import Coordinator, Core
 from coordinator.foundation.errors import invalid_field
+from coordinator.foundation.times import iso
 from coordinator.runs import bumping, cancelling, failures, idempotency, plans, runs, triggers, views
+from coordinator.runs.filters import Filter
 from coordinator.runs.plans import Plan
 from coordinator.runs.triggers import Made
 from coordinator.signals import waking
@@ -26,10 +28,12 @@ from coordinator.wire import (
     API,
     FINAL,
     Checked,
+    Duration,
     ReplayRequest,
     Run,
     RunPage,
     RunStatus,
+    Start,
     TriggerRequest,
 )
 
@@ -114,11 +118,25 @@ async def listing(
         str | None, Query(description="Only those that ended with this error: its fingerprint")
     ] = None,
     since: Annotated[str | None, Query(description="A time in ISO 8601, or how long ago: 90s, 15m, 2h, 7d")] = None,
+    version: Annotated[str | None, Query(description="Only those of this version of their project")] = None,
+    origin: Annotated[
+        str | None, Query(description="Only those triggered by this: api, schedule, webhook, event, run, replay …")
+    ] = None,
+    start: Annotated[Start | None, Query(description="How the latest attempt was started")] = None,
+    longer: Annotated[
+        Duration | None, Query(description="Only those that ran for longer than this, or do by now: 30s, 5m")
+    ] = None,
+    ended: Annotated[str | None, Query(description="Only those that ended since then, as `since`")] = None,
+    text: Annotated[
+        str | None, Query(description="Only those with this in id, keys or error", min_length=1, max_length=256)
+    ] = None,
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Response:
-    """Items leave out `payload` and `result`; get the run for those."""
-    wanted = runs.Filter(
+    """Items leave out `payload` and `result`; get the run for those. With `version`, `origin`, `start`, `longer`,
+    `ended` or `text` a page looks at 20,000 runs at most: `looked_back_to` says where it stopped, `next` goes on.
+    """
+    wanted = Filter(
         statuses=_statuses(status or []),
         task=task,
         project=project,
@@ -129,12 +147,23 @@ async def listing(
         limit=limit,
         dead_letter=dead_letter,
         error=error,
+        version=version,
+        origin=origin,
+        start=start,
+        longer=longer,
+        ended=None if ended is None else moments.since(ended, "ended"),
+        text=text,
     )
-    rows, following = await core.database.read(runs.listing, wanted)
-    page = RunPage(items=[views.run_summary(row) for row in rows], next=following)
-    return Response(
-        page.model_dump_json(exclude={"items": {"__all__": {"payload", "result"}}}), media_type="application/json"
+    found = await core.database.read(runs.search, wanted)
+    page = RunPage(
+        items=[views.run_summary(row) for row in found.rows],
+        next=found.following,
+        looked_back_to=iso(found.looked_back_to),
     )
+    left_out: dict[str, Any] = {"items": {"__all__": {"payload", "result"}}}
+    if page.looked_back_to is None:  # as other lists are
+        left_out["looked_back_to"] = True
+    return Response(page.model_dump_json(exclude=left_out), media_type="application/json")
 
 
 @router.get("/runs/{run}", response_model=Run, summary="A run", responses=refusals(404))

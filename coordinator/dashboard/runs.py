@@ -12,14 +12,20 @@ from coordinator.dashboard import saved
 from coordinator.dashboard.pages import Page, View, action, page, to
 from coordinator.dashboard.rendering import address, segment
 from coordinator.signals import waking
-from coordinator.wire import RunStatus
+from coordinator.wire import RunStatus, Start
 
+#: What is seldom narrowed by, and for which there is no index.
+MORE = ("version", "origin", "start", "longer", "ended", "text")
 #: What the list is narrowed by, as its address has it.
-FILTERS = ("status", "task", "project", "tag", "since", "parent", "error")
+FILTERS = ("status", "task", "project", "tag", "since", "parent", "error", *MORE)
 _PAGE = 50
 #: Problems of one page, and beyond how many runs a person types that they are meant.
 _STEP, _TYPED = 100, 100
 STATUSES = get_args(RunStatus)
+#: What triggers runs.
+ORIGINS = ("api", "schedule", "event", "webhook", "run", "replay", "failure")
+#: Windows of many runs that a preview looks at until it has found one that fits.
+_WINDOWS = 20
 
 
 def filters(page: Page) -> dict[str, Any]:
@@ -32,7 +38,18 @@ def filters(page: Page) -> dict[str, Any]:
 
 def words(given: dict[str, Any]) -> str:
     """A filter as a sentence has it."""
-    names = {"since": "since", "tag": "with the tag", "task": "of the task", "project": "of the project"}
+    names = {
+        "tag": "with the tag",
+        "task": "of the task",
+        "project": "of the project",
+        "parent": "triggered by the run",
+        "version": "of the version",
+        "origin": "triggered by",
+        "start": "started",
+        "longer": "that ran for longer than",
+        "ended": "that ended since",
+        "text": "with the text",
+    }
     parts = []
     if status := given.get("status"):
         parts.append(str(status).replace(",", " or ").replace("_", " "))
@@ -72,6 +89,10 @@ async def _list(page: Page, template: str, **more: Any) -> View:
             "items": found["items"],
             "given": given,
             "narrowed": any(given.values()),
+            "more": any(given[name] for name in MORE),
+            "starts": get_args(Start),
+            "origins": ORIGINS,
+            "looked_back_to": found.get("looked_back_to"),
             "statuses": STATUSES,
             "problem": problem,
             "first": address(path, **given) if page.query("cursor") else None,
@@ -96,7 +117,7 @@ def _wanted(page: Page) -> dict[str, Any]:
     if marked and page.form.get("all") != "yes":
         return {"runs": marked}
     given: dict[str, Any] = {}
-    for name in ("task", "project", "since", "error"):
+    for name in ("task", "project", "parent", "since", "error", *MORE):
         if page.form.get(name):
             given[name] = page.form[name]
     if page.form.get("status"):
@@ -117,6 +138,10 @@ async def preview(page: Page) -> View | Response:
     wanted = _wanted(page)
     body = {"filter": wanted, "dry_run": True, "limit": 1000}
     found = await page.api.ask("POST", f"/runs/{act}", body)
+    for _ in range(_WINDOWS):
+        if found["items"] or found["next"] is None:
+            break
+        found = await page.api.ask("POST", f"/runs/{act}", {**body, "cursor": found["next"]})
     items = found["items"]
     return View(
         "bulk_preview.html",

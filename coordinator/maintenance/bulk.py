@@ -15,8 +15,9 @@ from coordinator.context import Coordinator
 from coordinator.foundation import sight
 from coordinator.foundation.errors import Refused, StorageUnavailable
 from coordinator.maintenance.duty import Round
-from coordinator.runs import bulk, plans, runs
+from coordinator.runs import bulk, plans
 from coordinator.runs.bulk import Superseded
+from coordinator.runs.filters import Filter, meant
 from coordinator.storage import deeds
 from coordinator.storage.values import decode
 from coordinator.wire import FINAL, ReplayRequest, RunFilter
@@ -91,15 +92,7 @@ async def _see_to(core: Coordinator, row: Row[Any], before: str, run: Row[Any]) 
     return await core.database.write(bulk.see_to, row.id, before, run.id, row.act, planned)
 
 
-def filter_of(row: Row[Any]) -> runs.Filter:
-    wanted = RunFilter.model_validate(decode(row.filter))
-    return runs.Filter(
-        statuses=tuple(wanted.status),
-        task=wanted.task,
-        project=wanted.project,
-        tags=tuple(wanted.tags),
-        since=None if wanted.since is None else datetime.fromisoformat(wanted.since).timestamp(),
-        dead_letter=wanted.dead_letter,
-        names=tuple(wanted.runs),
-        error=wanted.error,
+def filter_of(row: Row[Any]) -> Filter:
+    return meant(
+        RunFilter.model_validate(decode(row.filter)), lambda field, text: datetime.fromisoformat(text).timestamp()
     )

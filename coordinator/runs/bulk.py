@@ -14,7 +14,7 @@ from coordinator.access.keys import Caller
 from coordinator.foundation import ids
 from coordinator.foundation.errors import Conflict, CoordinatorError, NotFound
 from coordinator.foundation.times import iso
-from coordinator.runs import cancelling, failures, runs, triggers
+from coordinator.runs import cancelling, failures, filters, runs, triggers
 from coordinator.runs.plans import Plan
 from coordinator.signals import waking
 from coordinator.storage.tables import bulk_outcomes, bulks, keys
@@ -77,7 +77,7 @@ class Done(NamedTuple):
 
 
 def create(
-    conn: Connection, now: float, body: BulkCreate, wanted: runs.Filter, expected: int, caller: Caller
+    conn: Connection, now: float, body: BulkCreate, wanted: filters.Filter, expected: int, caller: Caller
 ) -> Row[Any]:
     """`wanted`: what `body.filter` says, with its times fixed; `expected`: how many fit.
 
@@ -95,7 +95,7 @@ def create(
         "id": ids.new("blk", now),
         "act": body.act,
         "status": "waiting",
-        "filter": encode_small(stored(wanted)),
+        "filter": encode_small(filters.stored(wanted)),
         "version": body.version,
         "project": caller.project or wanted.project,
         "key_id": caller.id,
@@ -115,21 +115,6 @@ def create(
 
 def _open(conn: Connection) -> int:
     return int(conn.scalar(select(func.count()).select_from(bulks).where(_IS_OPEN)) or 0)
-
-
-def stored(wanted: runs.Filter) -> dict[str, Any]:
-    """As RunFilter has it, with a time and not how long ago."""
-    given = {
-        "runs": list(wanted.names),
-        "status": list(wanted.statuses),
-        "task": wanted.task,
-        "project": wanted.project,
-        "tags": list(wanted.tags),
-        "since": None if wanted.since is None else iso(wanted.since),
-        "dead_letter": wanted.dead_letter,
-        "error": wanted.error,
-    }
-    return {name: value for name, value in given.items() if value}
 
 
 def get(conn: Connection, now: float, bulk: str) -> Row[Any]:
@@ -246,9 +231,14 @@ def begin(conn: Connection, now: float, bulk: str) -> Row[Any] | None:
     return conn.execute(started).one()
 
 
-def page(conn: Connection, now: float, row: Row[Any], wanted: runs.Filter) -> list[Row[Any]]:
-    """The runs that come next: the newest that fit, before its cursor."""
-    found, _ = runs.listing(conn, now, wanted._replace(cursor=row.cursor))
+def page(conn: Connection, now: float, row: Row[Any], wanted: filters.Filter) -> list[Row[Any]]:
+    """The runs that come next: the newest that fit, before its cursor; fewer than `wanted.limit` are the last."""
+    found: list[Row[Any]] = []
+    cursor: str | None = row.cursor
+    while cursor is not None and len(found) < wanted.limit:
+        rest = wanted._replace(cursor=cursor, limit=wanted.limit - len(found))
+        rows, cursor = runs.listing(conn, now, rest)
+        found += rows
     return found
 
 

@@ -21,30 +21,16 @@ from sqlalchemy import (
 
 from coordinator.foundation import ids
 from coordinator.foundation.errors import NotFound
+from coordinator.runs.filters import Filter, looked_for
 from coordinator.storage.tables import IS_LIVE, LOG_LEVELS, NOT_COMPLETED, attempts, run_tags, runs
 
 Conditions = Sequence[ColumnElement[bool]]
 
 
-class Filter(NamedTuple):
-    """What `GET /runs` may ask for; `since` is seconds since the epoch, `cursor` a run's id."""
-
-    statuses: tuple[str, ...] = ()
-    task: str | None = None
-    project: str | None = None
-    parent: str | None = None
-    tags: tuple[str, ...] = ()
-    since: float | None = None
-    cursor: str | None = None
-    limit: int = 50
-    dead_letter: bool = False
-    names: tuple[str, ...] = ()
-    #: A fingerprint.
-    error: str | None = None
-
-
 #: Runs of a tag that are looked up one by one; of a tag with more it is asked of each run whether it has it.
 _FEW_TAGGED = 5_000
+#: Runs that one page looks at, for conditions that have no index.
+_LOOK = 20_000
 #: Sorts after every id, whatever the collation.
 _LAST = "z"
 #: By so many seconds a run's id may be older than its `created_at`: those of earlier versions were made by the
@@ -90,34 +76,78 @@ def get(conn: Connection, now: float, run_id: str) -> Row[Any]:
     return row
 
 
+class Found(NamedTuple):
+    """A page, the newest runs first, and the cursor of the next. `looked_back_to`: where not all that there are
+    were looked at, when the oldest of those was made; on the next page it goes on from there.
+    """
+
+    rows: list[Row[Any]]
+    following: str | None
+    looked_back_to: float | None = None
+
+
 def listing(conn: Connection, now: float, wanted: Filter) -> tuple[list[Row[Any]], str | None]:
-    """The newest runs first, and the cursor of the next page."""
+    """A page that may have fewer runs than asked for, or none, where another one follows (`search`)."""
+    found = search(conn, now, wanted)
+    return found.rows, found.following
+
+
+def search(conn: Connection, now: float, wanted: Filter) -> Found:
     tagged = _tagged(conn, wanted)
+    if not wanted.is_looked_for:
+        ids_found = _branches(wanted, tagged)
+        query = _by_index(_LISTED, wanted, tagged) if ids_found is None else _LISTED.where(runs.c.id.in_(ids_found))
+        return _page(conn, query, wanted)
+    # of those that an index finds so many, the newest, and no more at once: what fits may be the oldest there is
+    wider = wanted._replace(limit=_LOOK - 1)
+    branches = _branches(wider, tagged)
+    ids_found = _by_index(select(runs.c.id), wider, tagged) if branches is None else branches
+    looked_at = ids_found.order_by(ids_found.selected_columns.id.desc()).limit(_LOOK).subquery()
+    count, oldest = conn.execute(select(func.count(), func.min(looked_at.c.id))).one()
+    query = _LISTED.where(runs.c.id.in_(select(looked_at.c.id)), *looked_for(conn.dialect.name, now, wanted))
+    found = _page(conn, query, wanted)
+    if found.following is not None or count < _LOOK:
+        return found
+    return Found(found.rows, oldest, conn.scalar(select(runs.c.created_at).where(runs.c.id == oldest)))
+
+
+def _page(conn: Connection, query: Select[Any], wanted: Filter) -> Found:
+    rows = list(conn.execute(query.order_by(runs.c.id.desc()).limit(wanted.limit + 1)))
+    more, rows = len(rows) > wanted.limit, rows[: wanted.limit]
+    return Found(rows, rows[-1].id if more else None)
+
+
+def _by_index(query: Select[Any], wanted: Filter, tagged: Conditions) -> Select[Any]:
+    query = _fitting(query, wanted, tagged)
+    if wanted.statuses:
+        query = query.where(runs.c.status.in_(wanted.statuses))
+    if wanted.task is not None:
+        query = query.where(runs.c.task == wanted.task.rpartition("/")[2])
+    if wanted.cursor is not None:
+        query = query.where(runs.c.id < wanted.cursor)
+    return query
+
+
+def _branches(wanted: Filter, tagged: Conditions) -> Select[tuple[str]] | None:
+    """The ids that a page may have, read in their order from parts of an index; None where it takes no parts."""
     project, _, task = (wanted.task or "").rpartition("/")
     project = project or wanted.project or ""
     if task and wanted.statuses and "completed" not in wanted.statuses:
-        query = _LISTED.where(runs.c.id.in_(union_all(*_of_task(wanted, task, tagged))))
+        parts = list(_of_task(wanted, task, tagged))
     elif not task and len(wanted.statuses) > 1:
-        query = _LISTED.where(runs.c.id.in_(union_all(*_of_statuses(wanted, tagged))))
+        parts = list(_of_statuses(wanted, tagged))
     elif task and project:
-        query = _LISTED.where(runs.c.id.in_(_of_one(wanted, project, task, tagged)))
+        parts = [_of_one(wanted, project, task, tagged)]
     else:
-        query = _fitting(_LISTED, wanted, tagged)
-        if wanted.statuses:
-            query = query.where(runs.c.status.in_(wanted.statuses))
-        if wanted.task is not None:
-            query = query.where(runs.c.task == task)
-        if wanted.cursor is not None:
-            query = query.where(runs.c.id < wanted.cursor)
-    rows = list(conn.execute(query.order_by(runs.c.id.desc()).limit(wanted.limit + 1)))
-    more = len(rows) > wanted.limit
-    rows = rows[: wanted.limit]
-    return rows, rows[-1].id if more else None
+        return None
+    together = union_all(*parts).subquery()
+    return select(together.c.id)
 
 
 def count(conn: Connection, now: float, wanted: Filter, most: int) -> int:
     """How many fit, counted to `most`."""
     query = _fitting(select(runs.c.id), wanted, _tagged(conn, wanted))
+    query = query.where(*looked_for(conn.dialect.name, now, wanted))
     if wanted.statuses:
         query = query.where(runs.c.status.in_(wanted.statuses))
         if "completed" not in wanted.statuses:

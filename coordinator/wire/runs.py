@@ -17,6 +17,7 @@ from coordinator.wire.basics import (
     Names,
     Object,
     RunStatus,
+    Start,
     Strict,
     Text,
     Whole,
@@ -135,12 +136,24 @@ class RunFilter(Strict):
     status: Annotated[list[RunStatus], Field(max_length=MAX_ITEMS)] = Field(default_factory=list)
     task: Name | None = None
     project: Name | None = None
+    #: Those that this run has triggered.
+    parent: Name | None = None
     tags: list[Name] = Field(default_factory=list, max_length=32)
     #: A time in ISO 8601, or how long ago.
     since: Text | None = None
     dead_letter: bool = False
     #: The fingerprint of what they ended with.
     error: Name | None = None
+    version: Name | None = None
+    #: What triggered them: "api", "schedule", "webhook", "run" …
+    origin: Name | None = None
+    start: Start | None = None
+    #: That ran for longer, or run for longer by now.
+    longer: Duration | None = None
+    #: Since when they have ended, as `since`.
+    ended: Text | None = None
+    #: In the id, the keys or the error, in whichever case.
+    text: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
 
 class BulkRequest(Strict):
@@ -172,10 +185,15 @@ class BulkAnswer(BaseModel):
 
 
 class RunPage(BaseModel):
-    """Newest first; `payload` and `result` are left out of the items. `next` is null on the last page."""
+    """Newest first; `payload` and `result` are left out of the items. `next` is null on the last page.
+
+    `looked_back_to`: where a filter has no index, a page looks at 20,000 runs at most, and may have found few or
+    none; that is when the oldest of them was made, and `next` goes on from there.
+    """
 
     items: Annotated[list[Run], Field(max_length=MAX_ITEMS)]
     next: Name | None = None
+    looked_back_to: Word | None = None
 
 
 class BatchAnswer(BaseModel):

@@ -35,6 +35,15 @@ def list_runs(
         bool, typer.Option("--dead-letter", help="Only those that failed for good, and nobody saw to yet.")
     ] = False,
     error: Annotated[Optional[str], typer.Option(help="Only those with this error: its fingerprint.")] = None,
+    version: Annotated[Optional[str], typer.Option(help="Only those of this version.")] = None,
+    origin: Annotated[
+        Optional[str],
+        typer.Option(help="Only those triggered by this: api, schedule, event, webhook, run, replay."),
+    ] = None,
+    start: Annotated[Optional[str], typer.Option(help="Only those started so: warm, stem, waited, cold.")] = None,
+    longer: Annotated[Optional[str], typer.Option(help='Only those that ran for longer: "30s", "5m".')] = None,
+    ended: Annotated[Optional[str], typer.Option(help="Only those that ended since then, as --since.")] = None,
+    text: Annotated[Optional[str], typer.Option(help="Only those with this in id, keys or error.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     cursor: Annotated[Optional[str], typer.Option(help="Where an earlier list ended (`next`).")] = None,
 ) -> None:
@@ -48,6 +57,12 @@ def list_runs(
         "since": _since(since),
         "dead_letter": True if dead_letter else None,
         "error": error,
+        "version": version,
+        "origin": origin,
+        "start": start,
+        "longer": longer,
+        "ended": _since(ended),
+        "text": text,
     }
     with cli.api() as api:
         if cli.as_json:
@@ -55,7 +70,8 @@ def list_runs(
             return
         first = api.get("/runs", limit=min(limit, 100), cursor=cursor, **wanted)
         found = list(first["items"])
-        while len(found) < limit and first.get("next"):
+        # (where it has looked at many to find few it says so, instead of looking at all there are)
+        while len(found) < limit and first.get("next") and not first.get("looked_back_to"):
             first = api.get("/runs", limit=min(limit - len(found), 100), cursor=first["next"], **wanted)
             found += first["items"]
     cli.output.table(
@@ -63,6 +79,8 @@ def list_runs(
         [_row(run) for run in islice(found, limit)],
         empty="no runs",
     )
+    if first.get("looked_back_to") and len(found) < limit:
+        cli.output.say(f"looked back to {first['looked_back_to']}: --cursor {first['next']} goes on from there")
 
 
 def _row(run: dict[str, Any]) -> tuple[str, ...]:

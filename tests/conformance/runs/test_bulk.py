@@ -278,3 +278,29 @@ def test_what_is_kept_of_them_is_bounded(
         for table in (bulks, bulk_outcomes):
             count = store.read(lambda conn, now, table=table: conn.scalar(select(func.count()).select_from(table)))
             assert (count or 0) >= left if left else count == 0
+
+
+def test_all_that_fit_a_filter_without_an_index_are_found_however_far_back(
+    store: Store, core: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looked_up, "_LOOK", 2)
+    store.deploy()
+    wanted = [store.trigger(idempotency_key=f"wanted {n}").id for n in range(2)]
+    for _ in range(7):
+        store.trigger()
+    one = ask(store, "cancel", text="WANTED", grace=0.0)
+    assert shown(store, one).expected == 2
+    carry_out(core)
+    assert (shown(store, one).status, shown(store, one).done) == ("done", 2)
+    assert [store.run(run).status for run in wanted] == ["canceled", "canceled"]
+    assert statuses(store).count("queued") == 7
+
+
+def test_a_list_of_what_a_run_has_triggered_means_no_other(store: Store, core: Any) -> None:
+    store.deploy()
+    for _ in range(3):
+        store.trigger()
+    one = ask(store, "cancel", parent="run_of_nobody", status=["queued"], grace=0.0)
+    assert (shown(store, one).expected, shown(store, one).filter.parent) == (0, "run_of_nobody")
+    carry_out(core)
+    assert statuses(store) == ["queued"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import re
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, insert, text
 
 from coordinator.runs import runs
-from coordinator.runs.runs import Filter
+from coordinator.runs.filters import Filter
 from coordinator.storage.tables import run_tags
 from coordinator.storage.tables import runs as table
 from tests.conformance import plans
@@ -30,13 +31,22 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "project": PROJECTS,
     "tags": (("common",), ("rare",), ("common", "rare"), ("nothing",)),
     "since": (30 * MINUTE, 1000 * MINUTE),
+    "version": ("v2",),
+    "origin": ("schedule",),
+    "start": ("cold",),
+    "longer": (5.0,),
+    "ended": (600 * MINUTE,),
+    "text": ("ORDER 1", 'said "no"', "%"),
 }
+#: Of what has no index a page looks at so many.
+LOOK = 700
 
 
 @pytest.fixture
 def many(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """One run a minute, of which few are of the task `greet` of `mail`."""
     monkeypatch.setattr(runs, "_FEW_TAGGED", FEW)
+    monkeypatch.setattr(runs, "_LOOK", LOOK)
     store.deploy()
     template = dict(store.trigger()._mapping) | {"expires_at": None, "tags": "[]"}
     drawn = random.Random(5)
@@ -56,6 +66,15 @@ def many(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
                     "status": drawn.choices(STATUSES, (80, 15, 4, 1))[0],
                     "created_at": made,
                     "finished_at": made,
+                    "version": f"v{drawn.choices((1, 2), (99, 1))[0]}",
+                    "origin": drawn.choices(("api", "schedule"), (95, 5))[0],
+                    "start": drawn.choices(("warm", "cold"), (90, 10))[0],
+                    "run_ms": drawn.expovariate(1 / 1000),
+                    "idempotency_key": f"order {n}",
+                    "error_type": "ValueError" if n % 50 == 0 else None,
+                    "error": json.dumps({"type": "ValueError", "message": f'it said "no" at {n} %'})
+                    if n % 50 == 0
+                    else None,
                 }
             )
             tagged += [{"tag": tag, "run_id": name} for tag, share in TAGS.items() if drawn.random() < share]
@@ -78,7 +97,19 @@ def fits(row: Any, tags: set[tuple[str, str]], wanted: Filter) -> bool:
         and (not project or row.project == project)
         and all((tag, row.id) in tags for tag in wanted.tags)
         and (wanted.since is None or row.created_at >= wanted.since)
+        and wanted.version in (None, row.version)
+        and wanted.origin in (None, row.origin)
+        and wanted.start in (None, row.start)
+        and (wanted.longer is None or (row.run_ms is not None and row.run_ms > 1000 * wanted.longer))
+        and (wanted.ended is None or (row.finished_at is not None and row.finished_at >= wanted.ended))
+        and (wanted.text is None or wanted.text.lower() in searched(row))
     )
+
+
+def searched(row: Any) -> str:
+    message = json.loads(row.error)["message"] if row.error else ""
+    parts = (row.id, row.idempotency_key, row.concurrency_key, row.error_type, message)
+    return "\n".join(part or "" for part in parts).lower()
 
 
 def test_every_pair_of_filters_finds_what_fits_page_by_page(many: Store) -> None:
@@ -89,21 +120,43 @@ def test_every_pair_of_filters_finds_what_fits_page_by_page(many: Store) -> None
         for (one, values), (other, others) in itertools.combinations(GIVEN.items(), 2):
             for value, another in itertools.product(values, others):
                 given = {one: value, other: another}
-                if "since" in given:
-                    given["since"] = now - given["since"]
+                for name in ("since", "ended"):
+                    if name in given:
+                        given[name] = now - given[name]
                 wanted = Filter(limit=40, **given)
                 expected = [row.id for row in rows if fits(row, tags, wanted)]
-                found: list[str] = []
-                cursor: str | None = None
-                for _ in range(3):
-                    page, cursor = runs.listing(conn, now, wanted._replace(cursor=cursor))
-                    found += [row.id for row in page]
-                    if cursor is None:
-                        break
-                assert found == expected[:120], given
+                assert pages(conn, now, wanted, 120) == expected[:120], given
                 assert runs.count(conn, now, wanted, 1000) == min(1000, len(expected)), given
                 empty += not expected
         assert empty, "what nothing fits is among them"
+
+    many.read(look)
+
+
+def pages(conn: Connection, now: float, wanted: Filter, most: int) -> list[str]:
+    """So many, page by page. A page that is not full has looked at all that there are, or says how far."""
+    found: list[str] = []
+    while True:
+        page = runs.search(conn, now, wanted)
+        found += [row.id for row in page.rows]
+        if page.looked_back_to is not None:
+            assert wanted.is_looked_for
+            assert len(page.rows) <= wanted.limit
+            (oldest,) = conn.execute(table.select().where(table.c.id == page.following))
+            assert page.looked_back_to == oldest.created_at
+            assert all(row.id >= oldest.id for row in page.rows)
+        else:
+            assert page.following is None or len(page.rows) == wanted.limit
+        if page.following is None or len(found) >= most:
+            return found[:most]
+        wanted = wanted._replace(cursor=page.following)
+
+
+def test_a_page_looks_at_so_many_and_says_how_far_back(many: Store) -> None:
+    def look(conn: Connection, now: float) -> None:
+        page = runs.search(conn, now, Filter(text="order 3999"))
+        assert (page.rows, page.looked_back_to is None) == ([], False)
+        assert pages(conn, now, Filter(text="order 3999"), 10) != []
 
     many.read(look)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.runs import runs
 from tests.conformance.store import task_entry
 from tests.enrolled import own_key
 from tests.unit.coordinator.conftest import ADMIN, Api, error, ok, serving
@@ -204,6 +205,41 @@ def test_listing_pages_without_payloads(api: Api) -> None:
     assert not {"payload", "result"} & set(first["items"][0])
     created = first["items"][0]["created_at"]
     assert len(ok(api.admin.get("/api/v1/runs", params={"since": created}))["items"]) >= 1
+
+
+def test_a_list_is_narrowed_by_what_has_no_index_and_says_how_far_it_looked(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.deploy()
+    named = api.trigger(idempotency_key="Order 7")["id"]
+    version = api.run(named)["version"]
+    others = [api.trigger()["id"] for _ in range(3)]
+
+    def listed(**given: Any) -> dict[str, Any]:
+        return ok(api.admin.get("/api/v1/runs", params=given))
+
+    def found(**given: Any) -> list[str]:
+        return [run["id"] for run in listed(**given)["items"]]
+
+    assert found(text="order 7") == found(text=named[-9:].upper()) == [named]
+    assert found(version=version, origin="api") == [*reversed(others), named]
+    assert found(version="none") == found(origin="schedule") == found(start="cold") == found(longer="1s") == []
+    assert found(ended="1h") == []
+    ok(api.admin.post(f"/api/v1/runs/{named}/cancel"))
+    assert found(ended="1h") == [named]
+    assert "looked_back_to" not in listed(text="nowhere"), "all of them were looked at"
+    monkeypatch.setattr(runs, "_LOOK", 2)
+    page = listed(text="order 7")
+    assert (page["items"], page["next"], page["looked_back_to"]) == (
+        [],
+        others[1],
+        api.run(others[1])["created_at"],
+    )
+    assert found(text="order 7", cursor=page["next"]) == [named]
+    for name, wrong in (("start", "lukewarm"), ("longer", "long"), ("ended", "late"), ("text", "")):
+        refused = api.admin.get("/api/v1/runs", params={name: wrong})
+        assert refused.status_code == 422, name
+        assert name in refused.json()["error"]["fields"][0]["path"]
 
 
 def test_a_held_claim_is_woken_by_a_trigger(api: Api) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import re
+
+import pytest
+
+from coordinator.runs import runs
 from tests.unit.coordinator.conftest import Api, error, ok
 from tests.unit.coordinator.dashboard.test_site import browser
 from tests.waiting import eventually
@@ -59,3 +65,44 @@ def test_its_page_says_how_far_it_is_and_what_was_not_done(api: Api) -> None:
     assert noted["run.replay"]["key"] == "settings:admin"
     error(api.admin.post(f"/api/v1/bulk/{id}/take-back"), 409, "over")
     error(api.admin.get("/api/v1/bulk/blk_none/runs"), 404, "not_found")
+
+
+def test_all_that_fit_are_those_of_the_list_whatever_it_is_narrowed_by(api: Api) -> None:
+    """Else more would be canceled than was shown."""
+    api.deploy()
+    named, other = api.trigger(idempotency_key="order 7")["id"], api.trigger()["id"]
+    with browser(api) as client:
+        page = client.get("/runs?text=order+7&status=queued").text
+        assert (named in page, other in page) == (True, False)
+        assert 'id="more-filters" open' in page
+        form = dict(
+            re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.partition('id="bulk"')[2])
+        )
+        form = {name: html.unescape(value) for name, value in form.items()}
+        assert form.items() >= {"text": "order 7", "status": "queued"}.items()
+        look = client.post("/runs/preview", data={**form, "act": "cancel", "all": "yes"}).text
+        assert "Cancel 1 run?" in look
+        assert "queued, with the text order 7" in look
+        parents = client.get(f"/runs?parent={other}").text
+        assert named not in parents
+        look = client.post("/runs/preview", data={"act": "cancel", "all": "yes", "parent": other}).text
+        assert "Cancel 0 runs?" in look
+        wrong = client.get("/runs?longer=long")
+        assert (wrong.status_code, "longer" in wrong.text) == (422, True)
+        assert 'value="long"' in wrong.text, "nothing is lost"
+
+
+def test_a_list_says_how_far_it_has_looked(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.deploy()
+    named = api.trigger(idempotency_key="order 7")["id"]
+    for _ in range(3):
+        api.trigger()
+    monkeypatch.setattr(runs, "_LOOK", 2)
+    with browser(api) as client:
+        page = client.get("/runs?text=order+7").text
+        assert "Looked back to" in page
+        assert "No run fits" not in page
+        following = html.unescape(re.findall(r'data-key="\]" href="([^"]+)"', page)[0])
+        assert named in client.get(following).text
+        look = client.post("/runs/preview", data={"act": "cancel", "all": "yes", "text": "order 7"}).text
+        assert "Cancel at least 1 run?" in look
