@@ -11,18 +11,32 @@ from coordinator.api import acts
 from coordinator.api.docs import refusals
 from coordinator.api.routers import public
 from coordinator.context import Core
+from coordinator.foundation.times import iso
 from coordinator.line import queues
 from coordinator.runs import views
 from coordinator.signals import waking
-from coordinator.wire import QueuePage, QueuePatch, QueueState, Why
+from coordinator.wire import InLine, QueuePage, QueuePatch, QueueState, Why
 
 router = public("queues")
 
 
 @router.get("/queues", response_model=QueuePage, summary="Queues: their limits, and what is in them")
-async def listing(core: Core, project: str | None = None) -> QueuePage:
+async def listing(
+    core: Core,
+    project: str | None = None,
+    oldest: Annotated[
+        bool,
+        Query(description="With the run of each that is in line for longest, of the 20,000 oldest"),
+    ] = False,
+) -> QueuePage:
     """A task that declares no queue has one of its own, `task/` and its id, without a limit."""
-    return QueuePage(items=[views.queue(*found) for found in await core.database.read(queues.listing, project)])
+    items = [views.queue(*found) for found in await core.database.read(queues.listing, project)]
+    if oldest and any(item.queued for item in items):
+        found = await core.database.read(queues.oldest, project)
+        for item in items:
+            if (first := found.get((item.project, item.name))) is not None:
+                item.oldest = InLine(run=first[0], created_at=iso(first[1]))
+    return QueuePage(items=items)
 
 
 @router.patch(

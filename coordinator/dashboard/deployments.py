@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from coordinator.dashboard import rendering
 from coordinator.dashboard.pages import Page, View, action, page, to
-from coordinator.dashboard.rendering import segment
+from coordinator.dashboard.rendering import address, segment
 from coordinator.signals import waking
 
 _LINES = 5000
@@ -24,11 +24,17 @@ async def listing(page: Page) -> View:
     return View("deployments.html", {"items": found["items"], "given": given, "next": following})
 
 
+#: Runs of a version that are not over, as far as they are counted.
+_NOT_OVER, _LEFT = ("queued", "delayed", "running", "waiting"), 100
+
+
 @page("/deployments/{deployment}")
 async def show(page: Page) -> View:
     path = f"/deployments/{segment(page.path['deployment'])}"
     one, log = await asyncio.gather(page.api.get(path), page.api.get(f"{path}/log", limit=_LINES))
     before = await _before(page, one)
+    of_it = {"project": one["project"], "version": one["version"], "status": ",".join(_NOT_OVER)}
+    left = await page.api.get("/runs", **of_it, limit=_LEFT)
     lines = Markup("\n").join(rendering.environment().filters["coloured"](line["message"]) for line in log["items"])
     return View(
         "deployment.html",
@@ -37,6 +43,9 @@ async def show(page: Page) -> View:
             "path": path,
             "log": lines,
             "cut": len(log["items"]) == _LINES,
+            "left": len(left["items"]),
+            "more": left["next"] is not None,
+            "left_address": address("/runs", **of_it),
             "before": before,
             "changes": changes(before, one) if before else [],
         },

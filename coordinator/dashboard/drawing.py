@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log
 from typing import NamedTuple
 
@@ -50,8 +50,15 @@ def bar(parts: Sequence[Part], label: str) -> Markup:
     ).format(_WIDTH, visible(label), Markup("").join(drawn), legend)
 
 
-def columns(rows: Sequence[tuple[str, Sequence[Part]]], label: str, height: float = 90.0) -> Markup:
-    """Stacked columns, one for each of `rows`, whose names are their titles."""
+def columns(
+    rows: Sequence[tuple[str, Sequence[Part]]],
+    label: str,
+    height: float = 90.0,
+    marks: Mapping[str, str] | None = None,
+) -> Markup:
+    """Stacked columns, one for each of `rows`, whose names are their titles. `marks`: words for some of the names,
+    before whose column a line stands.
+    """
     most = max((sum(part.value for part in parts) for _, parts in rows), default=0.0)
     if not rows or most <= 0:
         return Markup("")
@@ -72,6 +79,10 @@ def columns(rows: Sequence[tuple[str, Sequence[Part]]], label: str, height: floa
         drawn.append(
             Markup("<g><title>{}</title>{}</g>").format(visible(f"{name}: {words}"), Markup("").join(shapes))
         )
+    for number, (name, _) in enumerate(rows):
+        if marks and name in marks:
+            line = Markup('<g><title>{}</title><path class="f-mark" d="M{:.2f} 0V{:.1f}"/></g>')
+            drawn.append(line.format(visible(marks[name]), number * step, height))
     ground = Markup('<path class="f-line" d="M0 {:.1f}H{:.0f}"/>').format(height, _WIDTH)
     return _picture(height, label, ground + Markup("").join(drawn))
 

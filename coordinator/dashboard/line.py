@@ -11,18 +11,52 @@ from coordinator.api.inside import Refusal
 from coordinator.dashboard.pages import Page, View, action, page, to
 from coordinator.dashboard.rendering import segment
 
+#: Entries of the audit that are looked through for who has changed a queue.
+_CHANGES = 100
+
 
 @page("/queues")
 async def queues(page: Page) -> View:
     project = page.query("project")
-    found = await page.api.get("/queues", project=project)
+    found = await page.api.get("/queues", project=project, oldest="true")
     busy = [q for q in found["items"] if q["running"] or q["queued"] or q["paused"] or q["concurrency"]]
     rest = [q for q in found["items"] if q not in busy]
     empties = {}
     if any(q["queued"] and not q["paused"] for q in busy):
         tasks = await page.api.get("/tasks", project=project, window="1h", limit=200)
         empties = drains(busy, tasks["items"])
-    return View("queues.html", {"busy": busy, "rest": rest, "project": project, "empties": empties})
+    return View(
+        "queues.html",
+        {
+            "busy": busy,
+            "rest": rest,
+            "project": project,
+            "empties": empties,
+            "held": {(q["project"], q["name"]): held(q) for q in busy if q["queued"]},
+            "changes": await _changes(page, busy),
+        },
+    )
+
+
+def held(queue: dict[str, Any]) -> str:
+    """What of the queue itself keeps its runs in line, in words; empty where it is something else."""
+    if queue["paused"]:
+        return "the queue is paused"
+    if queue["concurrency"] is not None and queue["running"] >= queue["concurrency"]:
+        return f"{queue['running']} of {queue['concurrency']} run at once"
+    return f"at most {queue['rate']}" if queue["rate"] else ""
+
+
+async def _changes(page: Page, queues: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The last live change of each, as far as the audit's latest entries go; none for who may not read it."""
+    if not any(q["overridden"] or q["paused"] for q in queues):
+        return {}
+    try:
+        found = await page.api.get("/audit", action="queue.change", limit=_CHANGES)
+    except Refusal:
+        return {}
+    newest_last = reversed(found["items"])
+    return {(entry["project"] or "", entry["target"]): entry for entry in newest_last}
 
 
 def drains(queues: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> dict[tuple[str, str], float]:

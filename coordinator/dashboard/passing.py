@@ -41,5 +41,6 @@ class Passed:
 
 ROUTES = [
     Route("/runs/{run}/logs/download", Passed("/runs/{run}/logs/download"), methods=["GET"]),
+    Route("/runs/{run}/checkpoints/download", Passed("/runs/{run}/checkpoints"), methods=["GET"]),
     Route("/files/{file}", Passed("/files/{file}/content"), methods=["GET"]),
 ]

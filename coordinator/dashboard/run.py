@@ -12,7 +12,7 @@ from coordinator.api.inside import Refusal
 from coordinator.dashboard import hunger, waterfall, written
 from coordinator.dashboard.differing import MOST, changes
 from coordinator.dashboard.drawing import Part, bar, curve
-from coordinator.dashboard.formats import milliseconds
+from coordinator.dashboard.formats import milliseconds, parse
 from coordinator.dashboard.pages import Page, View, action, page, to
 from coordinator.dashboard.rendering import address, segment
 from coordinator.signals import waking
@@ -146,6 +146,7 @@ async def checkpoints(page: Page) -> View:
     place = {"after": page.query("after") or None, "limit": _CHECKPOINTS}
     found = await page.api.get(f"{path}/checkpoints", **place)
     against, problem, others = page.query("against"), None, {}
+    attempt = page.query("attempt")
     if against:
         try:
             others = await _values_of(page, against)
@@ -153,13 +154,16 @@ async def checkpoints(page: Page) -> View:
             if refusal.status not in (404, 422):
                 raise
             problem, against = refusal, ""
-    following = address(f"{path}/checkpoints", after=found["next"], against=against) if found["next"] else None
+    following = None
+    if found["next"]:
+        following = address(f"{path}/checkpoints", after=found["next"], against=against, attempt=attempt)
     return View(
         "checkpoints.html",
         {
             "run": run,
             "path": path,
-            "items": found["items"],
+            "items": [one for one in found["items"] if not attempt or str(one["attempt"]) == attempt],
+            "attempt": attempt,
             "next": following,
             "against": against,
             "problem": problem,
@@ -234,12 +238,20 @@ async def _replay_view(page: Page, run: dict[str, Any], given: dict[str, str], p
             "problem": problem,
             "keys": keys,
             "kept": keys[:kept],
+            "saved": sum(_took(item) for item in keys[:kept]),
             "again": keys[kept:],
             "deployments": [d for d in deployments["items"] if d["status"] == "ready"],
         },
         topics=(),
         status=problem.status if problem else 200,
     )
+
+
+def _took(item: dict[str, Any]) -> float:
+    """Milliseconds from the begin of a checkpoint to its end; 0 where that is not known."""
+    if not item.get("begun_at"):
+        return 0.0
+    return 1000 * (parse(item["created_at"]) - parse(item["begun_at"])).total_seconds()
 
 
 @action("/runs/{run}/check")

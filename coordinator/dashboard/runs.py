@@ -150,6 +150,7 @@ async def preview(page: Page) -> View | Response:
             "verb": _ACTS[act],
             "fields": _fields(wanted, page),
             "items": items[:20],
+            "oldest": items[-1] if items else None,
             "count": len(items),
             "more": found["next"] is not None,
             "tasks": Counter(item["task"] for item in items).most_common(10),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,8 +30,16 @@ async def listing(page: Page) -> View:
     return View("tasks.html", {"items": found["items"], "given": given, "windows": WINDOWS, "next": following})
 
 
-def ends(points: list[dict[str, Any]], window: str, now: datetime | None = None) -> Markup:
-    """What ended in each hour of the window, or each day of a long one: failed ones stand on the others."""
+def ends(
+    points: list[dict[str, Any]],
+    window: str,
+    now: datetime | None = None,
+    deployed: Sequence[tuple[str, str]] = (),
+) -> Markup:
+    """What ended in each hour of the window, or each day of a long one: failed ones stand on the others.
+
+    `deployed`: versions, and when they were made.
+    """
     days = window in ("7d", "30d")
     step, form = (timedelta(days=1), "%Y-%m-%d") if days else (timedelta(hours=1), "%Y-%m-%d %H:00")
     known = {parse(point["at"]).strftime(form): point for point in points}
@@ -43,7 +52,15 @@ def ends(points: list[dict[str, Any]], window: str, now: datetime | None = None)
         parts = [Part("ended", fine, "good", str(fine)), Part("failed", bad, "bad", str(bad))]
         rows.append((name, [part for part in parts if part.value]))
         at += step
-    return columns(rows, f"runs that ended, by {'day' if days else 'hour'}, of the last {window}")
+    marks: dict[str, str] = {}
+    for version, made in deployed:
+        name = parse(made).strftime(form)
+        marks[name] = f"{marks[name]}, {version}" if name in marks else f"deployed: {version}"
+    return columns(rows, f"runs that ended, by {'day' if days else 'hour'}, of the last {window}", marks=marks)
+
+
+#: Versions of a project that are marked where its runs are drawn.
+_MARKS = 20
 
 
 @page("/tasks/{project}/{task}")
@@ -56,12 +73,14 @@ async def _task(page: Page, given: dict[str, str], problem: Refusal | None) -> V
     whole = f"{project}/{name}"
     window = page.query("window") if page.query("window") in WINDOWS else "24h"
     step = "day" if window in ("7d", "30d") else "hour"
-    known, lately, past, errors = await asyncio.gather(
+    known, lately, past, errors, versions = await asyncio.gather(
         page.api.get("/tasks", task=whole, window=window),
         page.api.get("/runs", task=whole, limit=_FEW),
         page.api.get("/history", task=whole, since=window, step=step),
         page.api.get("/errors", project=project, task=name, status="open", limit=5),
+        page.api.get("/deployments", project=project, limit=_MARKS),
     )
+    deployed = [(one["version"], one["created_at"]) for one in versions["items"] if one["status"] == "ready"]
     task = next(iter(known["items"]), None)
     if task is None and not lately["items"]:
         raise Refusal(404, "unknown_task", f"there is no task {project}/{name}", [])
@@ -76,7 +95,7 @@ async def _task(page: Page, given: dict[str, str], problem: Refusal | None) -> V
             "figures": figures,
             "window": window,
             "windows": WINDOWS,
-            "past": ends(past["items"], window),
+            "past": ends(past["items"], window, deployed=deployed),
             "errors": errors["items"],
             "fields": fields(schema, given),
             "given": given,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, literal_column, select, union_all, update
 
 from coordinator.foundation.errors import Conflict, NotFound
 from coordinator.line import lanes
@@ -18,6 +18,8 @@ from coordinator.storage.tables import IS_QUEUED, IS_RUNNING, queues, runs, task
 from coordinator.tasks.index import QueueOptions, TaskOptions, stored_options
 from coordinator.wire import QueuePatch
 
+#: Runs in line that are looked at to know which has been there for longest.
+_OLDEST = 20_000
 _THIS = (queues.c.project == bindparam("project")) & (queues.c.name == bindparam("name"))
 _GET = select(queues).where(_THIS)
 _LOCKED = {
@@ -28,6 +30,15 @@ _LOCKED = {
 _OF_QUEUE = (runs.c.project == bindparam("project")) & (runs.c.queue == bindparam("name"))
 _RUNNING = select(func.count()).select_from(runs).where(IS_RUNNING, _OF_QUEUE)
 _RUNNING_OF_KEY = _RUNNING.where(runs.c.concurrency_key == bindparam("key"))
+#: State, project and queue, and how many runs of each there are: each state by an index of its own.
+_COUNTED = union_all(
+    *(
+        select(literal_column(f"'{word}'"), runs.c.project, runs.c.queue, func.count())
+        .where(state)
+        .group_by(runs.c.project, runs.c.queue)
+        for word, state in (("running", IS_RUNNING), ("queued", IS_QUEUED))
+    )
+)
 #: What occupies the queue of a run, its key there, and all queues: for the statement that selects the run.
 _OTHER = runs.alias()
 _ALL = select(func.count()).select_from(_OTHER).where(_OTHER.c.status == literal_column("'running'"))
@@ -209,15 +220,22 @@ def listing(conn: Connection, now: float, project: str | None = None) -> list[tu
     query = select(queues).order_by(queues.c.project, queues.c.name)
     if project is not None:
         query = query.where(queues.c.project == project)
-    counted: list[dict[tuple[str, str], int]] = []
-    for state in (IS_RUNNING, IS_QUEUED):
-        groups = (
-            select(runs.c.project, runs.c.queue, func.count()).where(state).group_by(runs.c.project, runs.c.queue)
-        )
-        counted.append({(row[0], row[1]): row[2] for row in conn.execute(groups)})
-    running_now, queued_now = counted
+    counted = {(row[0], row[1], row[2]): row[3] for row in conn.execute(_COUNTED)}
     found = [read(row) for row in conn.execute(query)]
-    return [(q, running_now.get((q.project, q.name), 0), queued_now.get((q.project, q.name), 0)) for q in found]
+    return [(q, *(counted.get((state, q.project, q.name), 0) for state in ("running", "queued"))) for q in found]
+
+
+def oldest(conn: Connection, now: float, project: str | None = None) -> dict[tuple[str, str], tuple[str, float]]:
+    """By project and queue the run that has been in line there for longest, and when it was made. Of those that are
+    in line the _OLDEST oldest are looked at: a queue whose runs came after all of these has none.
+    """
+    line = select(runs.c.id, runs.c.project, runs.c.queue).where(runs.c.status == "queued")
+    if project is not None:
+        line = line.where(runs.c.project == project)
+    first = line.order_by(runs.c.id).limit(_OLDEST).subquery()
+    each = select(func.min(first.c.id)).group_by(first.c.project, first.c.queue)
+    of = (runs.c.project, runs.c.queue, runs.c.id, runs.c.created_at)
+    return {(row[0], row[1]): (row[2], row[3]) for row in conn.execute(select(*of).where(runs.c.id.in_(each)))}
 
 
 def change(

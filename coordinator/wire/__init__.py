@@ -178,7 +178,7 @@ from coordinator.wire.pool import (
     Whose,
 )
 from coordinator.wire.problems import FieldProblem, Problem
-from coordinator.wire.queues import QueuePage, QueuePatch, QueueState
+from coordinator.wire.queues import InLine, QueuePage, QueuePatch, QueueState
 from coordinator.wire.runs import (
     BatchAnswer,
     BatchRequest,
@@ -334,6 +334,7 @@ __all__ = [
     "HostPage",
     "HostToken",
     "HostTokenRequest",
+    "InLine",
     "JointAnswer",
     "JointItem",
     "Json",

@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from coordinator.wire.basics import MAX_ITEMS, BaseModel, Name, Strict, Text, Whole
+from coordinator.wire.basics import MAX_ITEMS, BaseModel, Name, Strict, Text, Whole, Word
+
+
+class InLine(BaseModel):
+    """A run that waits, and when it was made."""
+
+    run: Name
+    created_at: Word
 
 
 class QueueState(BaseModel):
@@ -28,6 +35,8 @@ class QueueState(BaseModel):
     paused: bool
     running: Whole
     queued: Whole
+    #: Where it was asked for: who has been in line for longest.
+    oldest: InLine | None = None
 
 
 class QueuePage(BaseModel):

@@ -21,7 +21,7 @@ def test_queues_and_why_of_what_is_in_them(api: Api) -> None:
     assert items["shared"] == {
         "project": "orders", "name": "shared", "concurrency": 1, "declared_concurrency": 1, "overridden": False,
         "per_key": None, "rate": "100/m", "rate_excess": "wait", "on_full": "queue", "paused": False,
-        "running": 1, "queued": 1,
+        "running": 1, "queued": 1, "oldest": None,
     }  # fmt: skip
     assert ok(api.admin.get("/api/v1/queues", params={"project": "none"}))["items"] == []
     why = ok(api.admin.get(f"/api/v1/runs/{run['id']}/why"))

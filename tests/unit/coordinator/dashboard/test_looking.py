@@ -9,6 +9,7 @@ import re
 from tests.conformance.store import task_entry
 from tests.unit.coordinator.conftest import Api, ok
 from tests.unit.coordinator.dashboard.test_site import browser
+from tests.waiting import eventually
 
 
 def test_a_list_is_kept_under_a_name_and_is_there_at_the_next_sign_in(api: Api) -> None:
@@ -113,3 +114,61 @@ def test_the_system_says_what_the_logs_of_each_project_take(api: Api) -> None:
     assert found["quiet"]["logs_kept"] == 0
     with browser(api) as client:
         assert re.search(r"<td>orders</td><td class=\"n\">2\.\d KiB</td>", client.get("/system").text)
+
+
+def test_who_is_in_line_for_longest_is_named_with_what_holds_it(api: Api) -> None:
+    api.deploy()
+    first = api.trigger()["id"]
+    api.trigger()
+    with browser(api) as client:
+        overview = client.get("/").text
+        assert f"/runs/{first}" in overview.partition("In line for longest: ")[2][:200]
+        assert first in client.get("/queues").text
+        client.post("/queues/change", data={"project": "orders", "queue": "task/greet", "paused": "yes"})
+        page = client.get("/queues").text
+        assert "the queue is paused" in page
+        assert re.search(r"by settings:admin, <time", page)
+        assert "the queue is paused" in client.get("/").text.partition("In line for longest")[2][:600]
+    listed = ok(api.admin.get("/api/v1/queues", params={"oldest": True}))["items"]
+    assert [queue["oldest"]["run"] for queue in listed if queue["queued"]] == [first]
+    assert ok(api.admin.get("/api/v1/queues"))["items"][0]["oldest"] is None
+
+
+def test_a_version_says_which_runs_are_still_on_it_and_tasks_when_it_came(api: Api) -> None:
+    deployed = api.deploy()
+    for _ in range(2):
+        api.trigger()
+    gone = api.trigger()["id"]
+    ok(api.admin.post(f"/api/v1/runs/{gone}/cancel"))
+    version = api.run(gone)["version"]
+    one = next(d for d in ok(api.admin.get("/api/v1/deployments"))["items"] if d["version"] == version)
+    assert deployed is None or one["id"]
+    with browser(api) as client:
+        page = client.get(f"/deployments/{one['id']}").text
+        assert ">2 runs</a> that have not ended" in page
+        (address,) = re.findall(r'href="(/runs[?][^"]+)">2 runs', page)
+        listed = client.get(html.unescape(address)).text
+        assert listed.count('data-href="/runs/') == 2
+        assert gone not in listed
+        eventually(
+            lambda: f"deployed: {version}" in client.get("/tasks/orders/greet").text, "the run to be counted"
+        )
+
+
+def test_checkpoints_say_how_long_they_took_and_what_a_replay_saves(api: Api) -> None:
+    api.deploy()
+    run = api.trigger()["id"]
+    assignment = api.claim_one()
+    ok(api.attempt(assignment, "start", start="cold"))
+    for key in ("first", "second"):
+        ok(api.attempt(assignment, "checkpoint", key=key, value=1, took_ms=60_000))
+    with browser(api) as client:
+        page = client.get(f"/runs/{run}/checkpoints").text
+        assert page.count(", took ") == 2
+        assert "first" in client.get(f"/runs/{run}/checkpoints?attempt=1").text
+        assert "second" not in client.get(f"/runs/{run}/checkpoints?attempt=2").text
+        answer = client.get(f"/runs/{run}/checkpoints/download")
+        assert [item["key"] for item in answer.json()["items"]] == ["first", "second"]
+        replay = client.get(f"/runs/{run}/replay?from=first").text
+        assert "which is not needed again" in replay
+        assert "which is not needed again" not in client.get(f"/runs/{run}/replay").text
