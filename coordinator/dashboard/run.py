@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -80,6 +81,8 @@ async def show(page: Page) -> View:
     spans = trace["spans"]
     steps = [span for span in spans if span["kind"] in ("checkpoint", "wait")]
     equal = page.query("scale") == "equal"
+    zoom = next((span for span in spans if span["id"] == page.query("zoom")), None)
+    drawn = waterfall.within(spans, zoom) if zoom else spans
     return View(
         "run.html",
         {
@@ -97,7 +100,10 @@ async def show(page: Page) -> View:
             "phases": phases,
             "curve_of": curve_of,
             "trace": trace,
-            "fall": waterfall.draw(trace["spans"], equal=equal),
+            "fall": waterfall.draw(drawn, equal=equal, enlarged=partial(_enlarged, path, equal)),
+            "zoom": zoom,
+            "whole": address(path, scale="equal" if equal else ""),
+            "other_scale": address(path, scale="" if equal else "equal", zoom=zoom["id"] if zoom else ""),
             "ledger": ledger(trace["ledger"], trace["queued_by"]),
             "equal": equal,
             "over": run["status"] in FINAL,
@@ -105,6 +111,11 @@ async def show(page: Page) -> View:
         },
         topics=(waking.run(run["id"]), waking.step(run["id"])),
     )
+
+
+def _enlarged(path: str, equal: bool, span: str) -> str:
+    """The address of the run with a waterfall of one span's time alone."""
+    return address(path, scale="equal" if equal else "", zoom=span)
 
 
 async def _nothing() -> dict[str, Any]:

@@ -53,13 +53,13 @@ class Row(NamedTuple):
     href: str | None
 
 
-def rows(spans: list[dict[str, Any]]) -> list[Row]:
+def rows(spans: list[dict[str, Any]], enlarged: Callable[[str], str] | None = None) -> list[Row]:
     """The rows of a trace, in the order of its spans; many of one kind in a row are folded into one."""
     found: list[Row] = []
-    within: dict[str, list[dict[str, Any]]] = {}
+    parts: dict[str, list[dict[str, Any]]] = {}
     for span in spans:
         if span["kind"] in _WITHIN:
-            within.setdefault(span["parent"], []).append(span)
+            parts.setdefault(span["parent"], []).append(span)
     alike: list[dict[str, Any]] = []
     counted: dict[str, int] = {}
     for span in spans:
@@ -71,7 +71,10 @@ def rows(spans: list[dict[str, Any]]) -> list[Row]:
         if kind in _MANY and counted[kind] > _ALIKE:
             alike.append(span)
             continue
-        found.append(_row(span, within.get(span["id"], [])))
+        row = _row(span, parts.get(span["id"], []))
+        if row.href is None and enlarged is not None and kind != "run" and span["end_ms"] > span["begin_ms"]:
+            row = row._replace(href=enlarged(span["id"]))
+        found.append(row)
     for kind in _MANY:
         same = [span for span in alike if span["kind"] == kind]
         if same:
@@ -81,7 +84,7 @@ def rows(spans: list[dict[str, Any]]) -> list[Row]:
 
 def _row(span: dict[str, Any], parts: list[dict[str, Any]]) -> Row:
     kind = span["kind"]
-    took = milliseconds(span["end_ms"] - span["begin_ms"])
+    took = milliseconds(_took(span))
     words = f"{took}{'' if span.get('ended_at') else ' so far'}"
     if span.get("status"):
         words += f", {str(span['status']).replace('_', ' ')}"
@@ -94,6 +97,11 @@ def _row(span: dict[str, Any], parts: list[dict[str, Any]]) -> Row:
     elif kind == "child" and (child := span.get("of_child")):
         href = f"/runs/{segment(child['id'])}"
     return Row(name, words, parts or [span], _INDENT.get(kind, 0 if kind == "run" else 1), href)
+
+
+def _took(span: dict[str, Any]) -> float:
+    """Also of one of which only a part is drawn."""
+    return float(span.get("took_ms", span["end_ms"] - span["begin_ms"]))
 
 
 def scale(spans: list[dict[str, Any]], equal: bool) -> Scale:
@@ -148,9 +156,23 @@ def _edges(spans: list[dict[str, Any]]) -> list[float]:
     return sorted({0.0, *(float(span[edge]) for span in spans for edge in ("begin_ms", "end_ms"))})
 
 
-def draw(spans: list[dict[str, Any]], *, equal: bool = False) -> Markup:
-    """The whole picture."""
-    listed = rows(spans)
+def within(spans: list[dict[str, Any]], span: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those parts of spans that are in the time of one of them, which begins at 0. They say how long the spans took."""
+    first, last = span["begin_ms"], span["end_ms"]
+    found = []
+    for one in spans:
+        begin, end = max(one["begin_ms"], first), min(one["end_ms"], last)
+        if begin < end or (begin == end and one["begin_ms"] == one["end_ms"]):
+            took = one["end_ms"] - one["begin_ms"]
+            found.append({**one, "begin_ms": begin - first, "end_ms": end - first, "took_ms": took})
+    return found
+
+
+def draw(
+    spans: list[dict[str, Any]], *, equal: bool = False, enlarged: Callable[[str], str] | None = None
+) -> Markup:
+    """The whole picture. `enlarged`: the address of a picture of one span's time."""
+    listed = rows(spans, enlarged)
     place = scale(spans, equal)
     height = _ROW * len(listed) + 4
     drawn = [_drawn(row, number, place) for number, row in enumerate(listed)]
@@ -187,7 +209,7 @@ def _drawn(row: Row, number: int, place: Scale) -> Markup:
     for span in row.spans:
         left = place(span["begin_ms"])
         width = max(1.5, place(span["end_ms"]) - left)
-        took = milliseconds(span["end_ms"] - span["begin_ms"])
+        took = milliseconds(_took(span))
         status = span.get("status")
         kind = _WITHIN.get(span["kind"]) or (
             "bad" if status in ("failed", "lost") else _KINDS.get(span["kind"], "ran")

@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.dashboard.drawing import Part, Point, against, bar, columns, curve, spark
 from coordinator.dashboard.tasks import ends
-from coordinator.dashboard.waterfall import draw, gaps, rows, scale
+from coordinator.dashboard.waterfall import draw, gaps, rows, scale, within
 
 
 def rectangles(drawn: str) -> list[tuple[float, float]]:
@@ -115,6 +115,29 @@ def test_long_waits_are_cut_short_and_say_so() -> None:
     assert place(1000) - place(0) == pytest.approx(0.94 / 3 * whole)
     assert "1 d 23 h in which nothing begins or ends, cut short" in draw(spans)
     assert "cut short" not in draw(spans, equal=True)
+
+
+def test_the_time_of_one_span_is_drawn_alone() -> None:
+    spans = [
+        a_span("r", "run", 0, 100_000, None),
+        a_span("a", "attempt", 0, 10_000, attempt=1),
+        a_span("c", "checkpoint", 2_000, 4_000, "a"),
+        a_span("w", "wait", 10_000, 90_000),
+        a_span("b", "attempt", 90_000, 100_000, attempt=2),
+    ]
+    part = within(spans, spans[1])
+    assert [(one["id"], one["begin_ms"], one["end_ms"]) for one in part] == [
+        ("r", 0, 10_000),
+        ("a", 0, 10_000),
+        ("c", 2_000, 4_000),
+    ]
+    place = scale(part, equal=False)
+    assert place(4_000) - place(2_000) == pytest.approx(702 / 5)
+    picture = draw(part, enlarged=lambda span: f"/there?zoom={span}")
+    assert "100 s" in picture or "1 min" in picture, "the run's own time, of which this is a part"
+    assert 'href="/there?zoom=c"' in picture
+    assert "zoom=r" not in picture
+    assert [one["begin_ms"] for one in within(spans, spans[4])] == [0, 0]
 
 
 def test_work_is_not_cut_however_long_it_takes() -> None:

@@ -172,3 +172,10 @@ def test_checkpoints_say_how_long_they_took_and_what_a_replay_saves(api: Api) ->
         replay = client.get(f"/runs/{run}/replay?from=first").text
         assert "which is not needed again" in replay
         assert "which is not needed again" not in client.get(f"/runs/{run}/replay").text
+        spans = ok(api.admin.get(f"/api/v1/runs/{run}/trace"))["spans"]
+        (attempt,) = [span["id"] for span in spans if span["kind"] == "attempt"]
+        assert f"zoom={attempt}" in client.get(f"/runs/{run}").text
+        enlarged = client.get(f"/runs/{run}?scale=equal&zoom={attempt}").text
+        assert "The time of attempt 1 alone." in enlarged
+        assert f'href="/runs/{run}?scale=equal"' in enlarged
+        assert "alone." not in client.get(f"/runs/{run}?zoom=nonsense").text
