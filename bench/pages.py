@@ -61,6 +61,12 @@ FILTERS = {
     "project": ("{project}", "{small}"),
     "tag": ("{common_tag}", "{rare_tag}"),
     "since": ("1h", "1d", "7d"),
+    # without an index
+    "origin": ("api", "schedule"),
+    "start": ("cold",),
+    "longer": ("10s",),
+    "ended": ("1d",),
+    "text": ("nowhere",),
 }
 
 
