@@ -157,7 +157,7 @@ def _edges(spans: list[dict[str, Any]]) -> list[float]:
 
 
 def within(spans: list[dict[str, Any]], span: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those parts of spans that are in the time of one of them, which begins at 0, and how long all of each took."""
+    """What of spans is in the time of one of them, which begins at 0, with how long all of each took."""
     first, last = span["begin_ms"], span["end_ms"]
     found = []
     for one in spans:
