@@ -15,7 +15,7 @@ from coordinator.foundation.times import iso
 from coordinator.line import queues
 from coordinator.runs import views
 from coordinator.signals import waking
-from coordinator.wire import InLine, QueuePage, QueuePatch, QueueState, Why
+from coordinator.wire import InLine, KeyState, KeyStates, QueuePage, QueuePatch, QueueState, Why
 
 router = public("queues")
 
@@ -37,6 +37,24 @@ async def listing(
             if (first := found.get((item.project, item.name))) is not None:
                 item.oldest = InLine(run=first[0], created_at=iso(first[1]))
     return QueuePage(items=items)
+
+
+@router.get(
+    "/queues/{queue:path}/keys",
+    response_model=KeyStates,
+    summary="The concurrency keys of a queue",
+    responses=refusals(404, 409, 422),
+)
+async def keys(
+    queue: str,
+    core: Core,
+    project: Annotated[str | None, Query(description="Where several projects have a queue of this name")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> KeyStates:
+    """Those that have runs running or in line, the most of them first."""
+    whose, found, more = await core.database.read(queues.keys, queue, project, limit)
+    items = [KeyState(key=key, running=running, queued=queued) for key, running, queued in found]
+    return KeyStates(project=whose, queue=queue, items=items, more=more)
 
 
 @router.patch(

@@ -71,6 +71,7 @@ RULES = (
     _rule("GET", r"/errors/(?P<project>[^/]+)/[^/]+", "read", Held.PATH),
     _rule("POST", r"/errors/(?P<project>[^/]+)/[^/]+/(resolve|mute|reopen)", "", Held.PATH),
     _rule("POST", r"/deployments", "", Held.ROUTE),
+    _rule("GET", r"/queues/.+/keys", "read", Held.QUERY),
     _rule("PATCH", r"/queues/.+", "", Held.QUERY),
     _rule("POST", r"/secrets/rotate", "", Held.NOT),
     _rule("PUT DELETE", r"/secrets/.+", "", Held.QUERY),

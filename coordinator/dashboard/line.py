@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -13,6 +14,8 @@ from coordinator.dashboard.rendering import segment
 
 #: Entries of the audit that are looked through for who has changed a queue.
 _CHANGES = 100
+#: Concurrency keys that a queue's page shows.
+_KEYS = 50
 
 
 @page("/queues")
@@ -36,6 +39,18 @@ async def queues(page: Page) -> View:
             "changes": await _changes(page, busy),
         },
     )
+
+
+@page("/queues/{project}/{queue:path}")
+async def queue(page: Page) -> View:
+    """One queue, with its keys and those of its runs that are in line for longest."""
+    project, name = page.path["project"], page.path["queue"]
+    found, keys = await asyncio.gather(
+        page.api.get("/queues", project=project, oldest="true"),
+        page.api.get(f"/queues/{name}/keys", project=project, limit=_KEYS),
+    )
+    one = next(q for q in found["items"] if q["name"] == name)
+    return View("queue.html", {"one": one, "keys": keys["items"], "more": keys["more"], "held": held(one)})
 
 
 def held(queue: dict[str, Any]) -> str:

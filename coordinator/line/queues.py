@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, literal_column, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from coordinator.foundation.errors import Conflict, NotFound
 from coordinator.line import lanes
@@ -245,6 +257,45 @@ def change(
 
     Raises NotFound (`unknown_queue`), Conflict (`ambiguous_queue`).
     """
+    whose = _project_of(conn, name, project)
+    values: dict[str, Any] = {}
+    if "concurrency" in patch.model_fields_set:
+        values["override"] = patch.concurrency
+    if patch.paused is not None:
+        values["paused"] = patch.paused
+    if values:
+        conn.execute(update(queues).where(queues.c.project == whose, queues.c.name == name).values(**values))
+    limits = get(conn, whose, name)
+    assert limits is not None
+    queued = select(func.count()).select_from(runs).where(IS_QUEUED, _OF_QUEUE)
+    waiting = conn.scalar(queued, {"project": whose, "name": name}) or 0
+    return limits, running(conn, whose, name), waiting
+
+
+def keys(
+    conn: Connection, now: float, name: str, project: str | None, most: int
+) -> tuple[str, list[tuple[str, int, int]], bool]:
+    """Whose the queue is; of its concurrency keys those with the most runs, with how many are running and queued;
+    and whether there are more. Raises as `change`.
+    """
+    whose = _project_of(conn, name, project)
+    running_now, queued_now = (
+        func.sum(case((runs.c.status == status, 1), else_=0)) for status in ("running", "queued")
+    )
+    some = (
+        select(runs.c.concurrency_key, running_now, queued_now)
+        .where(or_(IS_RUNNING, IS_QUEUED), runs.c.project == whose, runs.c.queue == name)
+        .where(runs.c.concurrency_key.is_not(None))
+        .group_by(runs.c.concurrency_key)
+        .order_by(func.count().desc(), runs.c.concurrency_key)
+        .limit(most + 1)
+    )
+    found = [(row[0], int(row[1]), int(row[2])) for row in conn.execute(some)]
+    return whose, found[:most], len(found) > most
+
+
+def _project_of(conn: Connection, name: str, project: str | None) -> str:
+    """Whose the queue is. Raises as `change`."""
     query = select(queues.c.project).where(queues.c.name == name).order_by(queues.c.project)
     if project is not None:
         query = query.where(queues.c.project == project)
@@ -261,15 +312,4 @@ def change(
             f"several projects have a queue {name!r}: name one with project={' or project='.join(of)}",
             code="ambiguous_queue",
         )
-    values: dict[str, Any] = {}
-    if "concurrency" in patch.model_fields_set:
-        values["override"] = patch.concurrency
-    if patch.paused is not None:
-        values["paused"] = patch.paused
-    if values:
-        conn.execute(update(queues).where(queues.c.project == of[0], queues.c.name == name).values(**values))
-    limits = get(conn, of[0], name)
-    assert limits is not None
-    queued = select(func.count()).select_from(runs).where(IS_QUEUED, _OF_QUEUE)
-    waiting = conn.scalar(queued, {"project": of[0], "name": name}) or 0
-    return limits, running(conn, of[0], name), waiting
+    return str(of[0])

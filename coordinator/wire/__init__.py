@@ -178,7 +178,7 @@ from coordinator.wire.pool import (
     Whose,
 )
 from coordinator.wire.problems import FieldProblem, Problem
-from coordinator.wire.queues import InLine, QueuePage, QueuePatch, QueueState
+from coordinator.wire.queues import InLine, KeyState, KeyStates, QueuePage, QueuePatch, QueueState
 from coordinator.wire.runs import (
     BatchAnswer,
     BatchRequest,
@@ -342,6 +342,8 @@ __all__ = [
     "KeyPage",
     "KeyRequest",
     "KeyRole",
+    "KeyState",
+    "KeyStates",
     "LastTick",
     "Leaving",
     "Ledger",

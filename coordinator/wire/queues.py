@@ -39,6 +39,23 @@ class QueueState(BaseModel):
     oldest: InLine | None = None
 
 
+class KeyState(BaseModel):
+    """A concurrency key of a queue, with how many of its runs are running and in line."""
+
+    key: Text
+    running: Whole
+    queued: Whole
+
+
+class KeyStates(BaseModel):
+    """Those with the most runs first. `more`: whether there are others."""
+
+    project: Name
+    queue: Name
+    items: Annotated[list[KeyState], Field(max_length=MAX_ITEMS)]
+    more: bool = False
+
+
 class QueuePage(BaseModel):
     items: Annotated[list[QueueState], Field(max_length=MAX_ITEMS)]
     next: Name | None = None

@@ -43,6 +43,7 @@ PAGES = (
     "/errors",
     "/errors/sights/{error}",
     "/queues",
+    "/queues/sights/task%2Fgreet",
     "/schedules",
     "/schedules/{schedule}",
     "/events",

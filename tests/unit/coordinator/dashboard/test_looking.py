@@ -179,3 +179,18 @@ def test_checkpoints_say_how_long_they_took_and_what_a_replay_saves(api: Api) ->
         assert "The time of attempt 1 alone." in enlarged
         assert f'href="/runs/{run}?scale=equal"' in enlarged
         assert "alone." not in client.get(f"/runs/{run}?zoom=nonsense").text
+
+
+def test_a_queue_says_which_keys_have_its_runs(api: Api) -> None:
+    api.deploy()
+    for key in ("<b>busy</b>", "<b>busy</b>", "other", None):
+        api.trigger(concurrency_key=key)
+    with browser(api) as client:
+        assert 'href="/queues/orders/task%2Fgreet"' in client.get("/queues").text
+        page = client.get("/queues/orders/task%2Fgreet").text
+        assert client.get("/queues/orders/nothing").status_code == 404
+    rows = re.findall(r"<tr><td>([^<]*)</td><td class=\"n\">(\d)</td><td class=\"n\">(\d)</td></tr>", page)
+    assert rows == [("&lt;b&gt;busy&lt;/b&gt;", "0", "2"), ("other", "0", "1")]
+    keys = ok(api.admin.get("/api/v1/queues/task/greet/keys", params={"limit": 1}))
+    assert (keys["project"], keys["queue"], keys["more"]) == ("orders", "task/greet", True)
+    assert keys["items"] == [{"key": "<b>busy</b>", "running": 0, "queued": 2}]

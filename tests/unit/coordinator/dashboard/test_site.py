@@ -40,6 +40,7 @@ PAGES = [
         "/tasks/orders/greet",
         "/errors",
         "/queues",
+        "/queues/orders/task%2Fgreet",
         "/bulk",
     ),
     *(
