@@ -44,7 +44,8 @@ class Owners:
     async def lines(self, named: Iterable[str]) -> dict[str, str]:
         """The same of several. One that is not there (any more) has our own: all that it gets is a refusal."""
         named = set(named)
-        if unknown := named - self._known.keys():
+        # (not by `named - self._known.keys()`, which goes through all that are known)
+        if unknown := [attempt for attempt in named if attempt not in self._known]:
             for attempt, project in await self._database.read(_find, sorted(unknown)):
                 self.note(attempt, project)
         return {attempt: self._line(attempt) for attempt in named}

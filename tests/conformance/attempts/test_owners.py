@@ -57,6 +57,33 @@ def test_an_attempts_line_is_looked_up_once(served: Served, monkeypatch: pytest.
     database.close()
 
 
+class Counted(str):
+    """A name that counts how often it is looked at."""
+
+    looks = 0
+
+    def __hash__(self) -> int:
+        Counted.looks += 1
+        return super().__hash__()
+
+    __eq__ = str.__eq__
+
+
+def test_to_know_one_attempt_no_other_is_looked_at(served: Served) -> None:
+    """A coordinator knows thousands, and asks at every request."""
+    _, core = served
+    owners = Owners(core.database)
+    for number in range(1000):
+        owners.note(Counted(f"att_{number}"), "orders")
+
+    async def main() -> None:
+        Counted.looks = 0
+        assert await owners.lines(["att_1", "att_2"]) == {"att_1": "attempts:orders", "att_2": "attempts:orders"}
+        assert Counted.looks < 10
+
+    asyncio.run(main())
+
+
 def test_the_items_of_a_batch_wait_in_the_lines_of_their_projects(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
