@@ -16,9 +16,11 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
+    literal,
     literal_column,
     or_,
     select,
+    tuple_,
     union_all,
     update,
 )
@@ -31,7 +33,7 @@ from coordinator.tasks.index import QueueOptions, TaskOptions, stored_options
 from coordinator.wire import QueuePatch
 
 #: Runs in line that are looked at to know which has been there for longest.
-_OLDEST = 20_000
+_OLDEST = 8_000
 _THIS = (queues.c.project == bindparam("project")) & (queues.c.name == bindparam("name"))
 _GET = select(queues).where(_THIS)
 _LOCKED = {
@@ -241,11 +243,14 @@ def oldest(conn: Connection, now: float, project: str | None = None) -> dict[tup
     """By project and queue the run that has been in line there for longest, and when it was made. Of those that are
     in line the _OLDEST oldest are looked at: a queue whose runs came after all of these has none.
     """
-    line = select(runs.c.id, runs.c.project, runs.c.queue).where(runs.c.status == "queued")
+    # as a range of ix_runs_status: PostgreSQL would read all runs there are in the order of their ids
+    key = tuple_(runs.c.status, runs.c.id)
+    first, last = (tuple_(literal("queued"), literal(end)) for end in ("", "z"))
+    line = select(runs.c.id, runs.c.project, runs.c.queue).where(key > first, key < last)
     if project is not None:
-        line = line.where(runs.c.project == project)
-    first = line.order_by(runs.c.id).limit(_OLDEST).subquery()
-    each = select(func.min(first.c.id)).group_by(first.c.project, first.c.queue)
+        line = line.where(func.coalesce(runs.c.project, "") == project)
+    first_ones = line.order_by(runs.c.status, runs.c.id).limit(_OLDEST).subquery()
+    each = select(func.min(first_ones.c.id)).group_by(first_ones.c.project, first_ones.c.queue)
     of = (runs.c.project, runs.c.queue, runs.c.id, runs.c.created_at)
     return {(row[0], row[1]): (row[2], row[3]) for row in conn.execute(select(*of).where(runs.c.id.in_(each)))}
 

@@ -30,7 +30,7 @@ Conditions = Sequence[ColumnElement[bool]]
 #: Runs of a tag that are looked up one by one; of a tag with more it is asked of each run whether it has it.
 _FEW_TAGGED = 5_000
 #: Runs that one page looks at, for conditions that have no index.
-_LOOK = 20_000
+_LOOK = 8_000
 #: Sorts after every id, whatever the collation.
 _LAST = "z"
 #: By so many seconds a run's id may be older than its `created_at`: those of earlier versions were made by the
