@@ -134,7 +134,7 @@ def _branches(wanted: Filter, tagged: Conditions) -> Select[tuple[str]] | None:
     project = project or wanted.project or ""
     if task and wanted.statuses and "completed" not in wanted.statuses:
         parts = list(_of_task(wanted, task, tagged))
-    elif not task and len(wanted.statuses) > 1:
+    elif not task and (len(wanted.statuses) > 1 or (wanted.statuses and wanted.is_looked_for and not project)):
         parts = list(_of_statuses(wanted, tagged))
     elif task and project:
         parts = [_of_one(wanted, project, task, tagged)]
@@ -159,10 +159,17 @@ def count(conn: Connection, now: float, wanted: Filter, most: int) -> int:
 
 
 def _of_statuses(wanted: Filter, tagged: Conditions) -> Iterator[Select[tuple[str]]]:
-    """For each status the ids that a page may have of it: in their order, where all together would be sorted."""
+    """For each status the ids that a page may have of it: in their order, where all together would be sorted.
+
+    As a range that only ix_runs_status has: of a status with fewer runs than are wanted PostgreSQL would read all
+    runs there are in the order of their ids. Not of a project, which may have few of them.
+    """
     for status in dict.fromkeys(wanted.statuses):
-        query = select(runs.c.id).where(runs.c.status == status, runs.c.id < (wanted.cursor or _LAST))
-        query = query.order_by(runs.c.id.desc()).limit(wanted.limit + 1)
+        if wanted.project is None:
+            query = _range(wanted, (runs.c.status, status))
+        else:
+            query = select(runs.c.id).where(runs.c.status == status, runs.c.id < (wanted.cursor or _LAST))
+            query = query.order_by(runs.c.id.desc()).limit(wanted.limit + 1)
         yield select(_fitting(query, wanted, tagged).subquery().c.id)
 
 
