@@ -26,7 +26,7 @@ async def listing(
     project: str | None = None,
     oldest: Annotated[
         bool,
-        Query(description="With the run of each that is in line for longest, of the 8,000 oldest"),
+        Query(description="With the run of each that is in line for longest, of the 5,000 oldest"),
     ] = False,
 ) -> QueuePage:
     """A task that declares no queue has one of its own, `task/` and its id, without a limit."""

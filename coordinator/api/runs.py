@@ -134,7 +134,7 @@ async def listing(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Response:
     """Items leave out `payload` and `result`; get the run for those. With `version`, `origin`, `start`, `longer`,
-    `ended` or `text` a page looks at 8,000 runs at most: `looked_back_to` says where it stopped, `next` goes on.
+    `ended` or `text` a page looks at 5,000 runs at most: `looked_back_to` says where it stopped, `next` goes on.
     """
     wanted = Filter(
         statuses=_statuses(status or []),

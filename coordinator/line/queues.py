@@ -33,7 +33,7 @@ from coordinator.tasks.index import QueueOptions, TaskOptions, stored_options
 from coordinator.wire import QueuePatch
 
 #: Runs in line that are looked at to know which has been there for longest.
-_OLDEST = 8_000
+_OLDEST = 5_000
 _THIS = (queues.c.project == bindparam("project")) & (queues.c.name == bindparam("name"))
 _GET = select(queues).where(_THIS)
 _LOCKED = {

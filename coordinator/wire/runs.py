@@ -187,7 +187,7 @@ class BulkAnswer(BaseModel):
 class RunPage(BaseModel):
     """Newest first; `payload` and `result` are left out of the items. `next` is null on the last page.
 
-    `looked_back_to`: where a filter has no index, a page looks at 8,000 runs at most, and may have found few or
+    `looked_back_to`: where a filter has no index, a page looks at 5,000 runs at most, and may have found few or
     none; that is when the oldest of them was made, and `next` goes on from there.
     """
 

@@ -184,7 +184,9 @@ def test_what_the_other_pages_do(page: Page, visitor: Visitor, samovar: Stack, k
     page.wait_for_url("**/runs/run_*")
 
     page = visitor.go("/queues")
-    page.locator("#idle-queues summary").click() if page.locator("#idle-queues").count() else None
+    if page.locator("#idle-queues").count():
+        page.locator("#idle-queues summary").click()
+    page.get_by_role("link", name="task/picky").first.click()
     page.get_by_label("Runs at once in task/picky").fill("2")
     page.get_by_label("Runs at once in task/picky").press("Enter")
     expect(page.get_by_label("Runs at once in task/picky")).to_have_value("2")

@@ -162,6 +162,7 @@ def test_a_key_sees_its_project_alone_and_is_told_which_role_may(
             assert "sights" not in text or "sights" in path, path  # what was asked for may be said again
         page = reader.go("/queues")
         page.locator("#idle-queues summary").click()
+        page.locator("#idle-queues a").first.click()
         assert page.get_by_role("button", name="Pause").first.is_disabled()
         expect(page.locator("main")).to_contain_text("takes one with the role admin")
         httpx.delete(f"{samovar.url}/api/v1/keys/of-probe", headers=headers, timeout=30).raise_for_status()
