@@ -14,6 +14,8 @@ from coordinator.dashboard.rendering import segment
 
 #: Entries of the audit that are looked through for who has changed a queue.
 _CHANGES = 100
+#: Queues that are shown with all of theirs: those with the most runs.
+_ROWS = 100
 #: Concurrency keys that a queue's page shows.
 _KEYS = 50
 
@@ -22,8 +24,17 @@ _KEYS = 50
 async def queues(page: Page) -> View:
     project = page.query("project")
     found = await page.api.get("/queues", project=project, oldest="true")
-    busy = [q for q in found["items"] if q["running"] or q["queued"] or q["paused"] or q["concurrency"]]
-    rest = [q for q in found["items"] if q not in busy]
+    busy: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
+    for q in found["items"]:
+        (busy if q["running"] or q["queued"] or q["paused"] or q["concurrency"] else rest).append(q)
+    cut = len(busy) > _ROWS
+    if cut:
+        least = sorted(q["queued"] + q["running"] for q in busy)[-_ROWS]
+        shown = [q for q in busy if q["queued"] + q["running"] >= least][:_ROWS]
+        ids = {(q["project"], q["name"]) for q in shown}
+        rest += [q for q in busy if (q["project"], q["name"]) not in ids]
+        busy = shown
     empties = {}
     if any(q["queued"] and not q["paused"] for q in busy):
         tasks = await page.api.get("/tasks", project=project, window="1h", limit=200)
@@ -33,6 +44,7 @@ async def queues(page: Page) -> View:
         {
             "busy": busy,
             "rest": rest,
+            "cut": cut,
             "project": project,
             "empties": empties,
             "held": {(q["project"], q["name"]): held(q) for q in busy if q["queued"]},

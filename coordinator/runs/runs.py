@@ -42,8 +42,7 @@ _LIVE_LINES = [
     case((IS_LIVE, attempts.c[f"log_{level}"]), else_=0).label(f"live_log_{level}") for level in LOG_LEVELS
 ]
 _WITH_LATEST = runs.outerjoin(attempts, attempts.c.id == runs.c.current_attempt)
-_SELECTED: Select[Any] = select(runs, *_LIVE_LINES)
-_LISTED = _SELECTED.select_from(_WITH_LATEST)
+_LISTED: Select[Any] = select(runs, *_LIVE_LINES).select_from(_WITH_LATEST)
 #: A run with what its latest attempt knows of its start and its phases.
 _ONE = (
     select(
@@ -106,10 +105,15 @@ def search(conn: Connection, now: float, wanted: Filter) -> Found:
     looked_at = ids_found.order_by(ids_found.selected_columns.id.desc()).limit(_LOOK).cte("looked_at")
     looked_at = looked_at.prefix_with("MATERIALIZED", dialect="postgresql")
     count, oldest = conn.execute(select(func.count(), func.min(looked_at.c.id))).one()
-    query = _SELECTED.select_from(looked_at.join(_WITH_LATEST, runs.c.id == looked_at.c.id))
-    query = query.where(*looked_for(conn.dialect.name, now, wanted))
     # each of them by its id, and sorted then: in the order of the ids PostgreSQL would read all runs between them
-    found = _page(conn, query, wanted, func.coalesce(looked_at.c.id, ""))
+    fitting = (
+        select(looked_at.c.id)
+        .join_from(looked_at, runs, runs.c.id == looked_at.c.id)
+        .where(*looked_for(conn.dialect.name, now, wanted))
+        .order_by(func.coalesce(looked_at.c.id, "").desc())
+        .limit(wanted.limit + 1)
+    )
+    found = _page(conn, _LISTED.where(runs.c.id.in_(list(conn.scalars(fitting)))), wanted)
     if found.following is not None or count < _LOOK:
         return found
     return Found(found.rows, oldest, conn.scalar(select(runs.c.created_at).where(runs.c.id == oldest)))
