@@ -99,6 +99,8 @@ def test_where_all_are_busy_another_is_started_and_then_one_ahead_of_the_next(sa
     with samovar.client() as client:
         # one more than have a container by now
         runs = [client.trigger("slow", {"seconds": 30.0}) for _ in range(len(containers(samovar)) + 1)]
+        # or what stands ready may be what the last of them is about to take
+        eventually(lambda: all(client.run(run.id).status == "running" for run in runs), "all of them to run")
         eventually(lambda: states(samovar) == {"busy", "ready"}, "a stem to stand ready beside busy ones")
         taken = began(samovar, "quick")
         assert (taken["start"], taken["cause"], taken["phases"]["started_ms"]) == ("stem", None, 0)

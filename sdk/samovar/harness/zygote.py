@@ -75,9 +75,10 @@ def _close_others(keep: list[int]) -> None:
 
 def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
     """Import the project's modules; the error, in the wire's shape, where they can't be; and how runs begin."""
+    # once, for every run
+    import importlib  # noqa: F401 (of the bundle, as long as there is one)
     import site
 
-    # once, for every run
     import samovar.harness.ending
     import samovar.harness.process
     import samovar.tasks
