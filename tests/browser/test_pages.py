@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -108,7 +109,7 @@ def test_every_page_is_read_by_everybody_and_no_text_on_it_acts(
     weight = len(page.content())
     assert weight < 150_000, f"{path} weighs {weight} bytes"
     assert page.locator("*").count() < 1500
-    name = re.sub(r"\W+", "-", path.partition("?")[0]).strip("-") or "overview"
+    name = re.sub(r"\W+", "-", unquote(path.partition("?")[0])).strip("-") or "overview"
     if "?" not in path and path != "/nothing/here":
         picture(page, name)
     if path not in ("/runs?status=nonsense", "/nothing/here"):
