@@ -99,7 +99,12 @@ def terminal(data: Path, *arguments: str, columns: int = 80, rows: int = 24) -> 
     made = Terminal(ours, process)
     try:
         yield made
-        process.wait(30)
+
+        def over() -> bool:
+            made.read()  # who writes to a terminal that nobody reads stops
+            return process.poll() is not None
+
+        eventually(over, "the command to end")
         made.read()
         # as it was found: the first screen, the cursor, and keys by line
         assert not made.second
