@@ -105,4 +105,4 @@ def filter_of(wanted: RunFilter, cursor: str | None = None, limit: int = 1) -> F
     """Raises Invalid for the filter that is empty."""
     if wanted == RunFilter():
         raise invalid_field("filter", "is empty and would mean every run: give at least one condition")
-    return meant(wanted, lambda field, text: moments.since(text, field))._replace(cursor=cursor, limit=limit)
+    return meant(wanted, moments.since)._replace(cursor=cursor, limit=limit)

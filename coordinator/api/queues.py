@@ -19,6 +19,8 @@ from coordinator.wire import InLine, KeyState, KeyStates, QueuePage, QueuePatch,
 
 router = public("queues")
 
+OfProject = Annotated[str | None, Query(description="Where several projects have a queue of this name")]
+
 
 @router.get("/queues", response_model=QueuePage, summary="Queues: their limits, and what is in them")
 async def listing(
@@ -48,7 +50,7 @@ async def listing(
 async def keys(
     queue: str,
     core: Core,
-    project: Annotated[str | None, Query(description="Where several projects have a queue of this name")] = None,
+    project: OfProject = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> KeyStates:
     """Those that have runs running or in line, the most of them first."""
@@ -67,7 +69,7 @@ async def change(
     queue: str,
     body: QueuePatch,
     core: Core,
-    project: Annotated[str | None, Query(description="Where several projects have a queue of this name")] = None,
+    project: OfProject = None,
 ) -> QueueState:
     """A live change stays until it is changed again, also when the project is deployed anew."""
     acts.about(**body.model_dump(exclude_unset=True, mode="json"))

@@ -30,11 +30,9 @@ async def queues(page: Page) -> View:
         (busy if q["running"] or q["queued"] or q["paused"] or q["concurrency"] else rest).append(q)
     cut = len(busy) > _ROWS
     if cut:
-        least = sorted(q["queued"] + q["running"] for q in busy)[-_ROWS]
-        shown = [q for q in busy if q["queued"] + q["running"] >= least][:_ROWS]
-        ids = {(q["project"], q["name"]) for q in shown}
-        rest += [q for q in busy if (q["project"], q["name"]) not in ids]
-        busy = shown
+        most = sorted(busy, key=lambda q: -int(q["queued"] + q["running"]))
+        rest += most[_ROWS:]
+        busy = sorted(most[:_ROWS], key=lambda q: (q["project"], q["name"]))
     empties = {}
     if any(q["queued"] and not q["paused"] for q in busy):
         tasks = await page.api.get("/tasks", project=project, window="1h", limit=200)

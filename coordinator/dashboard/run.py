@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -81,6 +80,7 @@ async def show(page: Page) -> View:
     spans = trace["spans"]
     steps = [span for span in spans if span["kind"] in ("checkpoint", "wait")]
     equal = page.query("scale") == "equal"
+    scaled = {"scale": "equal" if equal else ""}
     zoom = next((span for span in spans if span["id"] == page.query("zoom")), None)
     drawn = waterfall.within(spans, zoom) if zoom else spans
     return View(
@@ -100,9 +100,9 @@ async def show(page: Page) -> View:
             "phases": phases,
             "curve_of": curve_of,
             "trace": trace,
-            "fall": waterfall.draw(drawn, equal=equal, enlarged=partial(_enlarged, path, equal)),
+            "fall": waterfall.draw(drawn, equal=equal, enlarged=lambda span: address(path, **scaled, zoom=span)),
             "zoom": zoom,
-            "whole": address(path, scale="equal" if equal else ""),
+            "whole": address(path, **scaled),
             "other_scale": address(path, scale="" if equal else "equal", zoom=zoom["id"] if zoom else ""),
             "ledger": ledger(trace["ledger"], trace["queued_by"]),
             "equal": equal,
@@ -111,11 +111,6 @@ async def show(page: Page) -> View:
         },
         topics=(waking.run(run["id"]), waking.step(run["id"])),
     )
-
-
-def _enlarged(path: str, equal: bool, span: str) -> str:
-    """The address of the run with a waterfall of one span's time alone."""
-    return address(path, scale="equal" if equal else "", zoom=span)
 
 
 async def _nothing() -> dict[str, Any]:

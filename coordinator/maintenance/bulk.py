@@ -94,5 +94,5 @@ async def _see_to(core: Coordinator, row: Row[Any], before: str, run: Row[Any]) 
 
 def filter_of(row: Row[Any]) -> Filter:
     return meant(
-        RunFilter.model_validate(decode(row.filter)), lambda field, text: datetime.fromisoformat(text).timestamp()
+        RunFilter.model_validate(decode(row.filter)), lambda text, field: datetime.fromisoformat(text).timestamp()
     )

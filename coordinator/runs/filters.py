@@ -50,10 +50,10 @@ class Filter(NamedTuple):
 
 
 def meant(wanted: RunFilter, moment: Callable[[str, str], float]) -> Filter:
-    """`moment` reads a field's time."""
+    """`moment` reads a time, and is told in which field it stands."""
 
     def at(field: str, text: str | None) -> float | None:
-        return None if text is None else moment(field, text)
+        return None if text is None else moment(text, field)
 
     return Filter(
         statuses=tuple(dict.fromkeys(wanted.status)),
@@ -93,7 +93,10 @@ def stored(wanted: Filter) -> dict[str, Any]:
         "ended": None if wanted.ended is None else iso(wanted.ended),
         "text": wanted.text,
     }
-    return {name: value for name, value in given.items() if value}
+    # an empty text and no seconds are conditions: without them more would be meant than was asked for
+    return {
+        name: value for name, value in given.items() if value is not None and value is not False and value != []
+    }
 
 
 def looked_for(dialect_name: str, now: float, wanted: Filter) -> list[ColumnElement[bool]]:

@@ -142,7 +142,9 @@ def _branches(wanted: Filter, tagged: Conditions) -> Select[tuple[str]] | None:
     project = project or wanted.project or ""
     if task and wanted.statuses and "completed" not in wanted.statuses:
         parts = list(_of_task(wanted, task, tagged))
-    elif not task and (len(wanted.statuses) > 1 or (wanted.statuses and wanted.is_looked_for and not project)):
+    elif wanted.task is None and (
+        len(wanted.statuses) > 1 or (wanted.statuses and wanted.is_looked_for and not project)
+    ):
         parts = list(_of_statuses(wanted, tagged))
     elif task and project:
         parts = [_of_one(wanted, project, task, tagged)]
@@ -154,14 +156,10 @@ def _branches(wanted: Filter, tagged: Conditions) -> Select[tuple[str]] | None:
 
 def count(conn: Connection, now: float, wanted: Filter, most: int) -> int:
     """How many fit, counted to `most`."""
-    query = _fitting(select(runs.c.id), wanted, _tagged(conn, wanted))
+    query = _by_index(select(runs.c.id), wanted, _tagged(conn, wanted))
     query = query.where(*looked_for(conn.dialect.name, now, wanted))
-    if wanted.statuses:
-        query = query.where(runs.c.status.in_(wanted.statuses))
-        if "completed" not in wanted.statuses:
-            query = query.where(NOT_COMPLETED)  # which has an index, and most runs are not in it
-    if wanted.task is not None:
-        query = query.where(runs.c.task == wanted.task.rpartition("/")[2])
+    if wanted.statuses and "completed" not in wanted.statuses:
+        query = query.where(NOT_COMPLETED)  # which has an index, and most runs are not in it
     some = query.limit(most).subquery()
     return int(conn.scalar(select(func.count()).select_from(some)) or 0)
 

@@ -304,3 +304,14 @@ def test_a_list_of_what_a_run_has_triggered_means_no_other(store: Store, core: A
     assert (shown(store, one).expected, shown(store, one).filter.parent) == (0, "run_of_nobody")
     carry_out(core)
     assert statuses(store) == ["queued"] * 3
+
+
+@pytest.mark.parametrize("wanted", [{"longer": "0s"}, {"task": ""}, {"task": "", "status": ["queued", "failed"]}])
+def test_a_condition_that_looks_like_none_is_one(store: Store, core: Any, wanted: dict[str, Any]) -> None:
+    store.deploy()
+    for _ in range(3):
+        store.trigger()
+    one = ask(store, "cancel", grace=0.0, **wanted)
+    assert shown(store, one).expected == 0
+    carry_out(core)
+    assert statuses(store) == ["queued"] * 3

@@ -6,6 +6,9 @@ import html
 import json
 import re
 
+import pytest
+
+from coordinator.dashboard import line
 from tests.conformance.store import task_entry
 from tests.unit.coordinator.conftest import Api, ok
 from tests.unit.coordinator.dashboard.test_site import browser
@@ -194,3 +197,14 @@ def test_a_queue_says_which_keys_have_its_runs(api: Api) -> None:
     keys = ok(api.admin.get("/api/v1/queues/task/greet/keys", params={"limit": 1}))
     assert (keys["project"], keys["queue"], keys["more"]) == ("orders", "task/greet", True)
     assert keys["items"] == [{"key": "<b>busy</b>", "running": 0, "queued": 2}]
+
+
+def test_of_many_queues_those_with_the_most_runs_are_shown(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "_ROWS", 1)
+    api.deploy(task_entry("a"), task_entry("b"), task_entry("c"))
+    for task in ("a", "b", "c", "c"):
+        api.trigger(task)
+    with browser(api) as client:
+        table, _, others = client.get("/queues").text.partition("idle-queues")
+    assert ("task/c" in table, "task/a" in table, "task/b" in table) == (True, False, False)
+    assert "2 other queues, with fewer runs" in others
