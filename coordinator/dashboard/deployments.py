@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, get_args
 
 from markupsafe import Markup
 from starlette.responses import Response
@@ -12,8 +12,11 @@ from coordinator.dashboard import rendering
 from coordinator.dashboard.pages import Page, View, action, page, to
 from coordinator.dashboard.rendering import address, segment
 from coordinator.signals import waking
+from coordinator.wire import FINAL, RunStatus
 
 _LINES = 5000
+#: The statuses of runs that have not ended, and how far those of a version are counted.
+_NOT_OVER, _LEFT = [status for status in get_args(RunStatus) if status not in FINAL], 100
 
 
 @page("/deployments")
@@ -24,17 +27,12 @@ async def listing(page: Page) -> View:
     return View("deployments.html", {"items": found["items"], "given": given, "next": following})
 
 
-#: Runs of a version that are not over, as far as they are counted.
-_NOT_OVER, _LEFT = ("queued", "delayed", "running", "waiting"), 100
-
-
 @page("/deployments/{deployment}")
 async def show(page: Page) -> View:
     path = f"/deployments/{segment(page.path['deployment'])}"
     one, log = await asyncio.gather(page.api.get(path), page.api.get(f"{path}/log", limit=_LINES))
-    before = await _before(page, one)
     of_it = {"project": one["project"], "version": one["version"], "status": ",".join(_NOT_OVER)}
-    left = await page.api.get("/runs", **of_it, limit=_LEFT)
+    before, left = await asyncio.gather(_before(page, one), page.api.get("/runs", **of_it, limit=_LEFT))
     lines = Markup("\n").join(rendering.environment().filters["coloured"](line["message"]) for line in log["items"])
     return View(
         "deployment.html",
