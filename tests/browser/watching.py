@@ -43,7 +43,7 @@ class Visitor:
         self.server = server
         self.options = options
         self.problems: list[str] = []
-        self.requests: list[str] = []
+        self._requests: list[str] = []
         self._allowed: list[re.Pattern[str]] = []
         self.context: BrowserContext = browser.new_context(base_url=server, **options)
         self.context.set_default_timeout(PATIENCE)
@@ -87,17 +87,26 @@ class Visitor:
 
     # ------------------------------------------------------------ watch
 
+    @property
+    def requests(self) -> list[str]:
+        """Addresses that the pages have asked for until now, in their order."""
+        self._hear()
+        return self._requests
+
     def check(self) -> None:
         """Raises AssertionError that names every problem until now."""
-        for page in self.context.pages:
-            # what a page has said arrives before its answer
-            with contextlib.suppress(Exception):
-                page.evaluate("1")
+        self._hear()
         found = [text for text in self.problems if not any(allowed.search(text) for allowed in self._allowed)]
         assert not found, "\n".join(["the pages of this test did what they may not:", *found])
 
     def close(self) -> None:
         self.context.close()
+
+    def _hear(self) -> None:
+        """What the pages have said arrives before their answer, and only while something of theirs is waited for."""
+        for page in self.context.pages:
+            with contextlib.suppress(Exception):
+                page.evaluate("1")
 
     def _note(self, text: str) -> None:
         self.problems.append(text)
@@ -107,7 +116,7 @@ class Visitor:
             self._note(f"console: {message.text} ({message.location.get('url', '')})")
 
     def _request(self, request: Request) -> None:
-        self.requests.append(request.url)
+        self._requests.append(request.url)
         self._ask(request.url)
 
     def _socket(self, socket: WebSocket) -> None:
