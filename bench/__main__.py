@@ -41,6 +41,7 @@ from bench import (
     starts,
     sustained,
     triggers,
+    viewers,
     waiting,
 )
 from bench.bed import Bed, bed
@@ -78,7 +79,7 @@ BENCHMARKS = {
     "waiting": Benchmark(waiting.waiting, 1000, 50),
     "throughput": Benchmark(load.throughput, 200, 40),
     "checkpoint": Benchmark(load.checkpoint, 200, 40),
-    "neighbours": Benchmark(neighbours.neighbours, 200, 64),
+    "neighbours": Benchmark(neighbours.neighbours, 600, 64),
     "files": Benchmark(files.files, 3, 1),
     "network": Apart(network.network, 8, 2),
     "trigger": Apart(triggers.trigger, 2000, 40),
@@ -87,6 +88,7 @@ BENCHMARKS = {
     "history": Benchmark(history.history, 1000, 60, usual=False),
     "sampling": Benchmark(sampling.sampling, 3, 1, usual=False),
     "screen": Benchmark(screen.screen, 60, 8, usual=False),
+    "viewers": Benchmark(viewers.viewers, 30, 3, usual=False),
     "peers": Benchmark(rivals.peers, 200, 40, usual=False),
     "pace": Benchmark(pace.pace, 400, 40, usual=False),
     "sustained": Benchmark(sustained.sustained, 3000, 100, usual=False),
@@ -107,7 +109,7 @@ GROUPS = {
         *("warm", "pace", "inside", "sustained", "burst", "idle", "fifty", "heavy", "flood", "checkpoint"),
         *("peers", "isolated", "replay", "age"),
     ],
-    "sight": ["pages", "screen", "history", "sampling"],
+    "sight": ["pages", "screen", "viewers", "history", "sampling"],
 }
 
 

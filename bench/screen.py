@@ -39,7 +39,7 @@ def short() -> int:
     return 1
 
 
-@task(id="ticks")
+@task(id="ticks", timeout="10m")
 def ticks(count: int) -> None:
     time.sleep(3)
     for _ in range(count):

@@ -124,7 +124,7 @@ class _Figures:
 
 def _processor(bed: Bed) -> dict[str, float]:
     """Seconds so far, of each of Samovar's processes with those that it has started, and of the containers."""
-    spent = {name: _with_children(pid) for name, pid in bed.samovar.pids().items()}
+    spent = {name: with_children(pid) for name, pid in bed.samovar.pids().items()}
     spent["containers"] = 0.0
     for found in bed.samovar.containers():
         if found["State"] == "running":
@@ -133,7 +133,7 @@ def _processor(bed: Bed) -> dict[str, float]:
     return spent
 
 
-def _with_children(pid: int) -> float:
+def with_children(pid: int) -> float:
     waiting, total = [pid], 0.0
     while waiting:
         pid = waiting.pop()

@@ -22,7 +22,7 @@ _BATCH_BYTES = 256 * 1024
 #: The same where several projects share the host: as much as travels with what others say.
 _BATCH_BYTES_SHARED = 48 * 1024
 #: Bytes of lines of one project there, a second and at once; beyond, they are sent on later.
-_PACE_SHARED = (1024 * 1024.0, 1024 * 1024)
+_PACE_SHARED = (512 * 1024.0, 512 * 1024)
 #: Projects whose pace is remembered.
 _MOST_PACES = 1000
 #: The harness cuts lines and totals itself; these hold when something else speaks the protocol.

@@ -32,6 +32,8 @@ class Callers:
         #: By the SHA-256 of the key, or of the session's cookie: until when it is believed (by the loop's
         #: clock), and whose it is.
         self._known: dict[str, tuple[float, Caller]] = {}
+        #: What is being looked up: of many who come at once with the same key, one asks the database.
+        self._asked: dict[str, asyncio.Future[Caller | None]] = {}
         self._forgotten = 0
 
     async def find(self, key: str) -> Caller:
@@ -49,7 +51,7 @@ class Callers:
         if caller is not None and until > now:
             return caller
         forgotten = self._forgotten
-        found = await self._database.read(look, hashed)
+        found = await asyncio.shield(self._ask(look, hashed))
         if found is None:
             self._known.pop(hashed, None)
             raise Unauthenticated(unknown)
@@ -59,6 +61,19 @@ class Callers:
             self._known[hashed] = (now + _REMEMBERED, found)
         return found
 
+    def _ask(self, look: Look, hashed: str) -> asyncio.Future[Caller | None]:
+        asked = self._asked.get(hashed)
+        if asked is None:
+            asked = self._asked[hashed] = asyncio.ensure_future(self._database.read(look, hashed))
+            asked.add_done_callback(lambda done: self._answered(hashed, done))
+        return asked
+
+    def _answered(self, hashed: str, done: asyncio.Future[Caller | None]) -> None:
+        if self._asked.get(hashed) is done:
+            del self._asked[hashed]
+        if not done.cancelled():
+            done.exception()  # those who asked may have gone
+
     def is_known_runner(self, key: str) -> bool:
         """Whether the key was a runner's when it was looked up last, since anything was forgotten."""
         _, caller = self._known.get(keys.hash_key(key), (0.0, None))
@@ -67,6 +82,7 @@ class Callers:
     def forget(self) -> None:
         self._forgotten += 1
         self._known.clear()
+        self._asked.clear()
 
     async def run(self, waking: Waking) -> None:
         """Forgets whenever a revocation is heard of, until it is cancelled."""

@@ -3,7 +3,7 @@
 What a request costs after its body was read (parsing, checking, the database, the answer) is work of one process
 and one interpreter, which all projects share: so many of one project's at once would be so many turns for each of
 another's. What its keys send and what its attempts say count together, and go round. And who has had all of its
-room all the time rests as long as it had it. A project that has the coordinator to itself is not held up.
+room all the time rests three times as long. A project that has the coordinator to itself is not held up.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from time import monotonic
 ROOM = 4
 _SMALL = 16 * 1024
 #: Of its room all the time a project may have so much, and seconds of that at once after a quiet time.
-_SHARE = 0.5
-_BURST = 0.1
+_SHARE = 0.25
+_BURST = 0.05
 #: What one body counts at the most: the database may have been away.
 _LONGEST = 1.0
 #: Seconds after its last body for which a project counts as one that others share with.

@@ -41,13 +41,19 @@ async def tasks(
     core: Core,
     project: Annotated[str | None, Query(description="Only tasks of this project")] = None,
     task: Annotated[str | None, Query(description="Only this task: its id, or project/task")] = None,
+    version: Annotated[
+        str | None,
+        Query(description="As this version declares it, with `task` as project/task; default the current"),
+    ] = None,
     window: Annotated[Window, Query(description="How far back the figures reach")] = "24h",
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=reading.MOST_TASKS)] = 50,
 ) -> TaskPage:
     """Those of each project's current version, in the order of their names."""
     of, name = split(project, task)
-    wanted = reading.Declared(of, name, None if cursor is None else _place(cursor), limit)
+    if version is not None and (of is None or name is None):
+        raise invalid_field("version", "say which task that version declares: give task=project/task too")
+    wanted = reading.Declared(of, name, version, None if cursor is None else _place(cursor), limit)
     items, following = await core.database.read(reading.task_states, wanted, window)
     return TaskPage(items=items, next=None if following is None else "/".join(following))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from coordinator.dashboard.schemas import Place
 from coordinator.dashboard.text import visible
 
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -77,16 +78,18 @@ def share(part: float | None, whole: float | None) -> str:
     return "–" if not whole or part is None else f"{100 * part / whole:.0f} %"
 
 
-def tree(value: Any) -> Markup:
-    """A JSON value, folded where it is deep; what is large is cut, and said to be."""
+def tree(value: Any, schema: dict[str, Any] | None = None) -> Markup:
+    """A JSON value, folded where it is deep; what is large is cut, and said to be. `schema`: what its fields are
+    labelled by.
+    """
     left = [_MOST_NODES]
-    drawn = _node(value, left, 0)
+    drawn = _node(value, left, 0, Place(schema or {}))
     if left[0] <= 0:
         drawn += Markup('<p class="note">more than {} values: the whole is in the download</p>').format(_MOST_NODES)
     return drawn
 
 
-def _node(value: Any, left: list[int], depth: int) -> Markup:
+def _node(value: Any, left: list[int], depth: int, place: Place) -> Markup:
     left[0] -= 1
     if left[0] < 0:
         return Markup("…")
@@ -97,7 +100,9 @@ def _node(value: Any, left: list[int], depth: int) -> Markup:
             if left[0] <= 0:
                 items.append(Markup("<li>…</li>"))
                 break
-            items.append(Markup("<li><b>{}</b> {}</li>").format(visible(str(name)), _node(inner, left, depth + 1)))
+            within = place.of(name, inner)
+            drawn = _node(inner, left, depth + 1, within)
+            items.append(Markup("<li>{} {}</li>").format(_name(str(name), within), drawn))
         listed = Markup('<ul class="tree">{}</ul>').format(Markup("").join(items))
         kind = f"{len(pairs)} fields" if isinstance(value, dict) else f"{len(pairs)} items"
         if depth < 1:
@@ -105,6 +110,12 @@ def _node(value: Any, left: list[int], depth: int) -> Markup:
         opened = Markup(" open") if depth < _OPEN and len(pairs) <= 20 else Markup("")
         return Markup("<details{}><summary>{}</summary>{}</details>").format(opened, kind, listed)
     return _leaf(value)
+
+
+def _name(name: str, place: Place) -> Markup:
+    words = Markup(' title="{}"').format(visible(place.words)) if place.words else ""
+    label = Markup(' <span class="dim">{}</span>').format(visible(place.label)) if place.label else ""
+    return Markup("<b{}>{}</b>{}").format(words, visible(name), label)
 
 
 def _leaf(value: Any) -> Markup:

@@ -1,21 +1,19 @@
 """Pages that keep themselves up to date: one stream for a page, of those of its parts that have changed.
 
-Many who look at the same page have it made once, and no page is made more often than every so many milliseconds,
-however much goes on. A page that is hidden has closed its stream (static/app.js) and costs nothing.
+Many who look at the same page have it made once, and all pages together are made no more often than a share of a
+processor allows (coordinator/dashboard/looks.py). A page that is hidden has closed its stream (static/app.js) and
+costs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from cachetools import TTLCache
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match, Route
@@ -23,15 +21,15 @@ from starlette.routing import Match, Route
 from coordinator.api.inside import Refusal
 from coordinator.api.polling import still_allowed
 from coordinator.dashboard import rendering
+from coordinator.dashboard.looks import Budget, Looks, Seen, seen
 from coordinator.dashboard.pages import EVERY, Handler, Page, View, handlers, routes, to_login
 from coordinator.foundation.errors import CoordinatorError, Forbidden, Unauthenticated
 from coordinator.signals.waking import KEYS
 
-#: Seconds between two looks at a page at the least; and for how long one look serves others.
-_LEAST, _SERVES = 0.3, 0.25
+#: Seconds between two looks at a page at the least; and at the most, where nothing wakes it and nothing changes.
+_LEAST, _MOST = 0.3, 10.0
 #: After so many seconds without a change a comment is sent, so that a proxy keeps the stream.
 _KEEP_ALIVE = 15.0
-_MOST_PAGES = 256
 
 STREAM_HEADERS = {
     **rendering.HEADERS,
@@ -39,43 +37,6 @@ STREAM_HEADERS = {
     "X-Accel-Buffering": "no",
     "Cache-Control": "no-store, no-transform",
 }
-
-#: What a page says of times: how long ago they are.
-_TIMES = re.compile(r">[^<]*</time>")
-
-Parts = dict[str, str]
-
-
-class _Look(NamedTuple):
-    """`began`: on the clock of `time.monotonic`."""
-
-    began: float
-    made: asyncio.Future[tuple[Parts, View]]
-
-
-class Looks:
-    """Parts of pages as they were made a moment ago, by who sees them and their address."""
-
-    def __init__(self) -> None:
-        self._looks: TTLCache[tuple[str, str], _Look] = TTLCache(_MOST_PAGES, _SERVES)
-
-    async def look(self, page: Page, handler: Handler, since: float) -> tuple[Parts, View]:
-        """A look that began after `since`, which is when whoever asks heard last of a change, or began to listen:
-        an older one may be of before it, and nobody would say so again.
-        """
-        key = (page.caller.id, page.address)
-        look = self._looks.get(key)
-        if look is None or look.began < since:
-            look = self._looks[key] = _Look(time.monotonic(), asyncio.ensure_future(_parts(page, handler)))
-        # one who goes away takes the look from nobody
-        return await asyncio.shield(look.made)
-
-
-async def _parts(page: Page, handler: Handler) -> tuple[Parts, View]:
-    view = await handler(page)
-    if isinstance(view, Response):
-        return {}, View("problem.html", {})
-    return rendering.blocks(view.template, rendering.live_blocks(view.template), page.values(view)), view
 
 
 def _of(request: Request) -> tuple[Page, Handler] | None:
@@ -105,19 +66,23 @@ async def stream(request: Request) -> Response:
 
 
 async def _events(request: Request, page: Page, handler: Handler) -> AsyncIterator[str]:
-    core, looks = page.core, _looks(request)
-    shown: Parts = {}
+    core, looks, key = page.core, _looks(request), (page.caller.id, page.address)
+    shown: dict[str, str] = {}
     spoke = time.monotonic()
-    topics = View("", {}).topics
+    topics, every = View("", {}).topics, EVERY
     while not core.waking.closed:
         with core.waking.listen(*topics, KEYS) as changed:
-            since = time.monotonic()
+            earliest = changed.at
             while not core.waking.closed:
-                began = time.monotonic()
                 changed.clear()
                 try:
                     await still_allowed(request, core)
-                    parts, view = await looks.look(page, handler, since)
+                    look = looks.look(key, lambda: seen(page, handler), max(changed.at, earliest))
+                    while not look.made.done():
+                        await asyncio.wait([look.made], timeout=EVERY)
+                        # who stands in line for long is asked meanwhile whether it still may
+                        await still_allowed(request, core)
+                    found = look.made.result()
                 except (Unauthenticated, Forbidden):
                     yield "event: over\ndata: {}\n\n"  # the session has ended: the page says so
                     return
@@ -125,30 +90,34 @@ async def _events(request: Request, page: Page, handler: Handler) -> AsyncIterat
                     # a look that failed is said, and never taken for a page with nothing on it
                     yield f"event: problem\ndata: {json.dumps({'message': error.message})}\n\n"
                     await asyncio.sleep(EVERY)
+                    earliest = time.monotonic()
                     continue
-                for name, part in parts.items():
-                    timeless = _TIMES.sub("", part)  # the page itself keeps its times
-                    if shown.get(name) != timeless:
-                        shown[name] = timeless
-                        spoke = began
-                        yield f"event: part\ndata: {json.dumps({'id': name, 'html': part})}\n\n"
-                if view.topics != topics:
-                    topics = view.topics
+                # what other coordinators change may wake nobody here
+                every = min(_MOST, 2 * every) if core.waking.hears_others or not core.database.shared else EVERY
+                changes = {name: part for name, part in found.parts.items() if shown.get(name) != part.timeless}
+                if changes:
+                    shown |= {name: part.timeless for name, part in changes.items()}
+                    spoke, every = time.monotonic(), EVERY
+                    yield "".join(part.event for part in changes.values())
+                if found.topics != topics:
+                    topics = found.topics
                     break
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), EVERY)
-                    since = time.monotonic()
+                    await asyncio.wait_for(changed.wait(), every)
                 if time.monotonic() - spoke >= _KEEP_ALIVE:
                     spoke = time.monotonic()
                     yield ": still here\n\n"
-                await asyncio.sleep(max(0.0, _LEAST - (time.monotonic() - began)))
+                await asyncio.sleep(max(0.0, look.began + _LEAST - time.monotonic()))
+                # a look for others that was made a moment ago does, where nothing was heard since
+                earliest = time.monotonic() - every / 2
 
 
-def _looks(request: Request) -> Looks:
+def _looks(request: Request) -> Looks[Seen]:
     state = request.app.state
     if not hasattr(state, "looks"):
-        state.looks = Looks()
-    looks: Looks = state.looks
+        budget = Budget()
+        state.looks = Looks(lambda: budget.turn(state.coordinator.waking))
+    looks: Looks[Seen] = state.looks
     return looks
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from coordinator.api.inside import Refusal
 from coordinator.api.polling import still_allowed
 from coordinator.dashboard import rendering
 from coordinator.dashboard.live import STREAM_HEADERS
+from coordinator.dashboard.looks import Looks
 from coordinator.dashboard.pages import EVERY, Page, View, page, to_login
 from coordinator.dashboard.rendering import address, segment
 from coordinator.foundation.errors import CoordinatorError, Forbidden, Unauthenticated
@@ -144,36 +146,78 @@ async def live(request: Request) -> Response:
     )
 
 
+class _Tail(NamedTuple):
+    """What a log has after a place: how far it goes, whether there is more, and how a stream says it."""
+
+    last: str | None
+    more: bool
+    over: bool | None
+    event: str
+
+
+async def _tail(page: Page, path: str, query: dict[str, str], after: str | None) -> _Tail:
+    """`over`: whether the runs whose lines are asked for have come to their ends; None where that is not told."""
+    found = await page.api.get(f"{path}/logs", **query, after=after, limit=_BATCH)
+    last, event = found["last"] or after, ""
+    if found["items"]:
+        narrowed = any(query.get(name) for name in _FILTERS)
+        told = {"html": lines_html(found, path if narrowed else ""), "last": last}
+        event = f"id: {last}\nevent: lines\ndata: {json.dumps(told)}\n\n"
+    over = all(one["status"] in FINAL for one in found["runs"]) if found["runs"] else None
+    return _Tail(last, bool(found["next"]), over, event)
+
+
 async def _events(request: Request, page: Page, after: str | None) -> AsyncIterator[str]:
-    core, path, given = page.core, f"/runs/{segment(page.path['run'])}", _filters(page)
-    children = _children(page)
-    name = page.path["run"]
-    with core.waking.listen(waking.run(name), waking.step(name), waking.KEYS) as changed:
+    core, path = page.core, f"/runs/{segment(page.path['run'])}"
+    query = {**_filters(page), **_children(page)}
+    run, looks = page.path["run"], _looks(request)
+    who = (page.caller.id, path, *sorted(query.items()))
+    with (
+        core.waking.listen(waking.run(run), waking.step(run), waking.KEYS) as changed,
+        core.waking.listen(waking.run(run)) as moved,
+    ):
+        moved.set()
         while not core.waking.closed:
             changed.clear()
+            over, since = False, changed.at
             try:
                 await still_allowed(request, core)
-                run = await page.api.get(path)
-                found = await page.api.get(f"{path}/logs", **given, **children, after=after, limit=_BATCH)
+                if moved.is_set():
+                    moved.clear()
+                    over = (await page.api.get(path))["status"] in FINAL
+                    since = time.monotonic() if over else since  # of one that is over, all that there is
+                # those who have followed so far ask for the same, and are answered at once
+                look = looks.look((*who, after), partial(_tail, page, path, query, after), since)
+                await asyncio.wait([look.made])
+                tail = look.made.result()
             except (Unauthenticated, Forbidden):
                 return
             except (Refusal, CoordinatorError):
+                moved.set()
                 await asyncio.sleep(EVERY)
                 continue
-            if found["items"]:
-                after = found["last"] or after
-                told = {"html": lines_html(found, path if any(given.values()) else ""), "last": after}
-                yield f"id: {after}\nevent: lines\ndata: {json.dumps(told)}\n\n"
-            if found["next"]:
-                await asyncio.sleep(_PAUSE)
-                continue
-            if all(one["status"] in FINAL for one in found["runs"] or [run]):
-                yield "event: over\ndata: {}\n\n"
-                return
-            with suppress(TimeoutError):
-                # of what its children write it is not told
-                await asyncio.wait_for(changed.wait(), EVERY / 2 if children else EVERY * 2)
-            await asyncio.sleep(_PAUSE)
+            after = tail.last
+            if tail.event:
+                yield tail.event
+            if not tail.more:
+                if over if tail.over is None else tail.over:
+                    yield "event: over\ndata: {}\n\n"
+                    return
+                try:
+                    # of what its children write it is not told
+                    await asyncio.wait_for(changed.wait(), EVERY / 2 if "children" in query else EVERY * 2)
+                except TimeoutError:
+                    moved.set()
+            # until a time that all who follow wait for: so they go on together
+            await asyncio.sleep(_PAUSE - time.monotonic() % _PAUSE)
+
+
+def _looks(request: Request) -> Looks[_Tail]:
+    state = request.app.state
+    if not hasattr(state, "tails"):
+        state.tails = Looks()
+    looks: Looks[_Tail] = state.tails
+    return looks
 
 
 ROUTES = [Route("/runs/{run}/logs/live", live, methods=["GET"])]

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import Response
 
 from coordinator.api.inside import Refusal
-from coordinator.dashboard import hunger, waterfall, written
+from coordinator.dashboard import declared, hunger, waterfall, written
 from coordinator.dashboard.differing import MOST, changes
 from coordinator.dashboard.drawing import Part, bar, curve
 from coordinator.dashboard.formats import milliseconds, parse
@@ -71,11 +71,12 @@ async def show(page: Page) -> View:
     path = f"/runs/{segment(page.path['run'])}"
     run = await page.api.get(path)
     tried = run["attempts"] > 0
-    attempts, why, files, trace = await asyncio.gather(
+    attempts, why, files, trace, parameters = await asyncio.gather(
         page.api.get(f"{path}/attempts") if tried else _nothing(),
         _why(page, run),
         page.api.get(f"{path}/files") if tried else _nothing(),
         page.api.get(f"{path}/trace"),
+        declared.parameters(page, run),
     )
     spans = trace["spans"]
     steps = [span for span in spans if span["kind"] in ("checkpoint", "wait")]
@@ -88,6 +89,7 @@ async def show(page: Page) -> View:
         {
             "run": run,
             "path": path,
+            "parameters": parameters,
             "attempts": attempts["items"],
             "steps": steps[-_STEPS:],
             "more_steps": len(steps) > _STEPS

@@ -90,10 +90,13 @@ def figures(
 
 
 class Declared(NamedTuple):
-    """Which of the declared tasks; `after`: the last one of the page before."""
+    """Which of the declared tasks; `version`: of this one of the project's, and not of the current one; `after`:
+    the last one of the page before.
+    """
 
     project: str | None = None
     task: str | None = None
+    version: str | None = None
     after: tuple[str, str] | None = None
     limit: int = 50
 
@@ -101,18 +104,22 @@ class Declared(NamedTuple):
 def task_states(
     conn: Connection, now: float, wanted: Declared, window: Window
 ) -> tuple[list[TaskState], tuple[str, str] | None]:
-    """The tasks of the current versions in order of project and task, and after which one the next page begins."""
+    """The tasks of the versions in order of project and task, and after which one the next page begins."""
     name = (deployments.c.project, tasks.c.task)
     of_one = [] if wanted.task is None else [tasks.c.schema]
     query = (
         select(*name, deployments.c.version, tasks.c.doc, tasks.c.options, *of_one)
-        .join_from(projects, deployments, projects.c.current_deployment == deployments.c.id)
-        .join(tasks, tasks.c.deployment_id == deployments.c.id)
+        .join_from(deployments, tasks, tasks.c.deployment_id == deployments.c.id)
         .order_by(*name)
         .limit(wanted.limit + 1)
     )
+    project = deployments.c.project
+    if wanted.version is None:
+        query, project = query.join(projects, projects.c.current_deployment == deployments.c.id), projects.c.name
+    else:
+        query = query.where(deployments.c.version == wanted.version)
     if wanted.project is not None:
-        query = query.where(projects.c.name == wanted.project)
+        query = query.where(project == wanted.project)
     if wanted.task is not None:
         query = query.where(tasks.c.task == wanted.task)
     if wanted.after is not None:

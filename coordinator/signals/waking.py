@@ -7,6 +7,7 @@ and a listener that subscribes before it looks misses nothing.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -49,11 +50,23 @@ def build(deployment: str) -> str:
     return f"build:{deployment}"
 
 
+class Change(asyncio.Event):
+    """`at`: when it was heard last, or else since when it is listened to, on the clock of `time.monotonic`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = time.monotonic()
+
+    def set(self) -> None:
+        self.at = time.monotonic()
+        super().set()
+
+
 class Waking:
     """Used from the event loop's thread only."""
 
     def __init__(self) -> None:
-        self._listeners: dict[str, set[asyncio.Event]] = {}
+        self._listeners: dict[str, set[Change]] = {}
         self._told: Callable[[tuple[str, ...]], None] | None = None
         self.closed = False
         #: How often CLAIMS was told so far: as long as that stays, an empty line is empty.
@@ -62,9 +75,9 @@ class Waking:
         self.hears_others = False
 
     @contextmanager
-    def listen(self, *topics: str) -> Iterator[asyncio.Event]:
+    def listen(self, *topics: str) -> Iterator[Change]:
         """An event that is set at every change of a topic; clear it before looking, then wait for it."""
-        event = asyncio.Event()
+        event = Change()
         for topic in topics:
             self._listeners.setdefault(topic, set()).add(event)
         try:

@@ -88,7 +88,7 @@ class TaskFigures(Ends):
 
 
 class TaskState(BaseModel):
-    """A task of a project's current version, with its options as they were declared.
+    """A task of a project's current version, or the one asked for, with its options as they were declared.
 
     `parameters`: the JSON Schema of its payload, where one task alone was asked for.
     """

@@ -82,14 +82,41 @@ def test_lines_are_seen_as_they_are_printed(page: Page, visitor: Visitor, runs: 
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "each once, in its order"
 
 
+def look_at(page: Page, seen: bool) -> None:
+    """As when a tab comes to the front of its window, or goes behind another one."""
+    hidden = "false" if seen else "true"
+    page.evaluate(
+        f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+
+
 def test_a_hidden_page_holds_no_stream(page: Page, visitor: Visitor) -> None:
     page = visitor.go("/runs")
     eventually(lambda: any("/live?" in address for address in visitor.requests), "the stream to begin")
     before = len(visitor.requests)
-    hide = "document.dispatchEvent(new Event('visibilitychange'))"
-    page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: true, configurable: true}}); {hide}")
-    page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: false, configurable: true}}); {hide}")
+    look_at(page, False)
+    look_at(page, True)
     eventually(lambda: sum("/live?" in a for a in visitor.requests[before:]) == 1, "it to begin again")
+
+
+def test_each_of_ten_tabs_is_live_when_looked_at(page: Page, visitor: Visitor, samovar: Stack) -> None:
+    """A browser holds six connections to a server: were each tab to keep one, the seventh had no answer."""
+    tabs = []
+    for _ in range(10):
+        for other in tabs[-1:]:
+            look_at(other, False)
+        tabs.append(visitor.context.new_page())
+        tabs[-1].goto("/runs")
+    look_at(tabs[-1], False)
+    with samovar.client() as client:
+        for tab in tabs:
+            look_at(tab, True)
+            run = client.trigger("greet", {"name": "tab"})
+            expect(tab.locator(f'a[href="/runs/{run.id}"]').first).to_be_visible()
+            look_at(tab, False)
+    for tab in tabs:
+        tab.close()
 
 
 def test_a_run_says_why_it_does_not_run_and_the_button_helps(page: Page, visitor: Visitor, samovar: Stack) -> None:

@@ -103,7 +103,7 @@ class Visitor:
         self.context.close()
 
     def _hear(self) -> None:
-        """What the pages have said arrives before their answer, and only while something of theirs is waited for."""
+        """What pages have said arrives before their answer, and only while something of theirs is waited for."""
         for page in self.context.pages:
             with contextlib.suppress(Exception):
                 page.evaluate("1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -71,6 +72,23 @@ def test_what_two_readers_would_read_differently_is_refused(body: bytes, said: s
 )
 def test_what_stands_in_text_is_not_counted(value: Any) -> None:
     assert reading.parse(json.dumps(value).encode()) == value
+
+
+def test_no_digits_of_a_body_are_gone_through_again_and_again() -> None:
+    """The work for a body grows with its bytes, whatever they are: the interpreter is held meanwhile."""
+
+    def least(body: bytes) -> float:
+        took = []
+        for _ in range(5):
+            began = time.thread_time()
+            reading.measure(body)
+            took.append(time.thread_time() - began)
+        return min(took)
+
+    plain = b'{"text": "' + b"x" * 1_000_000 + b'"}'
+    # a number with one digit more is refused
+    almost = b'{"list": [' + b",".join([b"9" * 999] * 1000) + b"]}"
+    assert least(almost) < 20 * least(plain)
 
 
 def test_a_body_beyond_the_values_cap_is_refused_before_it_is_read(api: Api) -> None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 from sqlalchemy import event
-from starlette.responses import Response
 
 from coordinator.api import budgets
 from coordinator.context import Coordinator
 from coordinator.dashboard import rendering, vendoring
-from coordinator.dashboard.live import Looks
 from coordinator.foundation.limits import ADDRESS_BURST
 from coordinator.maintenance.duties import DUTIES
 from tests.conformance.store import task_entry
@@ -371,50 +365,3 @@ def test_a_page_takes_few_statements_and_none_for_each_row(tmp_path: Path, migra
         many = costs()
         assert {path: count for path, count in many.items() if count > 12} == {}
         assert {path: (few[path], many[path]) for path in pages if many[path] > few[path] + 1} == {}
-
-
-def test_many_who_look_at_one_page_have_it_made_once(tmp_path: Path, migrated: Path) -> None:
-    (tmp_path / "data").mkdir()
-    shutil.copyfile(migrated, tmp_path / "data" / "coordinator.db")
-    with serving(tmp_path / "data") as (api, core), browser(api) as client:
-        api.deploy()
-        run = api.trigger()["id"]
-        streams = [client.stream("GET", "/live", params={"of": f"/runs/{run}"}) for _ in range(20)]
-        opened = [stream.__enter__() for stream in streams]
-        try:
-            readers = [one.iter_lines() for one in opened]
-            for lines in readers:
-                next(line for line in lines if "live_more" in line)
-            with counted(core) as sent:
-                api.admin.post(f"/api/v1/runs/{run}/cancel")
-                for lines in readers:
-                    next(line for line in lines if "canceled" in line)
-            reads = sum("FROM waits" in one or "FROM checkpoints" in one for one in asked_for_data(sent))
-            assert reads <= 40, f"{reads} reads for {len(readers)} viewers"
-        finally:
-            for stream in streams:
-                stream.__exit__(None, None, None)
-        eventually(lambda: not core.waking._listeners.get(f"run:{run}"), "nobody to listen any more")
-
-
-def test_a_look_of_before_a_change_serves_nobody_who_has_heard_of_it() -> None:
-    """Nor who has begun to listen after it: what changed in between is said to nobody again."""
-    made = 0
-
-    async def handler(page: Any) -> Response:
-        nonlocal made
-        made += 1
-        return Response()
-
-    async def ask() -> None:
-        looks, page = Looks(), SimpleNamespace(caller=SimpleNamespace(id="key"), address="/runs")
-        began = time.monotonic()
-        for _ in range(3):
-            await looks.look(page, handler, began)  # type: ignore[arg-type]
-        assert made == 1
-        await looks.look(page, handler, time.monotonic())  # type: ignore[arg-type]
-        assert made == 2
-        await looks.look(page, handler, began)  # type: ignore[arg-type]
-        assert made == 2, "a newer one serves who asks for an older one"
-
-    asyncio.run(ask())
