@@ -349,7 +349,6 @@ HOSTILE_BODIES = {
     "nested 100,000 deep": b'{"payload": {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
     "a million empty lists": b'{"payload": {"x": [' + b"[]," * 1_000_000 + b"[]]}}",
     "a number of a million digits": b'{"payload": {"x": ' + b"9" * 1_000_000 + b"}}",
-    "numbers of 999 digits": b'{"payload": {"x": [' + b",".join([b"9" * 999] * 8000) + b"]}}",
     "NaN": b'{"id": NaN}',
     "Infinity": b'{"payload": {"x": -Infinity}}',
     "1e400": b'{"payload": {"x": 1e400}}',

@@ -23,8 +23,8 @@ from samovar.cli.top_frame import Line
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _STYLES = {"bold": "\x1b[1m", "dim": "\x1b[2m", "red": "\x1b[31m", "yellow": "\x1b[33m"}
 _PLAIN = "\x1b[0m"
-#: Ends that a program can see coming. Ctrl-C is one as well, and comes as KeyboardInterrupt.
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+#: Ends that a program can see coming.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Screen:
@@ -37,6 +37,8 @@ class Screen:
         os.set_blocking(self._wake, False)
         self._keys = sys.stdin.fileno() if sys.stdin.isatty() else None
         self._before: list[Any] = []
+        #: What ends the program, once it is told to.
+        self._end: BaseException | None = None
 
     def size(self) -> tuple[int, int]:
         """Columns and rows."""
@@ -58,6 +60,8 @@ class Screen:
         ready, _, _ = select.select(watched, [], [], max(seconds, 0.0))
         if self._woken in ready:
             os.read(self._woken, 4096)
+        if self._end is not None:
+            raise self._end
         if self._keys is not None and self._keys in ready:
             typed = os.read(self._keys, 1024)
             if not typed:  # the window is gone
@@ -76,7 +80,7 @@ class Screen:
         handlers = {
             signal.SIGWINCH: lambda number, frame: self.wake(),
             signal.SIGTSTP: self._stopped,
-            **dict.fromkeys(_ENDING, _ended),
+            **dict.fromkeys(_ENDING, self._ended),
         }
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
@@ -101,6 +105,12 @@ class Screen:
             if self._keys is not None and self._before:
                 termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
 
+    def _ended(self, number: int, frame: FrameType | None) -> None:
+        self._end = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+        # what is raised while an object goes away is lost: then `wait` raises it
+        self.wake()
+        raise self._end
+
     def _stopped(self, number: int, frame: FrameType | None) -> None:
         """Ctrl-Z: the shell gets its terminal back meanwhile."""
         self._leave()
@@ -115,7 +125,3 @@ class Screen:
         data = text.encode("utf-8", "replace")
         while data:
             data = data[os.write(sys.stdout.fileno(), data) :]
-
-
-def _ended(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)

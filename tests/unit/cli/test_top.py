@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,35 @@ def test_the_terminal_is_put_back_whatever_ends_it(install: Install, number: int
         else:
             seen.process.send_signal(number)
     assert seen.process.returncode == (0 if number == signal.SIGINT else 128 + number)
+
+
+GOING = """
+import os, sys
+from samovar.cli.screen import Screen
+
+class Going:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        sum(range(1000))  # Python looks for signals between two steps of its own
+
+screen = Screen()
+with screen.taken():
+    Going()
+    screen.wait(60)
+print("not ended")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_end_that_comes_while_an_object_goes_away_is_not_lost(number: int) -> None:
+    """What is raised there Python writes to stderr, and goes on."""
+    command = [sys.executable, "-c", GOING, str(int(number))]
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert "Exception ignored in" in ended.stderr
+    assert "not ended" not in ended.stdout
+    assert ended.returncode == (-number if number == signal.SIGINT else 128 + number)
 
 
 def test_a_coordinator_that_is_away_is_said_and_q_still_ends_it(install: Install, tmp_path: Path) -> None:
