@@ -257,7 +257,7 @@ class Agent:
 
     async def _weigh(self) -> None:
         """Divides the processors by project, where several are busy."""
-        for name, weight in self._weights.due(self.pool).items():
+        for name, weight in self._weights.due(self.pool, self.pool.now()).items():
             try:
                 await asyncio.to_thread(self._engine.weigh, name, weight)
             except EngineError as error:

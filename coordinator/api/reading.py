@@ -10,13 +10,16 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
+import pydantic_core
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from coordinator.foundation.counting import count
 from coordinator.foundation.errors import Invalid, TooLarge
 from coordinator.foundation.limits import MAX_BODY_DEPTH, MAX_BODY_NODES
 from coordinator.wire import FieldProblem
@@ -25,10 +28,15 @@ from coordinator.wire import FieldProblem
 _LARGE = 64 * 1024
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 #: A thousand digits are found in a copy of a body in which all digits are one: a pattern would try again at each of
-#: them, and hold the interpreter for a second where somebody writes 999 of them, over and over.
+#: them, and hold the interpreter for a second where somebody writes 999 of them, over and over. Most bodies need no
+#: copy: wherever a thousand digits begin, one of the pieces of half that length is of digits alone.
 _DIGIT = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 _DIGITS = b"0" * 1000
+_HALF = 500
 _BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+#: Bytes from which on a body may be read by the faster parser, and the texts that it may have for that.
+_LONG = 4096
+_TEXTS = 64
 _TURN: asyncio.Lock | None = None
 
 
@@ -38,20 +46,22 @@ def invalid_body(message: str) -> Invalid:
 
 
 def _many_digits(data: bytes) -> bool:
+    if not any(data[at : at + _HALF].isdigit() for at in range(0, len(data), _HALF)):
+        return False
     return _DIGITS in data.translate(_DIGIT)
 
 
 def measure(data: bytes) -> None:
     """Raises Invalid or TooLarge for what is too deep, has too many nodes, or a number of 1,000 digits."""
-    opened = data.count(b"[") + data.count(b"{")
-    nodes = data.count(b",") + opened
+    opened = count(data, b"[") + count(data, b"{")
+    nodes = count(data, b",") + opened
     if nodes <= MAX_BODY_NODES and opened <= MAX_BODY_DEPTH and len(data) < 1000:
         return
     if nodes > MAX_BODY_NODES or opened > MAX_BODY_DEPTH or _many_digits(data):
         data = _STRING.sub(b"", data)
         if _many_digits(data):
             raise invalid_body("a number of 1,000 digits or more: send it as text")
-    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_BODY_NODES:
+    if count(data, b",") + count(data, b"[") + count(data, b"{") > MAX_BODY_NODES:
         raise TooLarge(
             f"body: more than {MAX_BODY_NODES} values: keep the data in a file or a store of your own and pass its "
             "name"
@@ -85,9 +95,49 @@ def _constant(name: str) -> Any:
     raise invalid_body(f"{name} is not JSON: send null, or text")
 
 
+def _members(data: bytes) -> int | None:
+    """How many members the objects of a body have in all, as it is written; None where that is long to find.
+
+    It is quick where a body is numbers, or a few long texts in which nothing is escaped.
+    """
+    if len(data) <= _LONG or b"\\" in data:
+        return None
+    found = at = 0
+    for _ in range(_TEXTS):
+        begin = data.find(b'"', at)
+        found += count(data[at : begin if begin >= 0 else None], b":")
+        if begin < 0:
+            return found
+        at = data.find(b'"', begin + 1) + 1
+        if at == 0:
+            return None
+    return None
+
+
+def _members_of(value: Any) -> int:
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    found = len(value) if isinstance(value, dict) else 0
+    return found + sum(_members_of(each) for each in inner if isinstance(each, (dict, list)))
+
+
+def _quickly(data: bytes) -> Any:
+    """The value of a long body, ten times as fast as by `json`, which holds the interpreter all that time.
+
+    Raises ValueError where `json` is to read it: where it is wrong, or not seen at once to have no name twice.
+    """
+    members = _members(data)
+    if members is not None:
+        value = pydantic_core.from_json(data, allow_inf_nan=False, cache_strings="keys")
+        if members == _members_of(value):
+            return value
+    raise ValueError
+
+
 def parse(data: bytes) -> Any:
     """The value. Raises Invalid and TooLarge, RequestValidationError as FastAPI does where it is no JSON."""
     measure(data)
+    with suppress(ValueError):
+        return _quickly(data)
     try:
         return json.loads(data.decode().removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_constant)
     except json.JSONDecodeError as error:

@@ -179,6 +179,14 @@ def extend(conn: Connection, now: float, attempt_id: str, token: int, seconds: f
     conn.execute(update(attempts).where(longer).values(extended=seconds))
 
 
+def _digest(body: Finish, result: Stored) -> str:
+    """By which an account is known when it comes again; a large result is in it by the name of its blob."""
+    if result.blob is None:
+        return digest(body.model_dump(mode="json", exclude={"lines", "held", "curve"}))
+    said = body.model_dump(mode="json", exclude={"lines", "held", "curve", "result"})
+    return digest({**said, "result": result.blob})
+
+
 def finish(
     conn: Connection,
     now: float,
@@ -204,7 +212,7 @@ def finish(
         peak_memory=body.peak_memory_bytes,
         curve=body.curve,
         lines=body.lines,
-        digest=digest(body.model_dump(mode="json", exclude={"lines", "held", "curve"})),
+        digest=_digest(body, result),
         waits=body.waits,
         waited=waited,
         reported=body.held + waited + (0.0 if taken is None else time.monotonic() - taken),

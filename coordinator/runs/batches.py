@@ -51,9 +51,10 @@ def plan(
     """
     target = targets.resolve(conn, name, version)
     known: dict[str | None, Target] = {None: target}
-    fingerprint = digest(body.model_dump(mode="json", exclude=_NOT_THE_BODY))
     idempotency.check(body.idempotency_key, body.idempotency_ttl)
+    fingerprint = ""
     if body.idempotency_key is not None:
+        fingerprint = digest(body.model_dump(mode="json", exclude=_NOT_THE_BODY))
         existing = _existing(conn, now, target, body.idempotency_key, fingerprint)
         if existing is not None:
             return existing

@@ -51,6 +51,7 @@ class Plan:
 
     target: Target
     payload: Encoded | None
+    #: Of the body that the idempotency key stands for; empty without one.
     fingerprint: str
     memory: int
     priority: int
@@ -89,15 +90,16 @@ def plan(
     Raises NotFound, Conflict (`idempotency_conflict`, `ambiguous_task`), Invalid and TooLarge.
     """
     target = target or targets.resolve(conn, name, body.version)
-    fingerprint = digest(body.model_dump(mode="json", exclude={"idempotency_key", "idempotency_ttl"}))
     idempotency.check(body.idempotency_key, body.idempotency_ttl)
+    fingerprint = ""
     if body.idempotency_key is not None:
+        fingerprint = digest(body.model_dump(mode="json", exclude={"idempotency_key", "idempotency_ttl"}))
         # before the payload is checked: the schema may have changed since the run was made
         existing = idempotency.owner(conn, now, target, body.idempotency_key, fingerprint)
         if existing is not None:
             return existing
     payload = encode(body.payload, "payload")
-    payloads.check(target.deployment, target.task, target.schema, body.payload, target.project, payload.size)
+    payloads.check(target.deployment, target.task, target.schema, body.payload, target.project, payload.text)
     if body.delay > MAX_DELAY:
         raise invalid_field("delay", f"{body.delay:g} s is too long: at most {MAX_DELAY / 86400:g} days")
     if body.ttl is not None and not 0 < body.ttl <= MAX_DELAY:
@@ -133,7 +135,7 @@ def plan_replay(conn: Connection, now: float, run_id: str, body: ReplayRequest, 
     payload, key = None, old.concurrency_key
     if body.payload is not None:
         payload = encode(body.payload, "payload")
-        payloads.check(target.deployment, target.task, target.schema, body.payload, target.project, payload.size)
+        payloads.check(target.deployment, target.task, target.schema, body.payload, target.project, payload.text)
         if target.options.concurrency_key is not None:
             key = concurrency.key(None, target.options.concurrency_key, body.payload)
     copied = None

@@ -8,6 +8,9 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+import pydantic_core
+
+from coordinator.foundation.counting import count, has
 from coordinator.foundation.errors import TooLarge, invalid_field
 from coordinator.foundation.limits import INLINE, MAX_DEPTH, MAX_VALUE
 from coordinator.foundation.turns import Turns
@@ -18,6 +21,8 @@ T = TypeVar("T")
 
 #: Blobs that are read or written at once; of one line (foundation/turns.py) one.
 _AT_ONCE = 4
+#: Bytes from which on text is read by the faster parser; for what is short it makes no difference.
+_LONG = 4096
 
 
 class Encoded(NamedTuple):
@@ -38,7 +43,7 @@ class Stored(NamedTuple):
 def encode(value: Any, path: str, limit: int = MAX_VALUE) -> Encoded:
     """`value` as JSON. Raises Invalid or TooLarge, naming `path`."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _quickly(value) or json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         size = len(text.encode())
     except UnicodeEncodeError:
         raise invalid_field(path, "has text with half a surrogate pair, which is not Unicode") from None
@@ -50,9 +55,24 @@ def encode(value: Any, path: str, limit: int = MAX_VALUE) -> Encoded:
             "own and pass its name"
         )
     # few brackets cannot be deep: most values are never looked through
-    if text.count("[") + text.count("{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+    if count(text, "[") + count(text, "{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
         raise invalid_field(path, f"is nested more than {MAX_DEPTH} deep as JSON; flatten it, or send it as text")
     return Encoded(text, size)
+
+
+def _quickly(value: Any) -> str | None:
+    """What has come as JSON, as JSON, six times as fast as by `json`, which holds the interpreter all that time.
+
+    None for what `json` is to say the mistake of. Numbers that are none are looked for in all of the text: a value
+    that only speaks of them takes the long way too.
+    """
+    if not isinstance(value, (dict, list, str)):
+        return None
+    try:
+        data = pydantic_core.to_json(value, inf_nan_mode="constants")
+    except ValueError:
+        return None
+    return None if has(data, b"NaN") or has(data, b"Infinity") else data.decode()
 
 
 def _deeper(value: Any, most: int) -> bool:
@@ -70,8 +90,14 @@ def encode_small(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def decode(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+def decode(text: str | bytes | None) -> Any:
+    """What `encode` and `encode_small` have made. Raises ValueError where it is none of theirs."""
+    if text is None or len(text) < _LONG:
+        return None if text is None else json.loads(text)
+    try:
+        return pydantic_core.from_json(text, cache_strings="keys")
+    except ValueError:
+        return json.loads(text)  # deeper than the other one reads
 
 
 def digest(value: Any) -> str:
@@ -117,5 +143,5 @@ class Values:
         if stored.blob is not None:
             blob = stored.blob
             # decoded there as well: it may be of 10 MiB
-            return await self._in_turn(lambda: decode(self._blobs.get(blob).decode()))
+            return await self._in_turn(lambda: decode(self._blobs.get(blob)))
         return decode(stored.text)  # type: ignore[no-any-return]

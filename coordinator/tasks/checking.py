@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from typing import Any
 
 from coordinator.confined import PAYLOADS
 from coordinator.foundation import again
@@ -126,9 +125,9 @@ _lock = threading.Lock()
 _verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
 
 
-def check(project: str, schema: str, payload: Any) -> Verdict:
-    """The problems of a payload. Raises Again in a transaction, unless this was found out before."""
-    request = json.dumps([schema, payload]).encode()
+def check(project: str, schema: str, payload: str) -> Verdict:
+    """The problems of a payload, given as JSON. Raises Again in a transaction, unless this was found out before."""
+    request = f"[{json.dumps(schema)},{payload}]".encode()
     key = hashlib.sha256(request).digest()
     with _lock:
         known = _verdicts.get(key)

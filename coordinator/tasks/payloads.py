@@ -53,19 +53,19 @@ class Payloads:
         schema: str,
         payload: dict[str, Any],
         project: str = "",
-        size: int | None = None,
+        text: str | None = None,
     ) -> None:
         """Raises Invalid (code `bad_payload`) that names every field that is wrong, up to 50.
 
-        `size`: of the payload as JSON, where it is known. Raises Again (foundation.again) in a transaction, where
-        the check takes longer than one may be held for it.
+        `text`: the payload as JSON, where that was made already. Raises Again (foundation.again) in a transaction,
+        where the check takes longer than one may be held for it.
         """
         try:
-            if size is None:
-                size = len(json.dumps(payload, default=str))
-            problems = self._here(schema, payload, size) if size <= _SMALL else None
+            if text is None:
+                text = json.dumps(payload, default=str)
+            problems = self._here(schema, payload, len(text)) if len(text) <= _SMALL else None
             if problems is None:
-                problems = checking.check(project or deployment, schema, payload)
+                problems = checking.check(project or deployment, schema, text)
         except RecursionError:
             problems = [FieldProblem(path="payload", message="is nested too deeply")]
         if problems:

@@ -66,8 +66,8 @@ MUTANTS: list[Mutant] = [
         name="bodies_uncounted",
         off="the count of a body's values",
         file="coordinator/api/reading.py",
-        old='data.count(b"{") > MAX_BODY_NODES:',
-        new='data.count(b"{") < 0:',
+        old='count(data, b"{") > MAX_BODY_NODES:',
+        new='count(data, b"{") < 0:',
         tests=(_BUDGETS,),
     ),
     Mutant(

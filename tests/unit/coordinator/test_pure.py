@@ -177,7 +177,21 @@ def test_values_come_back_as_they_were(value: Any) -> None:
     assert encoded.size == len(encoded.text.encode())
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", {1, 2}])
+def test_long_values_come_back_as_they_were() -> None:
+    value = {
+        "n": [1, -0.0, 1e16, 1e-7, 5e-324, 10**30, 2**53 + 1, None, True],
+        "é": "NaN, Infinity: \u2028\0\\ " * 2000,
+    }
+    for each in (value, {"n": value["n"], "x": "x" * 100_000}):
+        encoded = encode(each, "x")
+        assert repr(decode(encoded.text)) == repr(decode(encoded.text.encode())) == repr(each)
+        assert encoded.size == len(encoded.text.encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), "\ud800", {1, 2}, [1, -float("inf"), "x" * 10_000], {"a": {"b": "\udfff"}}],
+)
 def test_what_is_no_json_is_named(value: Any) -> None:
     with pytest.raises(Invalid, match="result"):
         encode(value, "result")

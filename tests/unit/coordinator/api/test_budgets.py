@@ -8,9 +8,12 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordinator.api import budgets, reading
 from coordinator.api.budgets import Budgets, Limits
+from coordinator.foundation.counting import count, has
 from coordinator.foundation.errors import Invalid, RateLimited, TooLarge
 from coordinator.foundation.limits import ADDRESS_BURST, MAX_BODY_DEPTH, MAX_BODY_NODES
 from tests.conformance.store import task_entry
@@ -18,6 +21,15 @@ from tests.unit.coordinator.conftest import Api, error, ok
 from tests.waiting import eventually
 
 RUNS = "/api/v1/tasks/greet/runs"
+LONG = b"long" * 2000
+
+#: With names, colons and quotes in them, short and long.
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+    | st.sampled_from(["long " * 1000, "a:b" * 1500, '"' * 1500, "1" * 5000, "\\" * 1000, "é" * 3000]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("a:b"), inner),
+    max_leaves=12,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -29,7 +41,8 @@ RUNS = "/api/v1/tasks/greet/runs"
     ],
 )
 def test_values_are_counted_before_they_are_made(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading.json, "loads", lambda *a, **k: pytest.fail("it was parsed"))
+    for parser, name in ((reading.json, "loads"), (reading.pydantic_core, "from_json")):
+        monkeypatch.setattr(parser, name, lambda *a, **k: pytest.fail("it was parsed"))
     with pytest.raises(TooLarge, match="more than 500000 values"):
         reading.parse(body)
 
@@ -37,7 +50,8 @@ def test_values_are_counted_before_they_are_made(body: bytes, monkeypatch: pytes
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 @pytest.mark.parametrize("closed", [True, False])
 def test_depth_is_counted_before_it_is_made(opening: bytes, closed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading.json, "loads", lambda *a, **k: pytest.fail("it was parsed"))
+    for parser, name in ((reading.json, "loads"), (reading.pydantic_core, "from_json")):
+        monkeypatch.setattr(parser, name, lambda *a, **k: pytest.fail("it was parsed"))
     body = opening * (MAX_BODY_DEPTH + 1) + (b"1" + (b"]" if opening == b"[" else b"}") * 5000 if closed else b"")
     with pytest.raises(Invalid, match="nested more than"):
         reading.parse(body)
@@ -53,6 +67,13 @@ def test_depth_is_counted_before_it_is_made(opening: bytes, closed: bool, monkey
         (b'{"a": NaN}', "NaN is not JSON"),
         (b'{"a": -Infinity}', "-Infinity is not JSON"),
         (b'{"a": "\xff"}', "not UTF-8"),
+        # long ones are read by another parser, where they can be
+        (b'{"a": "%b", "b": 2, "a": 3}' % LONG, "'a' stands twice"),
+        (b'{"x": [{"a": 1, "a": "%b"}]}' % LONG, "'a' stands twice"),
+        (b'{"x": [{"a:": {}, "a:": "%b"}]}' % LONG, "'a:' stands twice"),
+        (b'{"a": "%b", "b": "\\n", "a": 3}' % LONG, "'a' stands twice"),
+        (b'{"a": [NaN, "%b"]}' % LONG, "NaN is not JSON"),
+        (b'{"a": "%b\xff"}' % LONG, "not UTF-8"),
     ],
 )
 def test_what_two_readers_would_read_differently_is_refused(body: bytes, said: str) -> None:
@@ -72,6 +93,22 @@ def test_what_two_readers_would_read_differently_is_refused(body: bytes, said: s
 )
 def test_what_stands_in_text_is_not_counted(value: Any) -> None:
     assert reading.parse(json.dumps(value).encode()) == value
+
+
+@given(VALUES, st.booleans(), st.sampled_from([None, 1]))
+def test_a_body_is_the_value_it_was_made_of(value: Any, ascii: bool, indent: int | None) -> None:
+    for each in (value, {"a": [value] * 3, "long": "x" * 5000}):
+        found = reading.parse(json.dumps(each, ensure_ascii=ascii, indent=indent).encode("utf-8"))
+        # 1 and 1.0 are equal, and not the same
+        assert json.dumps(found) == json.dumps(each)
+
+
+@given(st.text(alphabet="a,", max_size=200), st.integers(0, 80), st.integers(1, 60))
+def test_what_is_rare_and_what_is_not_are_counted_alike(text: str, least: int, factor: int) -> None:
+    text = "," * least + text * factor + "x" * 5000
+    assert count(text, ",") == text.count(",")
+    assert count(text.encode(), b",") == text.count(",")
+    assert has(text, ",a,") == (",a," in text)
 
 
 def test_no_digits_of_a_body_are_gone_through_again_and_again() -> None:
