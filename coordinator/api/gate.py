@@ -23,7 +23,6 @@ import math
 import re
 from contextlib import suppress
 
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,10 +30,11 @@ from coordinator.access import audit, hosts
 from coordinator.access.audit import Act
 from coordinator.access.keys import SHARED, Caller, hash_key
 from coordinator.api import acts, budgets, scopes
-from coordinator.api.bodies import Bodies, Turn
+from coordinator.api.bodies import Bodies
 from coordinator.api.budgets import Budgets, Ticket
+from coordinator.api.capped import Capped
 from coordinator.api.doors import BY_FLEET
-from coordinator.api.inside import COOKIE, FORMS_WITH_VALUES, INSIDE
+from coordinator.api.inside import COOKIE, INSIDE
 from coordinator.context import Coordinator
 from coordinator.foundation import sight, turns
 from coordinator.foundation.errors import (
@@ -42,18 +42,7 @@ from coordinator.foundation.errors import (
     Forbidden,
     RateLimited,
     StorageUnavailable,
-    TooLarge,
     Unauthenticated,
-)
-from coordinator.foundation.limits import (
-    FILE_PART,
-    MAX_BODY,
-    MAX_DELIVERY,
-    MAX_EVENT,
-    MAX_SMALL_BODY,
-    MAX_TOKEN_VALUE,
-    MAX_VALUE,
-    MAX_VALUE_BODY,
 )
 from coordinator.storage import deeds
 from coordinator.wire import API, FLEET
@@ -81,7 +70,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         ticket: Ticket | None = None
-        turn: _Capped | None = None
+        turn: Capped | None = None
         deed: Act | None = None
         noting = deeds.current.set(None)
         # (routes are held to a project by changing it)
@@ -91,14 +80,8 @@ class Gate:
             ticket = await self._admit(scope)
             capped = receive
             if scope["path"] != _UPLOAD:  # which counts for itself, and is let further
-                capped = turn = _Capped(
-                    receive,
-                    _most(scope["path"]),
-                    ticket,
-                    _length(scope),
-                    _field(scope["path"]),
-                    self._bodies if _takes_turns(scope) else None,
-                )
+                bodies = self._bodies if _takes_turns(scope) else None
+                capped = turn = Capped(receive, scope["path"], ticket, _length(scope), bodies)
             deed = self._deed(scope, path)
             deeds.current.set(deed)
             await self._app(scope, capped, self._watched(scope, self._noted(send, deed)))
@@ -268,25 +251,6 @@ class Gate:
         return caller
 
 
-def _most(path: str) -> int:
-    """What a body may hold: that of the value that it carries, and less where nobody has shown a key."""
-    if path.startswith("/hooks/"):
-        return MAX_DELIVERY
-    if path.startswith("/tokens/"):
-        return MAX_TOKEN_VALUE
-    if path.startswith(f"{FLEET}/"):
-        return MAX_BODY
-    if path.startswith(f"{API}/tasks/") or (path.startswith(f"{API}/runs/") and path.endswith("/replay")):
-        return MAX_VALUE_BODY
-    if path == f"{API}/events":
-        return 2 * MAX_EVENT
-    if path.startswith(f"{API}/files/"):
-        return FILE_PART
-    if path.endswith(FORMS_WITH_VALUES):
-        return 2 * MAX_VALUE_BODY  # a form's text, in which a quotation mark takes three bytes
-    return MAX_SMALL_BODY
-
-
 def _takes_turns(scope: Scope) -> bool:
     """Whether its body waits for those of its line: not what runners ask, and not what a page asks from inside, for
     the page has its turn already.
@@ -303,64 +267,6 @@ def _is_poll(scope: Scope) -> bool:
     if path.startswith(f"{FLEET}/"):
         return path.endswith(("/claim", "/commands"))
     return scope["method"] in ("GET", "HEAD") and path.endswith(("/wait", "/stream", "/log", "/live"))
-
-
-class _Capped:
-    """A body, counted as it comes; one that says that it is too large is refused before any of it is read.
-
-    When all of it is there it waits for its turn among its project's (bodies.py), and has it until it is closed.
-    """
-
-    def __init__(
-        self, receive: Receive, most: int, ticket: Ticket, stated: int, field: str, bodies: Bodies | None
-    ) -> None:
-        if stated > most:
-            raise _too_large(most, field)
-        ticket.take(stated)
-        self._receive, self._most, self._ticket = receive, most, ticket
-        self._seen, self._taken, self._field = 0, stated, field
-        self._bodies = bodies
-        self._turn: Turn | None = None
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._seen += len(message.get("body", b""))
-        if self._seen > self._most:
-            # the one exception that FastAPI lets through from the reading of a body
-            raise HTTPException(413, _too_large(self._most, self._field).message)
-        if self._seen > self._taken:
-            try:
-                self._ticket.take(self._seen - self._taken)
-            except RateLimited as error:
-                raise HTTPException(429, error.message, {"Retry-After": "1"}) from None
-            self._taken = self._seen
-        if (
-            self._bodies is not None
-            and self._turn is None
-            and self._seen
-            and message["type"] == "http.request"
-            and not message.get("more_body", False)
-        ):
-            self._turn = await self._bodies.take(turns.lane.get(), self._seen)
-        return message
-
-    def close(self) -> None:
-        if self._bodies is not None and self._turn is not None:
-            self._bodies.give(self._turn)
-
-
-def _field(path: str) -> str:
-    """What of a request is so large, with its limit."""
-    if path == f"{API}/events":
-        return f"payload: the limit is {MAX_EVENT} bytes; "
-    return f"payload: the limit is {MAX_VALUE} bytes; " if _most(path) == MAX_VALUE_BODY else ""
-
-
-def _too_large(most: int, field: str) -> TooLarge:
-    return TooLarge(
-        f"{field}the request is larger than {most} bytes: keep the data in a file or a store of your own and pass "
-        "its name"
-    )
 
 
 def _length(scope: Scope) -> int:

@@ -1,7 +1,8 @@
-"""One run or many: what `runs cancel`, `runs replay` and `runs dismiss` have in common."""
+"""Which runs are meant, one or many: what `runs list`, `cancel`, `replay` and `dismiss` have in common."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Optional
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from samovar.cli import bulks, projects
 from samovar.cli.command import Cli
 from samovar.cli.errors import CliError
+from samovar.values.units import parse_duration
 
 RunsArgument = Annotated[
     Optional[list[str]], typer.Argument(help="Ids of runs; none where options say which.", metavar="RUN...")
@@ -28,6 +30,43 @@ GraceOption = Annotated[
 ]
 
 _PAGE = 200
+
+
+def conditions(
+    status: list[str] | None,
+    task: str | None,
+    project: str | None,
+    tag: list[str] | None,
+    since: str | None,
+    dead_letter: bool = False,
+    error: str | None = None,
+) -> dict[str, Any]:
+    """Which runs are meant, as the API takes it. Raises CliError for a time that is none."""
+    return {
+        "status": status,
+        "task": task,
+        "project": project,
+        "tags": tag,
+        "since": since_of(since),
+        "dead_letter": dead_letter,
+        "error": error,
+    }
+
+
+def since_of(text: str | None) -> str | None:
+    """The time that `--since` and its like mean, in ISO 8601. Raises CliError."""
+    if text is None:
+        return None
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        try:
+            at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        except ValueError:
+            message = f'{text!r} is neither a duration such as "2h" nor a time such as 2026-01-31T12:00:00Z'
+            raise CliError(f"--since: {message}", fields=[{"path": "since", "message": message}]) from None
+        return (at if at.tzinfo else at.astimezone()).isoformat()
+    return (datetime.now(timezone.utc) - timedelta(seconds=seconds)).isoformat()
 
 
 def single(runs: list[str] | None, conditions: dict[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""`samovar runs`: look at runs, wait for them, cancel them, run them again."""
+"""`samovar runs`: look at runs, their attempts and logs, and ask why one does what it does."""
 
 # ruff: noqa: UP045 - typer reads these annotations while running, on Python 3.9 too
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import Annotated, Any, Optional
 
@@ -14,11 +13,8 @@ import typer
 
 from samovar.cli import bulk, projects, watching
 from samovar.cli.command import Cli
-from samovar.cli.errors import CliError, RunDidNotComplete
 from samovar.cli.output import ago, duration, memory, milliseconds, short
 from samovar.cli.timings import phases, start
-from samovar.cli.trigger import finish, read_payload
-from samovar.values.units import parse_duration
 
 RunArgument = Annotated[str, typer.Argument(help="The run's id.", metavar="RUN")]
 
@@ -54,14 +50,14 @@ def list_runs(
         "project": projects.narrowed(cli.output, project),
         "parent": parent,
         "tag": tag,
-        "since": _since(since),
+        "since": bulk.since_of(since),
         "dead_letter": True if dead_letter else None,
         "error": error,
         "version": version,
         "origin": origin,
         "start": start,
         "longer": longer,
-        "ended": _since(ended),
+        "ended": bulk.since_of(ended),
         "text": text,
     }
     with cli.api() as api:
@@ -265,154 +261,6 @@ def explain_run(cli: Cli, run: RunArgument) -> None:
         cli.output.line(f"its place in line is {found['position']}")
 
 
-def bump_run(cli: Cli, run: RunArgument) -> None:
-    """Put a queued run at the front of its queue."""
-    with cli.api() as api:
-        found = api.post(f"/runs/{run}/bump")
-    if cli.as_json:
-        cli.output.document(found)
-    else:
-        cli.output.line(f"{run} is next in its queue")
-
-
-def release_key(cli: Cli, run: RunArgument) -> None:
-    """Free a run's idempotency key: the next trigger with it makes a new run."""
-    with cli.api() as api:
-        found = api.post(f"/runs/{run}/release-key")
-    if cli.as_json:
-        cli.output.document(found)
-    else:
-        cli.output.line(f"the idempotency key of {run} is free")
-
-
-def cancel_run(
-    cli: Cli,
-    runs: bulk.RunsArgument = None,
-    status: bulk.StatusOption = None,
-    task: bulk.TaskOption = None,
-    project: bulk.ProjectOption = None,
-    tag: bulk.TagOption = None,
-    since: bulk.SinceOption = None,
-    dry_run: bulk.DryOption = False,
-    yes: bulk.YesOption = False,
-    grace: bulk.GraceOption = None,
-) -> None:
-    """Cancel a run, or many: at once where it has not started, else with a signal, a grace, and an end."""
-    conditions = _conditions(status, task, project, tag, since)
-    run = bulk.single(runs, conditions)
-    if run is None or dry_run or grace is not None:
-        bulk.many(cli, "cancel", runs, conditions, dry_run=dry_run, yes=yes, grace=grace)
-        return
-    with cli.api() as api:
-        found = api.post(f"/runs/{run}/cancel")
-    if cli.as_json:
-        cli.output.document(found)
-    elif found["status"] in watching.FINAL:
-        cli.output.line(f"{run} is {found['status']}")
-    else:
-        cli.output.line(f"{run} is being canceled")
-
-
-def replay_run(
-    cli: Cli,
-    runs: bulk.RunsArgument = None,
-    from_checkpoint: Annotated[
-        Optional[str], typer.Option(help="Keep the checkpoints up to this one.", metavar="KEY")
-    ] = None,
-    payload: Annotated[Optional[str], typer.Option(help="Another payload: JSON, @FILE or -.")] = None,
-    version: Annotated[Optional[str], typer.Option(help="Another version than the current one.")] = None,
-    memory: Annotated[Optional[str], typer.Option(help='Other memory than it had, e.g. "1g".')] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the new run has ended.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Show its logs as they come, and wait.")] = False,
-    status: bulk.StatusOption = None,
-    task: bulk.TaskOption = None,
-    project: bulk.ProjectOption = None,
-    tag: bulk.TagOption = None,
-    since: bulk.SinceOption = None,
-    dead_letter: bulk.DeadOption = False,
-    error: bulk.ErrorOption = None,
-    dry_run: bulk.DryOption = False,
-    yes: bulk.YesOption = False,
-    grace: bulk.GraceOption = None,
-) -> None:
-    """Start a run again as a new one, or many."""
-    conditions = _conditions(status, task, project, tag, since, dead_letter, error)
-    body: dict[str, Any] = {}
-    if version is not None:
-        body["version"] = version
-    run = bulk.single(runs, conditions)
-    if run is None or dry_run or grace is not None:
-        only_one = {
-            "--from-checkpoint": from_checkpoint,
-            "--payload": payload,
-            "--memory": memory,
-            "--wait": wait,
-            "--follow": follow,
-        }
-        for option, value in only_one.items():
-            if value:
-                message = f"{option} is for the replay of one run: give its id alone"
-                raise CliError(message, fields=[{"path": option.lstrip("-"), "message": message}])
-        bulk.many(cli, "replay", runs, conditions, dry_run=dry_run, yes=yes, grace=grace, **body)
-        return
-    if from_checkpoint is not None:
-        body["from_checkpoint"] = from_checkpoint
-    if payload is not None:
-        body["payload"] = read_payload(payload)
-    if memory is not None:
-        body["memory"] = memory
-    with cli.api() as api:
-        finish(cli, api, api.post(f"/runs/{run}/replay", body), wait=wait, follow=follow)
-
-
-def dismiss_run(
-    cli: Cli,
-    runs: bulk.RunsArgument = None,
-    status: bulk.StatusOption = None,
-    task: bulk.TaskOption = None,
-    project: bulk.ProjectOption = None,
-    tag: bulk.TagOption = None,
-    since: bulk.SinceOption = None,
-    dead_letter: bulk.DeadOption = False,
-    error: bulk.ErrorOption = None,
-    dry_run: bulk.DryOption = False,
-    yes: bulk.YesOption = False,
-    grace: bulk.GraceOption = None,
-) -> None:
-    """Take a failed run off the dead-letter list, or many."""
-    conditions = _conditions(status, task, project, tag, since, dead_letter, error)
-    run = bulk.single(runs, conditions)
-    if run is None or dry_run or grace is not None:
-        bulk.many(cli, "dismiss", runs, conditions, dry_run=dry_run, yes=yes, grace=grace)
-        return
-    with cli.api() as api:
-        found = api.post(f"/runs/{run}/dismiss")
-    if cli.as_json:
-        cli.output.document(found)
-    else:
-        cli.output.line(f"{run} is dismissed")
-
-
-def wait_for_run(
-    cli: Cli,
-    run: RunArgument,
-    timeout: Annotated[Optional[str], typer.Option(help='Give up after so long, e.g. "10m".')] = None,
-) -> None:
-    """Wait until a run has ended; exit code 1 where it did not complete."""
-    try:
-        seconds = None if timeout is None else parse_duration(float(timeout) if timeout.isdigit() else timeout)
-    except ValueError as error:
-        raise CliError(f"--timeout: {error}", fields=[{"path": "timeout", "message": str(error)}]) from None
-    with cli.api() as api:
-        found = watching.wait(api, cli.output, api.get(f"/runs/{run}"), timeout=seconds)
-    if found["status"] not in watching.FINAL:
-        if cli.as_json:
-            cli.output.document(found)
-        cli.output.say(f"{run} is still {found['status']} after {timeout}")
-        raise RunDidNotComplete(f"{run} has not ended")
-    watching.conclude(cli.output, found)
-
-
 def _items(document: Any) -> list[dict[str, Any]]:
     return list(document["items"]) if isinstance(document, dict) else list(document)
 
@@ -420,38 +268,3 @@ def _items(document: Any) -> list[dict[str, Any]]:
 def _memory(usage: dict[str, Any]) -> str:
     peak, limit = usage.get("peak_memory_bytes"), usage.get("memory_limit_bytes")
     return f"{memory(peak)} of {memory(limit)}" if peak is not None and limit is not None else memory(peak)
-
-
-def _conditions(
-    status: list[str] | None,
-    task: str | None,
-    project: str | None,
-    tag: list[str] | None,
-    since: str | None,
-    dead_letter: bool = False,
-    error: str | None = None,
-) -> dict[str, Any]:
-    return {
-        "status": status,
-        "task": task,
-        "project": project,
-        "tags": tag,
-        "since": _since(since),
-        "dead_letter": dead_letter,
-        "error": error,
-    }
-
-
-def _since(text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        seconds = parse_duration(text)
-    except ValueError:
-        try:
-            at = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        except ValueError:
-            message = f'{text!r} is neither a duration such as "2h" nor a time such as 2026-01-31T12:00:00Z'
-            raise CliError(f"--since: {message}", fields=[{"path": "since", "message": message}]) from None
-        return (at if at.tzinfo else at.astimezone()).isoformat()
-    return (datetime.now(timezone.utc) - timedelta(seconds=seconds)).isoformat()

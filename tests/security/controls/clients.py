@@ -185,7 +185,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         name="large_bodies_are_read",
         off="the refusal of a body by its stated length",
-        file="coordinator/api/gate.py",
+        file="coordinator/api/capped.py",
         old="        if stated > most:",
         new="        if False:",
         tests=(_CONNECTIONS,),
