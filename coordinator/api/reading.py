@@ -100,7 +100,7 @@ def _members(data: bytes) -> int | None:
 
     It is quick where a body is numbers, or a few long texts in which nothing is escaped.
     """
-    if len(data) <= _LONG or b"\\" in data:
+    if b"\\" in data:
         return None
     found = at = 0
     for _ in range(_TEXTS):
@@ -136,8 +136,9 @@ def _quickly(data: bytes) -> Any:
 def parse(data: bytes) -> Any:
     """The value. Raises Invalid and TooLarge, RequestValidationError as FastAPI does where it is no JSON."""
     measure(data)
-    with suppress(ValueError):
-        return _quickly(data)
+    if len(data) > _LONG:
+        with suppress(ValueError):
+            return _quickly(data)
     try:
         return json.loads(data.decode().removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_constant)
     except json.JSONDecodeError as error:

@@ -63,7 +63,8 @@ class Payloads:
         try:
             if text is None:
                 text = json.dumps(payload, default=str)
-            problems = self._here(schema, payload, len(text)) if len(text) <= _SMALL else None
+            size = len(text.encode())
+            problems = self._here(schema, payload, size) if size <= _SMALL else None
             if problems is None:
                 problems = checking.check(project or deployment, schema, text)
         except RecursionError:
