@@ -15,9 +15,10 @@ from sqlalchemy import Connection, Row, Table, insert, select
 
 from coordinator.access.keys import Caller
 from coordinator.foundation import ids
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import audit, runs, waits
 
-_ADD = insert(audit)
+_ADD = Prepared(insert(audit))
 _NAME, _TARGET, _ADDRESS, _DETAIL = 128, 256, 64, 1024
 #: Refusals of one key that are noted in a minute; of those beyond it the next one says how many they were.
 _REFUSALS, _MINUTE = 20, 60.0

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from coordinator.foundation.errors import StaleAttempt
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_LIVE, attempts
 
-_HELD = (
+_HELD = Prepared(
     select(attempts)
     .where(
         attempts.c.id == bindparam("attempt"),

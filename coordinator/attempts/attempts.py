@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Update, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from coordinator.access import leases
 from coordinator.attempts import closing, phases
@@ -23,6 +23,7 @@ from coordinator.history import facts
 from coordinator.line import lanes
 from coordinator.runs import endings, failures, logs, plans
 from coordinator.storage import quota
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_LIVE, attempts, runs, tasks
 from coordinator.storage.values import Stored, decode, digest, encode, encode_small
 from coordinator.tasks import retries
@@ -32,7 +33,7 @@ from coordinator.waits import waits
 from coordinator.wire import FINAL, ErrorBody, Finish, Lost, Report, Started
 
 #: The attempt with its run, the run locked, and the task's options.
-_OF_ATTEMPT: Select[Any] = (
+_OF_ATTEMPT = Prepared(
     select(
         attempts.c.token,
         attempts.c.number,
@@ -72,7 +73,7 @@ _NO_WAIT = ErrorBody(
 
 # Statements of the hot path are built once.
 
-_BEGIN = (
+_BEGIN = Prepared(
     update(attempts)
     .where(attempts.c.id == bindparam("attempt"), attempts.c.status.in_(sources(ATTEMPT, by="attempts.start")))
     .values(
@@ -82,7 +83,7 @@ _BEGIN = (
         **{column: bindparam(f"with_{column}") for column in phases.AT_START},
     )
 )
-_RUN_BEGINS = (
+_RUN_BEGINS = Prepared(
     update(runs)
     .where(runs.c.id == bindparam("run"), runs.c.current_attempt == bindparam("attempt"))
     .values(
@@ -91,10 +92,10 @@ _RUN_BEGINS = (
         start_ms=bindparam("took"),
     )
 )
-_METADATA = select(runs.c.metadata).where(runs.c.id == bindparam("run"))
+_METADATA = Prepared(select(runs.c.metadata).where(runs.c.id == bindparam("run")))
 
 
-_CURVE = update(attempts).where(attempts.c.id == bindparam("attempt")).values(curve=bindparam("told"))
+_CURVE = Prepared(update(attempts).where(attempts.c.id == bindparam("attempt")).values(curve=bindparam("told")))
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ def report(conn: Connection, now: float, attempt_id: str, body: Report) -> str:
 
 
 @cache
-def _reporting(names: frozenset[str]) -> Update:
-    return update(runs).where(runs.c.id == bindparam("run")).values(closing.said(names))
+def _reporting(names: frozenset[str]) -> Prepared:
+    return Prepared(update(runs).where(runs.c.id == bindparam("run")).values(closing.said(names)))
 
 
 def extend(conn: Connection, now: float, attempt_id: str, token: int, seconds: float) -> None:

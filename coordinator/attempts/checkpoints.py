@@ -10,6 +10,7 @@ from coordinator.access import leases
 from coordinator.foundation.errors import TooLarge
 from coordinator.foundation.limits import CHECKPOINT_PAGE, MAX_CHECKPOINT_BYTES, MAX_CHECKPOINTS, PRELOAD
 from coordinator.storage import quota
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import checkpoints, runs, waits
 from coordinator.storage.values import Stored
 from coordinator.waits import waits as waiting
@@ -22,18 +23,22 @@ class Kept(NamedTuple):
     value: Stored
 
 
-_SO_FAR = select(
-    func.max(checkpoints.c.position),
-    func.sum(checkpoints.c.size),
-    select(func.max(waits.c.position)).where(waits.c.run_id == bindparam("run")).scalar_subquery(),
-    select(waits.c.kind)
-    .where(waits.c.run_id == bindparam("run"), waits.c.key == bindparam("wanted"))
-    .scalar_subquery(),
-    select(runs.c.project).where(runs.c.id == bindparam("run")).scalar_subquery(),
-).where(checkpoints.c.run_id == bindparam("run"))
-_ADD = insert(checkpoints)
-_ONE = select(checkpoints).where(checkpoints.c.run_id == bindparam("run"), checkpoints.c.key == bindparam("wanted"))
-_SIZES = (
+_SO_FAR = Prepared(
+    select(
+        func.max(checkpoints.c.position),
+        func.sum(checkpoints.c.size),
+        select(func.max(waits.c.position)).where(waits.c.run_id == bindparam("run")).scalar_subquery(),
+        select(waits.c.kind)
+        .where(waits.c.run_id == bindparam("run"), waits.c.key == bindparam("wanted"))
+        .scalar_subquery(),
+        select(runs.c.project).where(runs.c.id == bindparam("run")).scalar_subquery(),
+    ).where(checkpoints.c.run_id == bindparam("run"))
+)
+_ADD = Prepared(insert(checkpoints))
+_ONE = Prepared(
+    select(checkpoints).where(checkpoints.c.run_id == bindparam("run"), checkpoints.c.key == bindparam("wanted"))
+)
+_SIZES = Prepared(
     select(checkpoints.c.position, checkpoints.c.size)
     .where(checkpoints.c.run_id == bindparam("run"))
     .order_by(checkpoints.c.position)

@@ -18,6 +18,7 @@ from coordinator.foundation.limits import LEASE, MIN_MEMORY, STARVING
 from coordinator.foundation.states import RUN, sources
 from coordinator.line.line import Line
 from coordinator.storage import dialect
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_LIVE, IS_RUNNING, attempts, deployments, runs, tasks
 from coordinator.storage.values import Stored
 from coordinator.waits import waits
@@ -48,9 +49,9 @@ class Claimed:
 
 # Statements of the hot path are built once: to build one takes longer than SQLite takes to run it.
 
-_ALL_RUNNING = select(func.count()).select_from(runs).where(IS_RUNNING)
-_ADD_ATTEMPT = insert(attempts)
-_TAKE = (
+_ALL_RUNNING = Prepared(select(func.count()).select_from(runs).where(IS_RUNNING))
+_ADD_ATTEMPT = Prepared(insert(attempts))
+_TAKE = Prepared(
     update(runs)
     .where(runs.c.id == bindparam("run"), runs.c.status.in_(sources(RUN, by="claims.claim")))
     .values(
@@ -68,7 +69,7 @@ _TAKE = (
         memory_limit=runs.c.memory,
     )
 )
-_TASK = (
+_TASK = Prepared(
     select(deployments.c.image, tasks.c.options)
     .join_from(tasks, deployments, tasks.c.deployment_id == deployments.c.id)
     .where(tasks.c.deployment_id == bindparam("deployment"), tasks.c.task == bindparam("task"))

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.access import leases
 from coordinator.attempts import phases
@@ -20,6 +19,7 @@ from coordinator.foundation.states import ATTEMPT, DEAD, RUN, sources
 from coordinator.history import fingerprints
 from coordinator.history.fingerprints import Known
 from coordinator.line import lanes
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import LOG_LEVELS, attempts, checkpoints, runs
 from coordinator.storage.values import Stored, encode_small
 from coordinator.tasks.retries import End, Verdict
@@ -98,9 +98,9 @@ def close(
 
 
 @cache
-def _closing(names: frozenset[str]) -> ReturningUpdate[Any]:
+def _closing(names: frozenset[str]) -> Prepared:
     """The UPDATE that sets these columns, of which there are a few sets."""
-    return (
+    return Prepared(
         update(attempts)
         .where(
             attempts.c.id == bindparam("attempt"),
@@ -158,12 +158,12 @@ def move(
 
 
 @cache
-def _moving(names: frozenset[str]) -> ReturningUpdate[Any]:
+def _moving(names: frozenset[str]) -> Prepared:
     """The UPDATE that sets these columns: there are no more kinds of end than a few."""
     values = said(names)
     values |= {f"log_{level}": runs.c[f"log_{level}"] + bindparam(f"more_{level}") for level in LOG_LEVELS}
     values["bytes"] = runs.c.bytes + bindparam("size") + _LEFT.scalar_subquery()
-    return (
+    return Prepared(
         update(runs)
         .where(
             runs.c.id == bindparam("run"),

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from coordinator.attempts import runners as known
 from coordinator.attempts.room import DEPLOYED, Held, Room
 from coordinator.foundation.limits import RUNNER_ALIVE
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_LIVE, attempts, runners, runs
 
 _HELD = (
@@ -18,7 +19,7 @@ _HELD = (
     .group_by(attempts.c.runner, runs.c.project)
     .subquery()
 )
-_READ = (
+_READ = Prepared(
     select(
         runners.c.name,
         runners.c.memory,

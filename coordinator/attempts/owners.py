@@ -12,11 +12,12 @@ from sqlalchemy import Connection, bindparam, select
 
 from coordinator.foundation import turns
 from coordinator.storage.database import Database
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import attempts, runs
 
 #: Attempts that are remembered: more than are live at one time on any fleet of a coordinator.
 _MOST = 20_000
-_FIND = (
+_FIND = Prepared(
     select(attempts.c.id, runs.c.project)
     .join_from(attempts, runs, attempts.c.run_id == runs.c.id)
     .where(attempts.c.id.in_(bindparam("wanted", expanding=True)))

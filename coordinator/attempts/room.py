@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, select
 
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_LIVE, attempts, projects, runs
 from coordinator.wire import Share, Shares
 
-_HELD = (
+_HELD = Prepared(
     select(runs.c.project, func.sum(attempts.c.memory).label("memory"), func.count().label("slots"))
     .join_from(attempts, runs, attempts.c.run_id == runs.c.id)
     .where(attempts.c.runner == bindparam("runner"), IS_LIVE)
@@ -17,6 +18,7 @@ _HELD = (
 )
 #: Two projects, where there are more than one.
 DEPLOYED = select(projects.c.name).where(projects.c.current_deployment.is_not(None)).limit(2)
+_SEVERAL = Prepared(DEPLOYED)
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Room:
         """Of one runner, which gives so much in all."""
         rows = conn.execute(_HELD, {"runner": runner})
         held = {row.project: Held(int(row.memory), row.slots) for row in rows}
-        return cls(memory, slots, held, len(conn.execute(DEPLOYED).all()) > 1, shares)
+        return cls(memory, slots, held, len(conn.execute(_SEVERAL).all()) > 1, shares)
 
     def of(self, project: str) -> int:
         """Bytes that a project may take now; 0 where it has its share of the slots.

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from coordinator.attempts import pool
 from coordinator.foundation.limits import LEASE, UNNAMED
 from coordinator.storage import dialect
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_BUILDING, IS_LIVE, attempts, deployments, runners, runs
 from coordinator.wire import Heartbeat, Held, Share, Shares
 
-_LOCK = select(runners.c.shares).where(runners.c.name == bindparam("runner")).with_for_update()
+_LOCK = Prepared(select(runners.c.shares).where(runners.c.name == bindparam("runner")).with_for_update())
 
 
 def lock(conn: Connection, now: float, runner: str, memory: int, slots: int) -> Shares:

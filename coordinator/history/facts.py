@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert
 
 from coordinator.history.fingerprints import Known
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import facts, runs
 from coordinator.wire import FINAL
 
@@ -19,7 +20,7 @@ from coordinator.wire import FINAL
 OF_RUN = (runs.c.id, runs.c.project, runs.c.task, runs.c.version, runs.c.status, runs.c.created_at)
 
 # inline: nobody wants to know the number that the row gets
-_ADD = insert(facts).inline()
+_ADD = Prepared(insert(facts).inline())
 _NOTHING: dict[str, Any] = {column.name: None for column in facts.columns if column.name != "id"}
 
 

@@ -18,9 +18,10 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, or_, select, update
 
 from coordinator.storage import dialect
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_QUEUED, lanes, runs
 
 #: What one service costs a lane that is served twice in one moment: less than any clock's tick.
@@ -29,23 +30,23 @@ STEP = 1e-6
 _IDLE = 600.0
 _BATCH = 500
 
-_FIRST: Select[Any] = (
+_FIRST = Prepared(
     select(runs.c.order_at, runs.c.priority)
     .where(IS_QUEUED, runs.c.lane == bindparam("lane"))
     .order_by(runs.c.order_at, runs.c.id)
     .limit(1)
 )
 #: A shared lock: those who queue runs do not wait for each other, but who empties the lane waits for them.
-_KNOWN = (
+_KNOWN = Prepared(
     select(lanes.c.id)
     .where(
         lanes.c.id == bindparam("lane"), or_(lanes.c.rank <= bindparam("order_at"), lanes.c.opens_at.is_not(None))
     )
     .with_for_update(read=True)
 )
-_LOCK = select(lanes).where(lanes.c.id == bindparam("lane")).with_for_update()
-_SOME = select(lanes.c.id).where(lanes.c.rank.is_not(None)).limit(1)
-_SET = (
+_LOCK = Prepared(select(lanes).where(lanes.c.id == bindparam("lane")).with_for_update())
+_SOME = Prepared(select(lanes.c.id).where(lanes.c.rank.is_not(None)).limit(1))
+_SET = Prepared(
     update(lanes)
     .where(lanes.c.id == bindparam("lane"))
     .values(rank=bindparam("new_rank"), served_at=bindparam("new_served_at"), opens_at=bindparam("new_opens_at"))
@@ -68,8 +69,8 @@ def first(conn: Connection, lane: str) -> Row[Any] | None:
 
 
 @cache
-def _add(dialect_name: str) -> Any:
-    return dialect.insert(dialect_name, lanes).on_conflict_do_nothing()
+def _add(dialect_name: str) -> Prepared:
+    return Prepared(dialect.insert(dialect_name, lanes).on_conflict_do_nothing())
 
 
 def none_waits(conn: Connection) -> bool:

@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, func, or_, select
 from coordinator.line import lanes as waiting_lanes
 from coordinator.line import queues, turns
 from coordinator.line.queues import Limits
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_PARKED, IS_QUEUED, IS_RUNNING, lanes, runs
 from coordinator.storage.tables import queues as table
 
@@ -27,8 +28,8 @@ _FIRST_RANK = (
     .scalar_subquery()
     .label("first_rank")
 )
-_CANDIDATES = select(table, _FIRST_RANK).where(table.c.paused.is_(False))
-_OCCUPIED = (
+_CANDIDATES = Prepared(select(table, _FIRST_RANK).where(table.c.paused.is_(False)))
+_OCCUPIED = Prepared(
     select(runs.c.project, runs.c.queue, func.count()).where(IS_RUNNING).group_by(runs.c.project, runs.c.queue)
 )
 _FULL_KEYS = (
@@ -42,7 +43,7 @@ _FULL_KEYS = (
     .group_by(runs.c.concurrency_key)
     .having(func.count() >= bindparam("per_key"))
 )
-_TURNS = (
+_OPEN = (
     select(lanes.c.id, lanes.c.rank, lanes.c.memory, lanes.c.key)
     .where(
         lanes.c.project == bindparam("project"),
@@ -54,7 +55,8 @@ _TURNS = (
     .order_by(lanes.c.rank, lanes.c.id)
     .limit(1)
 )
-_TURNS_OF_FREE_KEYS = _TURNS.where(or_(lanes.c.key == "", lanes.c.key.not_in(_FULL_KEYS)))
+_TURNS = Prepared(_OPEN)
+_TURNS_OF_FREE_KEYS = Prepared(_OPEN.where(or_(lanes.c.key == "", lanes.c.key.not_in(_FULL_KEYS))))
 _HEAD = (
     select(runs)
     .where(
@@ -66,8 +68,8 @@ _HEAD = (
     .order_by(runs.c.order_at, runs.c.id)
     .limit(1)
 )
-_HEAD_TAKEN = _HEAD.with_for_update(skip_locked=True)
-_PARKED = select(runs.c.id).where(IS_QUEUED, runs.c.lane == bindparam("lane"), IS_PARKED).limit(1)
+_HEAD_TAKEN = Prepared(_HEAD.with_for_update(skip_locked=True))
+_PARKED = Prepared(select(runs.c.id).where(IS_QUEUED, runs.c.lane == bindparam("lane"), IS_PARKED).limit(1))
 #: Seconds until claims look again at a lane whose runs are all parked; the end of the build opens it sooner.
 _PARKED_FOR = 5.0
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from coordinator.foundation.errors import Conflict, NotFound
 from coordinator.line import lanes
 from coordinator.storage import dialect
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_QUEUED, IS_RUNNING, queues, runs, tasks
 from coordinator.tasks.index import QueueOptions, TaskOptions, stored_options
 from coordinator.wire import QueuePatch
@@ -35,15 +36,17 @@ from coordinator.wire import QueuePatch
 #: Runs in line that are looked at to know which has been there for longest.
 _OLDEST = 5_000
 _THIS = (queues.c.project == bindparam("project")) & (queues.c.name == bindparam("name"))
-_GET = select(queues).where(_THIS)
+_ROW = select(queues).where(_THIS)
+_GET = Prepared(_ROW)
 _LOCKED = {
-    (share, wait): _GET.with_for_update(read=share, skip_locked=not wait)
+    (share, wait): Prepared(_ROW.with_for_update(read=share, skip_locked=not wait))
     for share in (True, False)
     for wait in (True, False)
 }
 _OF_QUEUE = (runs.c.project == bindparam("project")) & (runs.c.queue == bindparam("name"))
-_RUNNING = select(func.count()).select_from(runs).where(IS_RUNNING, _OF_QUEUE)
-_RUNNING_OF_KEY = _RUNNING.where(runs.c.concurrency_key == bindparam("key"))
+_IN_QUEUE = select(func.count()).select_from(runs).where(IS_RUNNING, _OF_QUEUE)
+_RUNNING = Prepared(_IN_QUEUE)
+_RUNNING_OF_KEY = Prepared(_IN_QUEUE.where(runs.c.concurrency_key == bindparam("key")))
 #: State, project and queue, and how many runs of each there are: each state by an index of its own.
 _COUNTED = union_all(
     *(
@@ -69,8 +72,8 @@ _RATED = (
     .offset(bindparam("before"))
     .limit(1)
 )
-_RATED_OF_KEY = _RATED.where(runs.c.concurrency_key == bindparam("key"))
-_RATED_OF_NONE = _RATED.where(runs.c.concurrency_key.is_(None))
+_RATED_OF_KEY = Prepared(_RATED.where(runs.c.concurrency_key == bindparam("key")))
+_RATED_OF_NONE = Prepared(_RATED.where(runs.c.concurrency_key.is_(None)))
 
 T = TypeVar("T", str, ColumnElement[str])
 

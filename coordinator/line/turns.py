@@ -9,15 +9,15 @@ The row is a hint, like a lane's: written last in a claim's transaction, after t
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from sqlalchemy import Connection, case, select
 
 from coordinator.line.lanes import STEP
 from coordinator.storage import dialect
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import turns
 
-_KNOWN = select(turns.c.project, turns.c.served_at)
+_KNOWN = Prepared(select(turns.c.project, turns.c.served_at))
 
 
 def known(conn: Connection) -> dict[str, float]:
@@ -31,13 +31,12 @@ def after(now: float, served_at: float) -> float:
 
 
 @cache
-def _serve(dialect_name: str) -> Any:
+def _serve(dialect_name: str) -> Prepared:
     statement = dialect.insert(dialect_name, turns)
     later = statement.excluded.served_at
-    return statement.on_conflict_do_update(
-        index_elements=[turns.c.project],
-        set_={"served_at": case((turns.c.served_at > later, turns.c.served_at), else_=later)},
-    )
+    newer = case((turns.c.served_at > later, turns.c.served_at), else_=later)
+    served = statement.on_conflict_do_update(index_elements=[turns.c.project], set_={"served_at": newer})
+    return Prepared(served)
 
 
 def settle(conn: Connection, served: dict[str, float]) -> None:

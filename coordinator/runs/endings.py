@@ -15,6 +15,7 @@ from coordinator.foundation.states import RUN, sources
 from coordinator.history import facts, fingerprints
 from coordinator.signals import waking
 from coordinator.storage import dialect
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_PENDING, IS_RUNNING, attempts, runs, waits
 from coordinator.storage.values import encode_small
 from coordinator.waits import waits as waiting
@@ -34,8 +35,8 @@ _PARENT_OF_ATTEMPT = (
     .where(attempts.c.id == bindparam("attempt"))
     .scalar_subquery()
 )
-_LOCK_OF = select(runs.c.id).where(runs.c.id == _PARENT_OF).with_for_update()
-_LOCK_OF_ATTEMPT = select(runs.c.id).where(runs.c.id == _PARENT_OF_ATTEMPT).with_for_update()
+_LOCK_OF = Prepared(select(runs.c.id).where(runs.c.id == _PARENT_OF).with_for_update())
+_LOCK_OF_ATTEMPT = Prepared(select(runs.c.id).where(runs.c.id == _PARENT_OF_ATTEMPT).with_for_update())
 
 
 def lock_parent(conn: Connection, run_id: str) -> None:

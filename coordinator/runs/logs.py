@@ -24,6 +24,7 @@ from sqlalchemy import (
 from coordinator.access import leases
 from coordinator.foundation.errors import TooMuch, invalid_field
 from coordinator.storage import dialect, quota
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import LOG_LEVELS, attempts, log_lines
 from coordinator.wire import AttemptLogLine
 
@@ -44,11 +45,13 @@ _FRAME = 80
 
 # Statements of the hot path are built once.
 
-_ROOM = select(
-    func.sum(attempts.c.log_bytes),
-    func.sum(attempts.c.log_bytes).filter(attempts.c.number == bindparam("own")),
-).where(attempts.c.run_id == bindparam("run"))
-_REPLACE = (
+_ROOM = Prepared(
+    select(
+        func.sum(attempts.c.log_bytes),
+        func.sum(attempts.c.log_bytes).filter(attempts.c.number == bindparam("own")),
+    ).where(attempts.c.run_id == bindparam("run"))
+)
+_REPLACE = Prepared(
     delete(log_lines)
     .where(
         log_lines.c.run_id == bindparam("run"),
@@ -66,7 +69,7 @@ _OF_LEVEL: dict[str, ColumnElement[bool]] = {
     "error": log_lines.c.level.in_(("error", "critical")),
 }
 _COUNTS = [attempts.c.log_bytes, *(attempts.c[f"log_{level}"] for level in LOG_LEVELS)]
-_GROW = (
+_GROW = Prepared(
     update(attempts)
     .where(attempts.c.run_id == bindparam("run"), attempts.c.number == bindparam("own"))
     .values(
@@ -76,7 +79,7 @@ _GROW = (
     .returning(*_COUNTS)
 )
 #: The same where lines came that were there already: which, nobody has said.
-_RECOUNT = (
+_RECOUNT = Prepared(
     update(attempts)
     .where(attempts.c.run_id == bindparam("run"), attempts.c.number == bindparam("own"))
     .values(
@@ -94,9 +97,9 @@ _RECOUNT = (
 
 
 @cache
-def _add(dialect_name: str) -> Insert:
+def _add(dialect_name: str) -> Prepared:
     added: Insert = dialect.insert(dialect_name, log_lines).on_conflict_do_nothing()
-    return added.execution_options(preserve_rowcount=True)
+    return Prepared(added.execution_options(preserve_rowcount=True))
 
 
 def append(conn: Connection, now: float, attempt_id: str, token: int, lines: list[AttemptLogLine]) -> str:

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from coordinator.foundation import ids
 from coordinator.foundation.errors import NotFound
 from coordinator.runs.filters import Filter, looked_for
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_LIVE, LOG_LEVELS, NOT_COMPLETED, attempts, run_tags, runs
 
 Conditions = Sequence[ColumnElement[bool]]
@@ -44,7 +45,7 @@ _LIVE_LINES = [
 _WITH_LATEST = runs.outerjoin(attempts, attempts.c.id == runs.c.current_attempt)
 _LISTED: Select[Any] = select(runs, *_LIVE_LINES).select_from(_WITH_LATEST)
 #: A run with what its latest attempt knows of its start and its phases.
-_ONE = (
+_ONE = Prepared(
     select(
         runs,
         *_LIVE_LINES,

@@ -15,6 +15,7 @@ from coordinator.foundation.near import near as near_names
 from coordinator.line import queues
 from coordinator.line.queues import Limits
 from coordinator.storage import dialect
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import deployments, projects, tasks
 from coordinator.storage.tables import queues as queue_rows
 from coordinator.tasks.index import TaskOptions, stored_options
@@ -34,7 +35,7 @@ class Target:
 
 
 @cache
-def _query(dialect_name: str, with_project: bool, with_version: bool) -> Select[Any]:
+def _query(dialect_name: str, with_project: bool, with_version: bool) -> Prepared:
     """Built once for each of its forms: it stands before every trigger."""
     declared = dialect.json_text(dialect_name, tasks.c.options, "queue", "name")
     queue = func.coalesce(declared, queues.of_its_own(tasks.c.task))
@@ -57,7 +58,7 @@ def _query(dialect_name: str, with_project: bool, with_version: bool) -> Select[
         query = query.where(deployments.c.version == bindparam("version"))
     else:
         query = query.join(projects, projects.c.current_deployment == deployments.c.id)
-    return query.where(deployments.c.project == bindparam("project")) if with_project else query
+    return Prepared(query.where(deployments.c.project == bindparam("project")) if with_project else query)
 
 
 def resolve(conn: Connection, name: str, version: str | None = None) -> Target:

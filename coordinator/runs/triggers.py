@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
-from sqlalchemy.sql.dml import ReturningInsert
 
 from coordinator.files import files
 from coordinator.foundation import ids
@@ -22,6 +21,7 @@ from coordinator.runs import admission, copies, idempotency
 from coordinator.runs.plans import Plan
 from coordinator.signals import waking
 from coordinator.storage import dialect, quota
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_DELAYED, run_tags, runs
 from coordinator.storage.values import Stored, encode_small
 from coordinator.wire import ErrorBody
@@ -39,9 +39,9 @@ _ADD = insert(runs)
 
 
 @cache
-def _insert(dialect_name: str) -> ReturningInsert[Any]:
+def _insert(dialect_name: str) -> Prepared:
     """Built once: a run that has the idempotency key, or is debounced by the key, makes it insert nothing."""
-    return dialect.insert(dialect_name, runs).on_conflict_do_nothing().returning(*runs.c)
+    return Prepared(dialect.insert(dialect_name, runs).on_conflict_do_nothing().returning(*runs.c))
 
 
 def create(conn: Connection, now: float, plan: Plan, payload: Stored, queued: list[Row[Any]] | None = None) -> Made:

@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import Connection, bindparam, func, select
 
 from coordinator.foundation.errors import StorageUnavailable, TooMuch
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import (
     IS_LIVE,
     attempts,
@@ -39,7 +40,7 @@ _SPACE_AGE = 1.0
 #: A result of this size ends its run in any case.
 SMALL = 1024
 
-_PROJECT = select(runs.c.project).where(runs.c.id == bindparam("run"))
+_PROJECT = Prepared(select(runs.c.project).where(runs.c.id == bindparam("run")))
 _BYTES = select(func.sum(runs.c.bytes))
 #: What stands in rows of its own, and what of it counts.
 _KEPT = (

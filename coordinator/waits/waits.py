@@ -15,13 +15,14 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, tuple_, update
 
 from coordinator.access import leases
 from coordinator.foundation.errors import Conflict, Gone, NotFound, TooLarge, invalid_field
 from coordinator.foundation.limits import MAX_DELAY, MAX_WAITS, PRELOAD
 from coordinator.foundation.states import RUN, sources
 from coordinator.signals import waking
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_PENDING, attempts, checkpoints, runs, tasks, waits
 from coordinator.storage.values import Stored
 from coordinator.wire import Json, WaitCall
@@ -30,32 +31,36 @@ _BATCH = 500
 #: The value of what is only over, as a sleep is.
 NOTHING = Stored("null", None, 4)
 
-_HELD: Select[Any] = (
+_HELD = Prepared(
     select(runs)
     .join_from(attempts, runs, runs.c.id == attempts.c.run_id)
     .where(attempts.c.id == bindparam("attempt"))
     .with_for_update(of=runs)
 )
-_ONE = select(waits).where(waits.c.run_id == bindparam("run"), waits.c.key == bindparam("wanted"))
-_LAST = select(
-    select(func.max(checkpoints.c.position)).where(checkpoints.c.run_id == bindparam("run")).scalar_subquery(),
-    select(func.max(waits.c.position)).where(waits.c.run_id == bindparam("run")).scalar_subquery(),
-    select(func.count()).select_from(waits).where(waits.c.run_id == bindparam("run")).scalar_subquery(),
-    select(func.count())
-    .select_from(checkpoints)
-    .where(checkpoints.c.run_id == bindparam("run"), checkpoints.c.key == bindparam("wanted"))
-    .scalar_subquery(),
+_ONE = Prepared(select(waits).where(waits.c.run_id == bindparam("run"), waits.c.key == bindparam("wanted")))
+_LAST = Prepared(
+    select(
+        select(func.max(checkpoints.c.position)).where(checkpoints.c.run_id == bindparam("run")).scalar_subquery(),
+        select(func.max(waits.c.position)).where(waits.c.run_id == bindparam("run")).scalar_subquery(),
+        select(func.count()).select_from(waits).where(waits.c.run_id == bindparam("run")).scalar_subquery(),
+        select(func.count())
+        .select_from(checkpoints)
+        .where(checkpoints.c.run_id == bindparam("run"), checkpoints.c.key == bindparam("wanted"))
+        .scalar_subquery(),
+    )
 )
-_STORED = (
+_STORED = Prepared(
     select(waits)
     .where(waits.c.run_id == bindparam("run"), waits.c.status.in_(("done", "timed_out")))
     .order_by(waits.c.position)
 )
 
-_OPTIONS = select(tasks.c.options).where(
-    tasks.c.deployment_id == bindparam("deployment"), tasks.c.task == bindparam("task")
+_OPTIONS = Prepared(
+    select(tasks.c.options).where(
+        tasks.c.deployment_id == bindparam("deployment"), tasks.c.task == bindparam("task")
+    )
 )
-_CLOSE = (
+_CLOSE = Prepared(
     update(waits)
     .where(waits.c.run_id.in_(bindparam("of", expanding=True)), IS_PENDING)
     .values(status="closed", resolved_at=bindparam("at"))
