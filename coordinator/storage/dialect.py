@@ -36,6 +36,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from coordinator.foundation.errors import CoordinatorError
+from coordinator.storage import prepared
 from coordinator.storage.folding import AT_THE_LATEST, Folding
 
 #: Concurrent transactions on PostgreSQL, and readers on SQLite.
@@ -57,6 +58,9 @@ _CACHED, _CACHED_TO_WRITE = 1024, 4096
 
 #: The time and the beginning in one message (decision 9): what stands before a BEGIN is part of its transaction.
 _POSTGRESQL_BEGIN = "SELECT extract(epoch FROM clock_timestamp()); BEGIN ISOLATION LEVEL READ COMMITTED"
+#: The execution option of a connection whose transactions wait for no lock for long; and what it says.
+HURRIES = "hurries"
+_HURRY = "; SET LOCAL lock_timeout = '200ms'"
 _POSTGRESQL_LIMITS = "SET lock_timeout = '5s'; SET statement_timeout = '30s'"
 #: Seconds after which a connection that nobody used is asked whether the server is still there.
 _UNUSED = 1.0
@@ -155,7 +159,8 @@ def _postgresql(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begun(conn: Connection) -> None:
-        conn.info["now"] = conn.exec_driver_sql(_POSTGRESQL_BEGIN).scalar()
+        begin = _POSTGRESQL_BEGIN + (_HURRY if conn.get_execution_options().get(HURRIES) else "")
+        (conn.info["now"],) = prepared.send(conn, begin).fetchone()
 
     @event.listens_for(engine, "checkin")
     def _checked_in(connection: object, record: ConnectionPoolEntry) -> None:
@@ -198,7 +203,7 @@ def _sqlite(url: URL, begin: str, cached: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begun(conn: Connection) -> None:
-        conn.exec_driver_sql(begin)
+        prepared.send(conn, begin)
 
     return engine
 

@@ -21,6 +21,7 @@ from coordinator.foundation import again
 from coordinator.foundation.again import Again
 from coordinator.foundation.errors import StorageUnavailable
 from coordinator.foundation.turns import Job, More
+from coordinator.storage import dialect, prepared
 from coordinator.storage.unavailable import storage_errors
 
 #: A group takes no more once it has so many functions, or has worked for so many seconds.
@@ -34,7 +35,6 @@ _AWAY = 5
 _ONE_BY_ONE = 1.0
 #: Another transaction was in the way: a deadlock, no lock in time, a serialization failure.
 _CROSSED = frozenset({"40P01", "55P03", "40001"})
-_POSTGRESQL_BEGIN = "SET LOCAL lock_timeout = '200ms'"
 #: How much of an earlier time counts: a name that was slow once is not so for ever.
 _FADES = 0.7
 #: Names whose times are kept. (They are those of functions, and so are few.)
@@ -84,9 +84,7 @@ class Groups:
         following: Job | None = None
         began = perf_counter()
         try:
-            with storage_errors(), self._engine.begin() as conn:
-                if self._locks:
-                    conn.exec_driver_sql(_POSTGRESQL_BEGIN)
+            with storage_errors(), self._connected() as conn, conn.begin():
                 done.append(_Done(first, self._call(conn, first)))
                 while len(done) < _MOST and perf_counter() - began < _BUDGET * self._factor:
                     if (job := more()) is None:
@@ -108,6 +106,11 @@ class Groups:
             self._tell(each)
         return following
 
+    def _connected(self) -> Connection:
+        found = self._engine.connect()
+        # SQLite has no locks to wait for
+        return found.execution_options(**{dialect.HURRIES: True}) if self._locks else found
+
     def _inside(self, conn: Connection, job: Job, done: list[_Done]) -> None:
         """A function more in a transaction that has others in it."""
         each = _Done(job)
@@ -116,14 +119,14 @@ class Groups:
         if before is not None and isinstance(before.error, _UNDONE):
             each.error = before.error
             return
-        conn.exec_driver_sql("SAVEPOINT grouped")
+        prepared.send(conn, "SAVEPOINT grouped")
         try:
             each.result = self._call(conn, job)
         except BaseException as error:
             # where the statement has ended the whole transaction, this raises
-            conn.exec_driver_sql("ROLLBACK TO grouped")
+            prepared.send(conn, "ROLLBACK TO grouped")
             each.error = error
-        conn.exec_driver_sql("RELEASE grouped")
+        prepared.send(conn, "RELEASE grouped")
 
     def _one_by_one(self, done: list[_Done], error: BaseException) -> None:
         """The functions of a group that failed, once more."""

@@ -1,4 +1,4 @@
-"""Statements of the hot path: compiled once, and handed to the driver with nothing in between.
+"""Statements of the hot path: compiled once, and handed to the driver with nothing in between (decision 57).
 
 SQLAlchemy compiles a statement once too, but finds it again at each use, takes its parameters apart and makes a
 cursor, a context and a result of its own: four times what SQLite takes for a row by its key. What is prepared here
@@ -20,6 +20,26 @@ from sqlalchemy.sql.elements import ClauseElement
 Processor = Callable[[Any], Any]
 #: How often a statement is compiled to be kept: for each set of names, and each length of its lists.
 _MOST = 64
+
+
+def send(connection: Connection, sql: str) -> Any:
+    """The driver's cursor, after `sql` in this database's words. Raises what SQLAlchemy raises."""
+    if _is_heard(connection):
+        return connection.exec_driver_sql(sql).cursor
+    cursor, _ = _sent(connection, sql, None, brings=False)
+    return cursor
+
+
+def _sent(connection: Connection, sql: str, parameters: Any, *, brings: bool) -> tuple[Any, Sequence[Any]]:
+    """The driver's cursor, and the rows of what `brings` any."""
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        cursor = driver.execute(sql) if parameters is None else driver.execute(sql, parameters)
+        return cursor, cursor.fetchall() if brings else ()
+    except connection.dialect.loaded_dbapi.Error as error:
+        # with all that becomes of a connection whose server is gone
+        connection._handle_dbapi_exception(error, sql, parameters, None, None)
+        raise
 
 
 class Prepared(Executable):
@@ -103,16 +123,7 @@ class _Made:
             for name, processor in self._processed:
                 values[name] = processor(values[name])
         parameters = values if self._in_order is None else self._in_order(values)
-        driver: Any = connection.connection.dbapi_connection
-        rows: Sequence[Any] = ()
-        try:
-            cursor = driver.execute(self._sql, parameters)
-            if self._columns:
-                rows = cursor.fetchall()
-        except connection.dialect.loaded_dbapi.Error as error:
-            # with all that becomes of a connection whose server is gone
-            connection._handle_dbapi_exception(error, self._sql, parameters, None, None)
-            raise
+        cursor, rows = _sent(connection, self._sql, parameters, brings=bool(self._columns))
         if (metadata := self._metadata) is None:
             metadata = self._metadata = self._described(connection, cursor)
         return cast("CursorResult[Any]", _Outcome(metadata, rows, cursor.rowcount))
