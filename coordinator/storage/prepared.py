@@ -135,12 +135,11 @@ class _Made:
             for entry, described in zip(self._columns, cursor.description or (), strict=True)
         ]
         names = [entry.keyname for entry in self._columns]
-        # a row may be asked by a column too, and not by a name that several have
+        # a row may be asked by a column too
         return SimpleResultMetaData(
             names,
             extra=[entry.objects for entry in self._columns],
             _processors=processors if any(processors) else None,
-            _ambiguous_keys=frozenset(name for name in names if names.count(name) > 1),
         )
 
 
