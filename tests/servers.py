@@ -172,6 +172,8 @@ def web(certificates: Certificates) -> Iterator[Web]:
     config.insecure_bind = [f"127.0.0.1:{made.plain}"]
     config.certfile, config.keyfile = str(certificates.certificate), str(certificates.key)
     config.loglevel = "ERROR"
+    # it hangs up on nobody whose first words take long on a busy machine: 5 s unless told so
+    config.keep_alive_timeout = 60
     loop = asyncio.new_event_loop()
     stop, ready = asyncio.Event(), threading.Event()
 

@@ -64,7 +64,7 @@ def use_urllib(url: str) -> dict:
 def use_websockets(url: str) -> dict:
     from websockets.sync.client import connect
 
-    with connect(url.replace("http", "ws", 1)) as socket:
+    with connect(url.replace("http", "ws", 1), open_timeout=20) as socket:
         socket.send("over a socket")
         return {"said": socket.recv(timeout=20)}
 
