@@ -142,6 +142,7 @@ def _postgresql(url: URL) -> Engine:
         pool_size=_POOL,
         max_overflow=0,
         pool_timeout=5,
+        pool_use_lifo=True,
         isolation_level="AUTOCOMMIT",
         connect_args={
             "connect_timeout": 5,
@@ -185,6 +186,7 @@ def _sqlite(url: URL, begin: str, cached: int) -> Engine:
         pool_size=_READERS,
         max_overflow=0,
         pool_timeout=5,
+        pool_use_lifo=True,
         connect_args={
             "isolation_level": None,
             "check_same_thread": False,
