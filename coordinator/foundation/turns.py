@@ -83,7 +83,9 @@ class Turns:
     ) -> None:
         self._open = max(1, count - kept)
         self._share = share if share is not None else max(1, (self._open + 1) // 2)
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
+        #: Threads that have nothing to do: the one that had something last is woken first, what it needs is near.
+        self._idle: list[threading.Lock] = []
         self._lines: OrderedDict[str, deque[Job]] = OrderedDict()
         self._busy: dict[str, int] = {}
         self._others = 0
@@ -103,7 +105,7 @@ class Turns:
 
     def put(self, job: Job, line: str | None = None) -> Future[Any]:
         line = lane.get() if line is None else line
-        with self._condition:
+        with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if line not in self._lines:
@@ -111,20 +113,25 @@ class Turns:
                 # nobody saves up turns for later
                 self._given[line] = max(self._reached, self._given.get(line, 0.0))
             self._lines[line].append(job)
-            if len(self._threads) < self._count:
+            if self._idle:
+                self._idle.pop().release()
+            elif len(self._threads) < self._count:
                 thread = threading.Thread(target=self._run, name=f"{self._name}_{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-            self._condition.notify()
         return job.future
 
     def shutdown(self) -> None:
         """Does what is in the lines, and ends."""
-        with self._condition:
+        with self._lock:
             self._closed = True
-            self._condition.notify_all()
+            self._wake_all()
         for thread in self._threads:
             thread.join()
+
+    def _wake_all(self) -> None:
+        while self._idle:
+            self._idle.pop().release()
 
     def _next(self) -> str | None:
         """The line whose turn it is; None where no line may be served now."""
@@ -160,8 +167,9 @@ class Turns:
         self._busy[line] -= 1
         if not self._busy[line]:
             del self._busy[line]
-        # what this line's share held back may go on
-        self._condition.notify()
+        if self._lines and self._idle:
+            # what this line's share held back may go on
+            self._idle.pop().release()
 
     def _run(self) -> None:
         held: str | None = None
@@ -169,28 +177,35 @@ class Turns:
 
         def more() -> Job | None:
             nonlocal held, since
-            with self._condition:
+            with self._lock:
                 if held is not None:
                     self._give_back(held, since)
                 since = self._clock()
                 held = self._next()
                 return None if held is None else self._take(held)
 
+        woken = threading.Lock()
+        woken.acquire()
         while True:
-            with self._condition:
-                while (held := self._next()) is None:
-                    if self._closed and not self._lines:
-                        self._condition.notify_all()
-                        return
-                    self._condition.wait()
-                since = self._clock()
-                job = self._take(held)
+            job: Job | None = None
+            with self._lock:
+                if (held := self._next()) is not None:
+                    since = self._clock()
+                    job = self._take(held)
+                elif self._closed and not self._lines:
+                    self._wake_all()
+                    return
+                else:
+                    self._idle.append(woken)
+            if job is None:
+                woken.acquire()
+                continue
             try:
                 self._serve(job, more)
             except BaseException:
                 # a thread that ended here would leave its line standing for ever
                 log.exception("work in turns failed", threads=self._name)
             del job
-            with self._condition:
+            with self._lock:
                 if held is not None:
                     self._give_back(held, since)
