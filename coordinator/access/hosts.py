@@ -10,7 +10,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
 
 from coordinator.access.keys import SHARED, Caller, hash_key
 from coordinator.foundation import files, ids
@@ -24,6 +24,7 @@ from coordinator.foundation.errors import (
 )
 from coordinator.foundation.limits import RUNNER_ALIVE
 from coordinator.storage import dialect
+from coordinator.storage.prepared import Prepared
 from coordinator.storage.tables import IS_LIVE, attempts, deployments, host_tokens, keys, runners
 
 #: What tokens begin with, so that a key is not taken for one.
@@ -31,6 +32,8 @@ TOKEN_PREFIX = "smvh_"
 _LONGEST_NAME = 128
 #: Seconds that the token for an install's first host may be used: a week, as the longest of the others.
 _FIRST = 7 * 86400.0
+#: It is asked before every claim.
+_DRAINED = Prepared(select(runners.c.drained_at).where(runners.c.name == bindparam("runner")))
 
 
 def make_token(conn: Connection, now: float, lifetime: float) -> tuple[Row[Any], str]:
@@ -182,7 +185,7 @@ def drain(conn: Connection, now: float, runner: str, on: bool) -> None:
 
 
 def drained(conn: Connection, runner: str) -> bool:
-    return conn.scalar(select(runners.c.drained_at).where(runners.c.name == runner)) is not None
+    return conn.scalar(_DRAINED, {"runner": runner}) is not None
 
 
 def _use(conn: Connection, now: float, token: str, runner: str) -> None:
