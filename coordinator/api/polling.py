@@ -65,13 +65,7 @@ async def poll(
                 left = deadline - loop.time()
                 if found is not None or left <= 0 or core.waking.closed:
                     return found
-                woken = asyncio.ensure_future(changed.wait())
-                try:
-                    await asyncio.wait(
-                        {woken, gone}, timeout=min(left, recheck(core)), return_when=asyncio.FIRST_COMPLETED
-                    )
-                finally:
-                    woken.cancel()
+                await changed.heard(min(left, recheck(core)), gone)
         return None
     finally:
         gone.cancel()

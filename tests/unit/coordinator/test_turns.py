@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from coordinator.foundation.turns import OWN, Turns
+from tests.waiting import eventually
 
 
 def test_a_full_line_holds_up_neither_others_nor_our_own() -> None:
@@ -102,3 +103,71 @@ def test_the_time_of_lines_that_are_gone_is_let_go_of() -> None:
         turns.submit(lambda: None, f"line{n}").result(30)
     assert len(turns._given) < 1100
     turns.shutdown()
+
+
+def idle(turns: Turns, count: int) -> None:
+    """Returns when so many threads have nothing to do."""
+    eventually(lambda: len(turns._idle) == count, f"{count} idle threads")
+
+
+def test_who_worked_last_works_next_and_the_others_sleep() -> None:
+    """What one thread has at hand, another would have to fetch; and to be woken in vain costs as much as to work."""
+    turns = Turns(4, "test")
+    hold = threading.Barrier(4)
+    for future in [turns.submit(lambda: hold.wait(30), f"line{n}") for n in range(2)]:
+        assert not future.done()
+    for future in [turns.submit(lambda: hold.wait(30), OWN) for n in range(2)]:
+        future.result(30)
+    idle(turns, 4)
+    last = turns._idle[-1]
+    looks = count_looks(turns)
+    seen = set()
+    for _ in range(20):
+        seen.add(turns.submit(threading.get_ident, "line").result(10))
+        idle(turns, 4)
+        assert turns._idle[-1] is last
+    assert len(seen) == 1
+    # one that takes the work, and one by the same thread that finds no more
+    assert looks() == 40
+    turns.shutdown()
+
+
+def count_looks(turns: Turns) -> Callable[[], int]:
+    """How often a thread looks for work from now on."""
+    looked: list[str | None] = []
+    found = turns._next
+
+    def watched() -> str | None:
+        looked.append(line := found())
+        return line
+
+    turns._next = watched  # type: ignore[method-assign]
+    return lambda: len(looked)
+
+
+def test_no_more_threads_are_made_than_have_work_at_once() -> None:
+    turns = Turns(8, "test")
+    for _ in range(20):
+        turns.submit(lambda: None, "line").result(10)
+        idle(turns, 1)
+    assert len(turns._threads) == 1
+    turns.shutdown()
+
+
+def test_work_that_comes_from_many_at_once_is_all_done_and_a_shutdown_leaves_none() -> None:
+    for _ in range(20):
+        turns = Turns(3, "test", share=1)
+        done: list[int] = []
+
+        def ask(turns: Turns = turns, done: list[int] = done) -> None:
+            for n in range(50):
+                turns.submit(lambda n=n: done.append(n), f"line{n % 5}")  # type: ignore[misc]
+
+        asking = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join(30)
+        turns.shutdown()
+        assert len(done) == 200
+        assert not any(thread.is_alive() for thread in turns._threads)
