@@ -111,7 +111,7 @@ def idle(turns: Turns, count: int) -> None:
 
 
 def test_who_worked_last_works_next_and_the_others_sleep() -> None:
-    """What one thread has at hand, another would have to fetch; and to be woken in vain costs as much as to work."""
+    """What one has at hand, another would have to fetch; and to be woken in vain costs as much as to work."""
     turns = Turns(4, "test")
     hold = threading.Barrier(4)
     for future in [turns.submit(lambda: hold.wait(30), f"line{n}") for n in range(2)]:
