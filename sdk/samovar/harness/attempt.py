@@ -16,6 +16,7 @@ from collections import deque
 from samovar import wire
 from samovar.harness import output
 from samovar.harness.curve import INTERVAL, Curve
+from samovar.harness.ends import Ends
 from samovar.harness.link import Link
 from samovar.harness.logs import BACKLOG, BATCH, FLUSH_DELAY, LEVELS, LineSplitter, LogBook
 from samovar.wire import Message
@@ -104,21 +105,14 @@ class Attempt:
 
     # ------------------------------------------------------------ begin and end
 
-    def open(self) -> list[int]:
-        """The descriptors for the run's process: socket, stdout, stderr. The caller closes them."""
-        # without the class on top, which asks the kernel for what is known and spells it out
-        self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        self._socket.setblocking(False)
-        descriptors = [theirs.detach()]
-        for stream, level in (("stdout", "info"), ("stderr", "warning")):
-            ours, end = os.pipe()
-            os.set_blocking(ours, False)
-            self._pipes[ours] = self._streams[stream] = LineSplitter(stream, level)
-            descriptors.append(end)
+    def open(self, ends: Ends) -> None:
+        """The run's process is, or will be, at the other end."""
+        self._socket = ends.socket
+        for descriptor, stream, level in ((ends.stdout, "stdout", "info"), (ends.stderr, "stderr", "warning")):
+            self._pipes[descriptor] = self._streams[stream] = LineSplitter(stream, level)
         self.launched = True
         self._launched_at = self._told_at = time.monotonic()
         self.look_at = self._launched_at + _LOOK
-        return descriptors
 
     def begin(self) -> None:
         """Tell the process what to run, and listen to it."""

@@ -23,10 +23,12 @@ from samovar.harness import bundle, cleanup, kernel
 from samovar.harness.attempt import Attempt
 from samovar.harness.container import Container
 from samovar.harness.egress import Egress
+from samovar.harness.ends import Ends
 from samovar.harness.link import Link, LinkLost
 from samovar.harness.logs import BATCH, LineSplitter
 from samovar.harness.outcome import Evidence, clean_error, describe_status, exit_code, judge
 from samovar.harness.settings import Settings
+from samovar.harness.spare import Spare
 from samovar.wire import Message
 
 TYPE_CHECKING = False  # of `typing`, which process 1 would import for nothing else
@@ -94,6 +96,7 @@ class Supervisor:
         os.close(out_end)
         os.close(err_end)
         self._control.setblocking(False)
+        self._spare = Spare(self._order, self._pids)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._control, selectors.EVENT_READ, self._on_zygote)
         for descriptor, stream, level in ((out, "stdout", "info"), (err, "stderr", "warning")):
@@ -128,6 +131,7 @@ class Supervisor:
                 text = f"importing the project's modules failed: the process {describe_status(self.zygote_died)}"
                 self._become_ready(wire.error_body("ImportError", text))
             self.link.tick()
+            self._spare.tick()
             if self.attempt is not None:
                 self._advance(self.attempt)
             # where not even the imports worked, it stays to say so to the run that it was started for
@@ -135,7 +139,7 @@ class Supervisor:
                 return 1
 
     def _timeout(self) -> float | None:
-        deadlines = [self.link.deadline()]
+        deadlines = [self.link.deadline(), self._spare.deadline]
         if self.attempt is not None:
             deadlines += [self.attempt.deadline(), self.attempt.kill_at, self.attempt.look_at]
             deadlines.append(self._reaped_at + _REAP)
@@ -244,15 +248,24 @@ class Supervisor:
             self._conclude(attempt)
             return
         self.egress.begin(lambda text: attempt.book.add("samovar", "warning", text))
-        descriptors = attempt.open()
-        with suppress(OSError):  # where the zygote is dead its end is about to be noted
-            order = f"inline {attempt.start}" if attempt.inline else attempt.start
-            socket.send_fds(self._control, [order.encode()], descriptors)
-        # all the rest while it forks. Nothing that the run says is passed on before this
-        self.link.request({"type": wire.STARTED, "attempt": attempt.id})
+        ends = None
+        if attempt.inline:
+            self._spare.let_go()
+        else:
+            ends = self._spare.take(attempt.start)
+        if ends is None:
+            ends = Ends()
+            self._order(f"inline {attempt.start}" if attempt.inline else attempt.start, ends)
+        attempt.open(ends)
+        # all the rest while the process works, or is forked. Nothing that it says is passed on before this
         attempt.begin()
-        for descriptor in descriptors:
-            os.close(descriptor)
+        self.link.request({"type": wire.STARTED, "attempt": attempt.id})
+
+    def _order(self, start: str, ends: Ends) -> None:
+        """Has the zygote begin a process."""
+        with suppress(OSError):  # where the zygote is dead its end is about to be noted
+            socket.send_fds(self._control, [start.encode()], ends.theirs)
+        ends.given()
 
     def _on_zygote(self, mask: int) -> None:
         try:
@@ -276,17 +289,27 @@ class Supervisor:
         if "ready" in message and not self.ready:
             self._reusable = message.get("kept") is True
             self._become_ready(message["ready"])
-        elif attempt is None or not attempt.launched:
-            return
         elif "exited" in message:
-            self._hear_pid()
-            peak, status = _within(message["peak"], 0, 1 << 62), _within(message["exited"], 0, 0xFFFF)
-            attempt.peak, attempt.status = peak, status
-        elif "kept" in message and attempt.inline:
+            self._hear_exit(_within(message["exited"], 0, 0xFFFF), _within(message["peak"], 0, 1 << 62))
+        elif "kept" in message and attempt is not None and attempt.launched and attempt.inline:
             self._hear_pid()
             attempt.peak, attempt.status, attempt.kept = _within(message["kept"], 0, 1 << 62), 0, True
 
+    def _hear_exit(self, status: int, peak: int) -> None:
+        attempt = self.attempt
+        if attempt is None or not attempt.launched:
+            self._spare.ended()
+        elif not self._spare.settled:
+            # it was told to begin before the run was, and so it has ended first
+            if (pid := self._spare.ended()) is not None:
+                attempt.pid = _within(pid, 2, 1 << 22)
+        else:
+            self._hear_pid()
+            attempt.peak, attempt.status = peak, status
+
     def _on_pid(self, attempt: Attempt) -> None:
+        if not self._spare.settled:
+            return  # it is asked again at once: of the one that is leaving it is told in a moment
         self._forget_pid()
         if self._hear_pid() and not attempt.concluded:
             self._terminate(attempt)
@@ -298,6 +321,8 @@ class Supervisor:
 
     def _hear_pid(self) -> bool:
         """Which process the run is, where the zygote has said it by now; whether it has."""
+        if not self._spare.settled:
+            return False  # what it has said so far may be of another
         with suppress(OSError, ValueError):
             said = os.read(self._pids, BATCH).split()
             if self.attempt is not None and said:
@@ -313,6 +338,8 @@ class Supervisor:
         self.link.request({"type": wire.READY, "error": self.import_error, "memory": memory})
         if self.attempt is not None and not self.attempt.concluded:
             self._launch(self.attempt)
+        elif self.import_error is None:
+            self._spare.prepare("auto")
 
     def _bury_zygote(self) -> None:
         """The zygote's end of the control socket is closed: it is dead, or dying, or lost its mind."""
@@ -445,6 +472,8 @@ class Supervisor:
             self.link.request(
                 {"type": wire.RELEASED, "attempt": attempt.id, "exit_code": code, "container": self._account}
             )
+        if self._account["clean"] and not attempt.inline:
+            self._spare.prepare(attempt.start)
 
 
 def _within(number: Any, least: int, most: int) -> int:

@@ -246,6 +246,18 @@ class Container:
             found += [int(pid) for pid in text.split()]
         return found
 
+    def stands_ready(self) -> int:
+        """The pid of the process that waits for the next run."""
+        zygote = self.children()[0]
+        (spare,) = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+        return int(spare)
+
+    def others(self) -> list[int]:
+        """Pids below process 1, but for the zygote and what stands ready for the next run."""
+        zygote, *rest = self.children()
+        ready = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+        return [pid for pid in rest if str(pid) not in ready[:1]]
+
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
         assert pid in self.children()
         os.kill(pid, number)

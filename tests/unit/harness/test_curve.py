@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import selectors
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from samovar import wire
 from samovar.harness import attempt as harness
 from samovar.harness.attempt import Attempt
 from samovar.harness.curve import INTERVAL, Curve
+from samovar.harness.ends import Ends
 from samovar.harness.link import Link
 
 from coordinator.wire import CURVE_UNIT
@@ -73,7 +73,7 @@ def test_it_is_told_from_time_to_time_and_where_memory_is_not_told_nobody_asks_a
     with selectors.DefaultSelector() as selector:
         one = Attempt({"attempt": "a1"}, link, selector)
         assert one.look_at is None
-        ours = one.open()
+        one.open(ends := Ends())
         told_at = []
         while now < 125:
             now = one.look_at or 0.0
@@ -91,8 +91,7 @@ def test_it_is_told_from_time_to_time_and_where_memory_is_not_told_nobody_asks_a
         one.looked(0)
         assert one.look_at is None
         assert not one.looks_closer(), "where nothing is told nobody is asked who holds it"
-        for descriptor in ours:
-            os.close(descriptor)
+        ends.given()
         one.drain()
 
 
@@ -103,7 +102,7 @@ def test_who_holds_it_is_told_at_once_where_it_grows_and_no_oftener(
     monkeypatch.setattr(harness.time, "monotonic", lambda: now)
     with selectors.DefaultSelector() as selector:
         one = Attempt({"attempt": "a1"}, Link(str(tmp_path / "none"), 1e9, dict), selector)
-        ours = one.open()
+        one.open(ends := Ends())
         told, asked = [], []
         for quarter in range(40):
             now = 100.25 + quarter / 4
@@ -119,6 +118,5 @@ def test_who_holds_it_is_told_at_once_where_it_grows_and_no_oftener(
         one.saw({"memory": MIB, "scratch": 3 * MIB, "processes": []}, killed=True)
         near = one.curve.told()["near"]  # type: ignore[union-attr]
         assert (near["memory"], near["scratch"], near["killed"]) == (95 * MIB, 3 * MIB, True)
-        for descriptor in ours:
-            os.close(descriptor)
+        ends.given()
         one.drain()

@@ -268,7 +268,7 @@ def test_what_goes_to_the_proxy_is_handed_on_as_it_is(world: World) -> None:
 def test_a_run_that_reaches_nothing_has_no_relay(world: World) -> None:
     world.result("nothing")
     assert world.upstream.asked == []
-    assert len(world.one.children()) == 1
+    assert world.one.others() == []
 
 
 def test_the_relay_ends_with_the_run_and_its_connections_with_it(world: World) -> None:
@@ -276,7 +276,7 @@ def test_the_relay_ends_with_the_run_and_its_connections_with_it(world: World) -
         assert world.result("hold", f"a{number}", port=world.host) == "held"
         assert world.finish["container"]["clean"] is True
         eventually(lambda: world.upstream.open == 0, "the connections to be closed")
-        eventually(lambda: len(world.one.children()) == 1, "the relay to be gone")
+        eventually(lambda: world.one.others() == [], "the relay to be gone")
     assert len(world.upstream.asked) == 3
 
 
@@ -354,7 +354,7 @@ def test_before_and_between_runs_whatever_connects_is_turned_away(world: World) 
             connection.recv(1)
         assert world.upstream.asked == [world.connect] * (attempt == "a2")
         assert world.result("say", attempt, port=world.host, text="hello") == "hello"
-        eventually(lambda: len(world.one.children()) == 1, "the relay to be gone")
+        eventually(lambda: world.one.others() == [], "the relay to be gone")
 
 
 def test_a_place_that_is_taken_costs_what_it_leads_to_alone(container: Make) -> None:

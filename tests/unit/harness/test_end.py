@@ -299,7 +299,7 @@ def test_two_hundred_runs_leave_no_descriptor_and_no_process(container: Make) ->
     for number in range(200):
         assert one.run("ok", f"n{number}")["container"]["clean"] is True
     assert held() == before
-    assert one.children() == [zygote]
+    assert one.children() == [zygote, one.stands_ready()]
 
 
 def test_a_result_is_told_while_what_the_run_has_left_is_still_there(container: Make) -> None:

@@ -1,0 +1,170 @@
+"""The process that stands ready for the next run: when there is one, what it is given to, and when it goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from samovar import wire
+from samovar.harness import spare as waiting
+from samovar.harness.ends import Ends
+from samovar.harness.spare import Spare
+
+from tests.unit.harness.listener import Container
+from tests.waiting import eventually
+
+Make = Callable[..., Container]
+
+CODE = """
+import os, subprocess, sys, time
+from samovar import task
+
+@task
+def who(): return os.getpid()
+
+@task(isolation="inline")
+def inline(): return os.getpid()
+
+@task
+def changes():
+    global seen
+    seen = globals().get("seen", 0) + 1
+    return [os.getpid(), seen]
+
+@task
+def leaves(): subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], start_new_session=True)
+
+@task
+def sleeps(): time.sleep(3600)
+"""
+
+
+def ready(one: Container) -> int:
+    """The pid of the process that stands ready, as soon as there is one."""
+
+    def found() -> int | None:
+        for zygote in one.children()[:1]:
+            below = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+            return int(below[0]) if len(below) == 1 else None
+        return None
+
+    pid = eventually(found, "a process that stands ready")
+    assert pid is not None
+    return pid
+
+
+def test_a_run_is_in_the_process_that_stood_ready_and_each_in_another(container: Make) -> None:
+    one = container(CODE)
+    seen = set()
+    for number in range(5):
+        pid = ready(one)
+        assert one.run("changes", f"a{number}")["result"] == [pid, 1]
+        seen.add(pid)
+    assert len(seen) == 5
+
+
+def test_the_first_run_finds_one_too(container: Make) -> None:
+    one = container(CODE)
+    pid = ready(one)
+    assert one.run("who")["result"] == pid
+
+
+def test_one_that_waits_for_another_kind_of_run_is_let_go_of(container: Make) -> None:
+    one = container(CODE)
+    pid = ready(one)
+    begun = one.run("inline", "a1", isolation="inline")["result"]
+    assert begun != pid
+    assert pid not in one.children()
+    # beside one that is kept for inline runs there is none
+    assert one.children()[1:] == [begun]
+    assert one.run("who", "a2")["result"] not in (pid, begun)
+    assert one.run("who", "a3", start="fresh")["outcome"] == wire.COMPLETED
+    assert one.run("who", "a4")["outcome"] == wire.COMPLETED
+
+
+def test_a_cancel_right_after_it_was_let_go_of_meets_the_run_and_nobody_else(container: Make) -> None:
+    one = container(CODE)
+    for number in range(3):
+        ready(one)
+        one.assign("sleeps", f"a{number}", start="fresh" if number % 2 else "fork")
+        one.cancel(f"a{number}", grace=5)
+        assert one.finish(f"a{number}")["outcome"] == wire.CANCELED
+        one.run("who", f"b{number}")
+
+
+def test_one_that_is_killed_is_no_runs_end(container: Make) -> None:
+    one = container(CODE)
+    pid = ready(one)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: pid not in one.children(), "it to be gone")
+    assert one.run("who", "a1")["outcome"] == wire.COMPLETED
+    assert one.run("who", "a2")["result"] != pid
+
+
+def test_in_a_container_that_is_not_used_again_there_is_none(container: Make) -> None:
+    one = container(CODE)
+    one.run("leaves")
+    released = eventually(lambda: one.sidecar.of(wire.RELEASED), "the container to be released")[0]
+    assert released["container"]["clean"] is False
+    assert len(one.children()) == 1
+
+
+def test_it_is_let_go_of_where_nobody_uses_the_container(container: Make) -> None:
+    one = container(CODE)
+    pid = ready(one)
+    eventually(lambda: pid not in one.children(), "it to be let go of", 30)
+    assert one.run("who", "a1")["outcome"] == wire.COMPLETED
+
+
+def test_it_goes_with_process_1(container: Make) -> None:
+    one = container(CODE)
+    pid = ready(one)
+    one.process.kill()
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "it to be gone")
+
+
+def test_ends_are_told_apart_by_their_order() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    ordered: list[str] = []
+
+    def order(start: str, ends: Ends) -> None:
+        ordered.append(start)
+        ends.given()
+
+    spare = Spare(order, reading)
+    assert spare.take("auto") is None
+    spare.ended()  # nobody's: what the zygote says is not believed to be more than it can be
+    assert spare.settled
+    spare.prepare("auto")
+    spare.prepare("auto")
+    assert ordered == ["auto"]
+    assert spare.take("fresh") is None
+    assert not spare.settled
+    os.write(writing, b"7\n8\n")
+    assert spare.ended() == 8
+    assert spare.settled
+    spare.prepare("fork")
+    ends = spare.take("fork")
+    assert ends is not None
+    ends.close()
+    assert spare.settled
+    assert spare.deadline is None
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+
+
+def test_the_time_that_it_waits_is_told() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    spare = Spare(lambda start, ends: ends.given(), reading)
+    spare.prepare("auto")
+    assert spare.deadline is not None
+    spare._until -= waiting._WAITS
+    spare.tick()
+    assert spare.deadline is None
+    assert not spare.settled
+    for descriptor in (reading, writing):
+        os.close(descriptor)
