@@ -66,12 +66,14 @@ class Prepared(Executable):
             key += tuple(len(given[name]) for name in self._lists)
         made = self._made.get(key)
         if made is None:
+            if len(self._made) >= _MOST:
+                # SQLAlchemy compiles it once for all lengths
+                return self.statement._execute_on_connection(connection, distilled_params, execution_options)
             made = _Made(connection, self.statement, given)
             if self._lists is None:
                 self._lists = made.lists
                 key += tuple(len(given[name]) for name in made.lists)
-            if len(self._made) < _MOST:
-                self._made[key] = made
+            self._made[key] = made
         return made.execute(connection, given)
 
     def _execute_on_scalar(

@@ -248,14 +248,11 @@ class Supervisor:
             self._conclude(attempt)
             return
         self.egress.begin(lambda text: attempt.book.add("samovar", "warning", text))
-        ends = None
-        if attempt.inline:
-            self._spare.let_go()
-        else:
-            ends = self._spare.take(attempt.start)
+        start = f"inline {attempt.start}" if attempt.inline else attempt.start
+        ends = self._spare.take(start)
         if ends is None:
             ends = Ends()
-            self._order(f"inline {attempt.start}" if attempt.inline else attempt.start, ends)
+            self._order(start, ends)
         attempt.open(ends)
         # all the rest while the process works, or is forked. Nothing that it says is passed on before this
         attempt.begin()
