@@ -1,19 +1,26 @@
-"""What one run that does nothing costs inside its container, beside bare forks in the same one."""
+"""What one run that does nothing costs inside its container, beside bare forks in the same one.
+
+Runs and forks come at the rate of the bench of warm runs: at once after another, each would pay for what the one
+before left to do.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from bench.bed import Bed
 from bench.defaults import Harness, container, speaker
 from bench.figures import Outcome, Series, Target, rounds
+from bench.pace import RATE
 from tests.waiting import eventually
 
 CPU, FIRST = 3.0, 2.0
-_SECONDS = 40.0
-_RUNS, _FORKS, _TRACED = 20, 50, 20
+_SECONDS = 60.0
+_RUNS, _FORKS, _TRACED = 20, 20, 20
+_PAUSE = 1 / RATE
 
 
 def inside(bed: Bed, count: int) -> Outcome:
@@ -31,11 +38,11 @@ def inside(bed: Bed, count: int) -> Outcome:
         group, other_group = group_of(bed, name), group_of(bed, other_name)
         for number in rounds(count + 1, _SECONDS):
             used = group.cpu()
-            starts = [harness.start() for _ in range(_RUNS)]
+            starts = [_start(harness) for _ in range(_RUNS)]
             used = group.cpu() - used
-            bare = harness.run("bare", {"count": _FORKS})
+            bare = harness.run("bare", {"count": _FORKS, "pause": _PAUSE})
             inline_used = other_group.cpu()
-            inline_starts = [other.start("inline") for _ in range(_RUNS)]
+            inline_starts = [_start(other, "inline") for _ in range(_RUNS)]
             inline_used = other_group.cpu() - inline_used
             if number == 0:
                 continue  # touches pages that the others find
@@ -57,6 +64,11 @@ def inside(bed: Bed, count: int) -> Outcome:
         ],
         notes=[calls],
     )
+
+
+def _start(harness: Harness, isolation: str = "process") -> float:
+    time.sleep(_PAUSE)
+    return harness.start(isolation)
 
 
 class Group:

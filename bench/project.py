@@ -67,11 +67,12 @@ def warm_none() -> float:
 
 
 @task(id="bare")
-def bare(count: int) -> dict:
+def bare(count: int, pause: float) -> dict:
     """Forks that do nothing: what there is of that, whoever forks; seconds each of processor time and to a byte."""
     first, whole = [], []
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     for _ in range(count):
+        time.sleep(pause)
         reading, writing = os.pipe()
         began = time.time()
         pid = os.fork()

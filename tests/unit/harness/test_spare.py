@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from samovar import wire
 from samovar.harness import spare as waiting
 from samovar.harness.ends import Ends
@@ -125,46 +126,82 @@ def test_it_goes_with_process_1(container: Make) -> None:
     eventually(lambda: not Path(f"/proc/{pid}").exists(), "it to be gone")
 
 
-def test_ends_are_told_apart_by_their_order() -> None:
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    ordered: list[str] = []
+class Times:
+    """A clock that moves when it is told to, and the pipe of pids."""
 
-    def order(start: str, ends: Ends) -> None:
-        ordered.append(start)
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.ordered: list[str] = []
+        self.reading, self.writing = os.pipe()
+        os.set_blocking(self.reading, False)
+        self.spare = Spare(self._order, self.reading, lambda: self.now)
+
+    def _order(self, start: str, ends: Ends) -> None:
+        self.ordered.append(start)
         ends.given()
 
-    spare = Spare(order, reading)
+    def fork(self, start: str) -> None:
+        self.spare.prepare(start)
+        self.pass_by()
+
+    def pass_by(self) -> None:
+        """Whatever is due next."""
+        assert self.spare.deadline is not None
+        self.now = self.spare.deadline
+        self.spare.tick()
+
+    def close(self) -> None:
+        for descriptor in (self.reading, self.writing):
+            os.close(descriptor)
+
+
+@pytest.fixture
+def times() -> Iterator[Times]:
+    one = Times()
+    yield one
+    one.close()
+
+
+def test_ends_are_told_apart_by_their_order(times: Times) -> None:
+    spare = times.spare
     assert spare.take("auto") is None
     spare.ended()  # nobody's: what the zygote says is not believed to be more than it can be
     assert spare.settled
+    times.fork("auto")
     spare.prepare("auto")
-    spare.prepare("auto")
-    assert ordered == ["auto"]
+    assert times.ordered == ["auto"]
     assert spare.take("fresh") is None
     assert not spare.settled
-    os.write(writing, b"7\n8\n")
+    os.write(times.writing, b"7\n8\n")
     assert spare.ended() == 8
     assert spare.settled
-    spare.prepare("fork")
+    times.fork("fork")
     ends = spare.take("fork")
     assert ends is not None
     ends.close()
     assert spare.settled
     assert spare.deadline is None
-    for descriptor in (reading, writing):
-        os.close(descriptor)
 
 
-def test_the_time_that_it_waits_is_told() -> None:
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    spare = Spare(lambda start, ends: ends.given(), reading)
+def test_it_waits_for_so_long(times: Times) -> None:
+    times.fork("auto")
+    forked = times.now
+    times.pass_by()
+    assert times.now == forked + waiting._WAITS
+    assert times.spare.deadline is None
+    assert not times.spare.settled
+
+
+def test_for_a_run_that_comes_at_once_none_is_forked(times: Times) -> None:
+    spare = times.spare
     spare.prepare("auto")
-    assert spare.deadline is not None
-    spare._until -= waiting._WAITS
     spare.tick()
-    assert spare.deadline is None
-    assert not spare.settled
-    for descriptor in (reading, writing):
-        os.close(descriptor)
+    assert spare.take("auto") is None
+    times.now += 3600
+    spare.tick()
+    assert (times.ordered, spare.deadline, spare.settled) == ([], None, True)
+    times.fork("auto")
+    assert times.ordered == ["auto"]
+    ends = spare.take("auto")
+    assert ends is not None
+    ends.close()
