@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
 
 import msgspec
 from samovar.wire import EGRESS_NAME
@@ -20,6 +21,7 @@ from sidecar.errors import Refused
 from sidecar.events import EventLog
 from sidecar.logs import Budget
 from sidecar.settings import Settings
+from sidecar.sharing import Sharing
 from sidecar.ticket import Ticket
 from sidecar.turns import Turns
 from sidecar.upstream import Upstream
@@ -41,19 +43,20 @@ class Sidecar:
     def __init__(self, settings: Settings, events: EventLog) -> None:
         self._root = settings.containers_directory
         self.events = events
-        self.upstream = Upstream(settings.coordinator_url, self._bound, self._projects)
+        self._containers: dict[str, Container] = {}
+        projects = Sharing(self._present).count
+        self.upstream = Upstream(settings.coordinator_url, self._bound, projects)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._transfers = Turns(_TRANSFERS_AT_ONCE, lambda: max(1, _TRANSFERS_AT_ONCE // max(1, self._bound())))
-        self._budget = Budget(settings.buffer_bytes, self._projects)
-        self._containers: dict[str, Container] = {}
+        self._budget = Budget(settings.buffer_bytes, projects)
         self._egress = Child(settings.hosts)
         self._builders = Builders(self._root, self._egress)
 
     def _bound(self) -> int:
         return sum(container.bound for container in self._containers.values())
 
-    def _projects(self) -> int:
-        return len({container.project for container in self._containers.values() if container.bound})
+    def _present(self) -> Iterable[str]:
+        return {container.project for container in self._containers.values() if container.bound}
 
     async def register(self, name: str, body: Register) -> ContainerState:
         limits = None if body.egress is None else _limits(body.egress)
