@@ -56,7 +56,9 @@ class Sidecar:
         return sum(container.bound for container in self._containers.values())
 
     def _present(self) -> Iterable[str]:
-        return {container.project for container in self._containers.values() if container.bound}
+        return {
+            container.project for container in self._containers.values() if container.bound and container.project
+        }
 
     async def register(self, name: str, body: Register) -> ContainerState:
         limits = None if body.egress is None else _limits(body.egress)

@@ -21,7 +21,7 @@ class Sharing:
         self._seen: dict[str, float] = {}
 
     def count(self) -> int:
-        """How many projects there are. It is asked for whenever one of them has something to say, and so sees all."""
+        """How many there are. It is asked for whenever one of them has something to say, and so sees all."""
         now = self._clock()
         for project in self._present():
             self._seen[project] = now
