@@ -3,7 +3,8 @@
 What a request costs after its body was read (parsing, checking, the database, the answer) is work of one process
 and one interpreter, which all projects share: so many of one project's at once would be so many turns for each of
 another's. What its keys send and what its attempts say count together, and go round. And who has had all of its
-room all the time rests three times as long. A project that has the coordinator to itself is not held up.
+room all the time rests three times as long; seven times after bodies of twice that size, which cost the other
+processes of the host as much again. A project that has the coordinator to itself is not held up.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from time import monotonic
 #: What may be carried out of one project's at once: so many small bodies, or one that is as large as they together.
 ROOM = 4
 _SMALL = 16 * 1024
+#: A large body's time counts by its size, but no more than so many times.
+_HEAVIEST = 2
 #: Of its room all the time a project may have so much, and seconds of that at once after a quiet time.
 _SHARE = 0.25
 _BURST = 0.05
@@ -47,12 +50,18 @@ def _later(seconds: float, call: Callable[[], None]) -> object:
 
 
 class Turn:
-    """What one body takes of its project's room, until it is given back; since when it has it."""
+    """What one body takes of its project's room, until it is given back; since when it has it.
 
-    __slots__ = ("cost", "granted", "project", "since")
+    `weight`: of its size, in parts of the room: for how much its time counts.
+    """
 
-    def __init__(self, project: str, cost: int) -> None:
-        self.project, self.cost = project, cost
+    __slots__ = ("cost", "granted", "project", "since", "weight")
+
+    def __init__(self, project: str, size: int) -> None:
+        self.project = project
+        parts = 1 + size // _SMALL
+        self.cost = min(ROOM, parts)
+        self.weight = min(_HEAVIEST * ROOM, parts)
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.since = 0.0
 
@@ -84,7 +93,7 @@ class Bodies:
             return None
         self._see(name)
         project = self._projects.setdefault(name, _Project())
-        turn = Turn(name, min(ROOM, 1 + size // _SMALL))
+        turn = Turn(name, size)
         project.waiting.setdefault(line, deque()).append(turn)
         self._go_on(name, project)
         try:
@@ -98,7 +107,7 @@ class Bodies:
     def give(self, turn: Turn) -> None:
         project = self._projects[turn.project]
         project.taken -= turn.cost
-        had = min(_LONGEST, self._clock() - turn.since) * turn.cost / ROOM
+        had = min(_LONGEST, self._clock() - turn.since) * turn.weight / ROOM
         if turn.project in self._seen:
             self._due[turn.project] = max(self._due.get(turn.project, 0.0), turn.since - _BURST) + had / _SHARE
         self._go_on(turn.project, project)

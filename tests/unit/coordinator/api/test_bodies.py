@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from coordinator.api.bodies import ROOM, Bodies, Turn
 
 LARGE = 200_000
+#: That takes all of the room, and no more.
+ALL = (ROOM - 1) * 16 * 1024
 
 
 class Line:
@@ -145,21 +149,26 @@ def test_when_the_others_are_gone_the_rest_goes_on_together() -> None:
     run(test)
 
 
-def test_who_had_all_of_its_room_rests_three_times_as_long() -> None:
+@pytest.mark.parametrize(("size", "times"), [(ALL, 3), (2 * ALL, 6), (LARGE, 7), (100 * LARGE, 7)])
+def test_who_had_all_of_its_room_rests_so_many_times_as_long(size: int, times: int) -> None:
     async def test(line: Line) -> None:
         line.now = 1000.0
         line.send("project:quiet", 10)
         for _ in range(4):
-            line.send("project:hog")
+            line.send("project:hog", size)
         await steps()
         # once it is used up what it had saved
         line.now += 0.1
-        for _ in range(3):
+        line.end("project:hog")
+        await steps()
+        line.rested()
+        await steps()
+        for _ in range(2):
             line.now += 0.5
             line.end("project:hog")
             await steps()
             assert line.count("project:hog") == 0
-            assert 1.3 < line.rested() < 1.8
+            assert line.rested() == pytest.approx(times * 0.5)
             await steps()
             assert line.count("project:hog") == 1
 
