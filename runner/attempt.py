@@ -25,9 +25,9 @@ from runner.spec import ContainerKey
 
 log = structlog.get_logger()
 
-#: Beyond the grace, for the harness to say that it has ended the run.
 #: Seconds that a run is looked at as being handed over, and as having just begun.
 _HANDING, _MOMENT = 0.05, 0.03
+#: Beyond the grace, for the harness to say that it has ended the run.
 _FAREWELL = 2.0
 _RETRY = 0.3
 #: A sidecar that died is started again within seconds; placing an attempt waits for it this long.
