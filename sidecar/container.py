@@ -22,6 +22,7 @@ from sidecar.files import Files
 from sidecar.logs import Budget
 from sidecar.reaching import Reaching
 from sidecar.run_socket import Answer, RunSocket
+from sidecar.sharing import Sharing
 from sidecar.ticket import Ticket
 from sidecar.turns import Turns
 from sidecar.upstream import Upstream
@@ -43,8 +44,10 @@ class Container:
         large: asyncio.Semaphore,
         transfers: Turns,
         egress: Child,
+        sharing: Sharing,
     ) -> None:
         self.name = name
+        self._sharing = sharing
         self._events = events
         self._attempt: Attempt | None = None
         #: By our clock: since when it is started for the bound attempt, when process 1 had connected, and when the
@@ -87,11 +90,6 @@ class Container:
     def bound(self) -> bool:
         """Whether an attempt is bound to it: only then has it anything to ask the coordinator for."""
         return self._attempt is not None
-
-    @property
-    def project(self) -> str | None:
-        """Of the bound attempt."""
-        return None if self._attempt is None else self._attempt.assignment.project
 
     def repeat(self) -> None:
         """Says once more how far the container has come, to a runner that may not have heard it."""
@@ -284,10 +282,12 @@ class Container:
         self._begins = None
         took = self._took if start == "cold" else _at_once
         self._attempt = Attempt(self._place, assignment, Start(start, placing, took), resumed=resumed)
+        self._sharing.come(assignment.project)
 
     def _unbind(self) -> None:
         if self._attempt is not None:
             self._attempt.close()
+            self._sharing.go(self._attempt.assignment.project)
         self._run_socket.hang_up()
         self._attempt, self._undelivered = None, False
 

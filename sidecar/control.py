@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
 
 import msgspec
 from samovar.wire import EGRESS_NAME
@@ -44,21 +43,16 @@ class Sidecar:
         self._root = settings.containers_directory
         self.events = events
         self._containers: dict[str, Container] = {}
-        projects = Sharing(self._present).count
-        self.upstream = Upstream(settings.coordinator_url, self._bound, projects)
+        self._sharing = Sharing()
+        self.upstream = Upstream(settings.coordinator_url, self._bound, self._sharing.count)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._transfers = Turns(_TRANSFERS_AT_ONCE, lambda: max(1, _TRANSFERS_AT_ONCE // max(1, self._bound())))
-        self._budget = Budget(settings.buffer_bytes, projects)
+        self._budget = Budget(settings.buffer_bytes, self._sharing.count)
         self._egress = Child(settings.hosts)
         self._builders = Builders(self._root, self._egress)
 
     def _bound(self) -> int:
         return sum(container.bound for container in self._containers.values())
-
-    def _present(self) -> Iterable[str]:
-        return {
-            container.project for container in self._containers.values() if container.bound and container.project
-        }
 
     async def register(self, name: str, body: Register) -> ContainerState:
         limits = None if body.egress is None else _limits(body.egress)
@@ -76,6 +70,7 @@ class Sidecar:
                 self._large,
                 self._transfers,
                 self._egress,
+                self._sharing,
             )
             self._containers[name] = container
             try:
