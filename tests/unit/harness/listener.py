@@ -247,10 +247,17 @@ class Container:
         return found
 
     def stands_ready(self) -> int:
-        """The pid of the process that waits for the next run."""
-        zygote = self.children()[0]
-        (spare,) = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
-        return int(spare)
+        """The pid of the process that waits for the next run, as soon as there is one."""
+
+        def found() -> int | None:
+            for zygote in self.children()[:1]:
+                below = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+                return int(below[0]) if len(below) == 1 else None
+            return None
+
+        pid = eventually(found, "a process that stands ready")
+        assert pid is not None
+        return pid
 
     def others(self) -> list[int]:
         """Pids below process 1, but for the zygote and what stands ready for the next run."""

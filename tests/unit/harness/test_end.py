@@ -293,6 +293,7 @@ def test_two_hundred_runs_leave_no_descriptor_and_no_process(container: Make) ->
     zygote = one.children()[0]
 
     def held() -> tuple[int, int]:
+        one.stands_ready()
         return len(os.listdir(f"/proc/{one.process.pid}/fd")), len(os.listdir(f"/proc/{zygote}/fd"))
 
     before = held()

@@ -42,25 +42,11 @@ def sleeps(): time.sleep(3600)
 """
 
 
-def ready(one: Container) -> int:
-    """The pid of the process that stands ready, as soon as there is one."""
-
-    def found() -> int | None:
-        for zygote in one.children()[:1]:
-            below = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
-            return int(below[0]) if len(below) == 1 else None
-        return None
-
-    pid = eventually(found, "a process that stands ready")
-    assert pid is not None
-    return pid
-
-
 def test_a_run_is_in_the_process_that_stood_ready_and_each_in_another(container: Make) -> None:
     one = container(CODE)
     seen = set()
     for number in range(5):
-        pid = ready(one)
+        pid = one.stands_ready()
         assert one.run("changes", f"a{number}")["result"] == [pid, 1]
         seen.add(pid)
     assert len(seen) == 5
@@ -68,13 +54,13 @@ def test_a_run_is_in_the_process_that_stood_ready_and_each_in_another(container:
 
 def test_the_first_run_finds_one_too(container: Make) -> None:
     one = container(CODE)
-    pid = ready(one)
+    pid = one.stands_ready()
     assert one.run("who")["result"] == pid
 
 
 def test_one_that_waits_for_another_kind_of_run_is_let_go_of(container: Make) -> None:
     one = container(CODE)
-    pid = ready(one)
+    pid = one.stands_ready()
     begun = one.run("inline", "a1", isolation="inline")["result"]
     assert begun != pid
     assert pid not in one.children()
@@ -88,7 +74,7 @@ def test_one_that_waits_for_another_kind_of_run_is_let_go_of(container: Make) ->
 def test_a_cancel_right_after_it_was_let_go_of_meets_the_run_and_nobody_else(container: Make) -> None:
     one = container(CODE)
     for number in range(3):
-        ready(one)
+        one.stands_ready()
         one.assign("sleeps", f"a{number}", start="fresh" if number % 2 else "fork")
         one.cancel(f"a{number}", grace=5)
         assert one.finish(f"a{number}")["outcome"] == wire.CANCELED
@@ -97,7 +83,7 @@ def test_a_cancel_right_after_it_was_let_go_of_meets_the_run_and_nobody_else(con
 
 def test_one_that_is_killed_is_no_runs_end(container: Make) -> None:
     one = container(CODE)
-    pid = ready(one)
+    pid = one.stands_ready()
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: pid not in one.children(), "it to be gone")
     assert one.run("who", "a1")["outcome"] == wire.COMPLETED
@@ -109,19 +95,20 @@ def test_in_a_container_that_is_not_used_again_there_is_none(container: Make) ->
     one.run("leaves")
     released = eventually(lambda: one.sidecar.of(wire.RELEASED), "the container to be released")[0]
     assert released["container"]["clean"] is False
-    assert len(one.children()) == 1
+    with pytest.raises(AssertionError, match="in vain"):
+        eventually(lambda: len(one.children()) > 1, "another one", 20 * waiting._QUIET)
 
 
 def test_it_is_let_go_of_where_nobody_uses_the_container(container: Make) -> None:
     one = container(CODE)
-    pid = ready(one)
+    pid = one.stands_ready()
     eventually(lambda: pid not in one.children(), "it to be let go of", 30)
     assert one.run("who", "a1")["outcome"] == wire.COMPLETED
 
 
 def test_it_goes_with_process_1(container: Make) -> None:
     one = container(CODE)
-    pid = ready(one)
+    pid = one.stands_ready()
     one.process.kill()
     eventually(lambda: not Path(f"/proc/{pid}").exists(), "it to be gone")
 
