@@ -198,7 +198,8 @@ def notices(tasks: list[dict[str, Any]], reads: Any, before: dict[int, str], cod
 
     found = [starts.generator_notice(stuck) for stuck in generators.find()]
     secrets = {name for task in tasks for name in task["options"]["secrets"]}
-    culprits = [*forking.culprits(before, code), *reads.of(secrets)]
+    carried = forking.carried(before)
+    culprits = [*forking.culprits(carried, code), *reads.of(secrets)]
     # runs that share a process share its imports too
     concerned = [
         task["id"]
@@ -207,7 +208,6 @@ def notices(tasks: list[dict[str, Any]], reads: Any, before: dict[int, str], cod
     ]
     if culprits and concerned:
         found.append(starts.fresh_notice(culprits))
-    carried = forking.carried(before)
     if carried and starts.unshared([task["options"] for task in tasks]):
         found.append(starts.unkept_notice(carried))
     return found

@@ -25,6 +25,8 @@ _POOLS = ("gomp", "iomp", "omp", "mkl", "tbb", "openblas", "arrow", "grpc", "ray
 #: This one ends its threads before a fork and starts new ones when it needs them.
 _FORK_SAFE = {"openblas"}
 _NATIVE = re.compile(r"/(?:lib|_)?([A-Za-z_]*[A-Za-z])[^/]*\.so[^/]*$")
+#: Where this package is.
+_OWN = os.path.dirname(os.path.dirname(__file__))
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 
 
@@ -34,13 +36,16 @@ def descriptors() -> dict[int, str]:
     return {number: target for number, target in found.items() if target is not None}
 
 
-def culprits(known: dict[int, str], code: str) -> list[str]:
-    """What would not survive a fork, in words; `known` were open before, `code` is the project's folder."""
-    return [*carried(known), *_process_ids(code)]
+def culprits(carried: list[str], code: str) -> list[str]:
+    """What would not survive a fork, in words: what is `carried`, and what `code`, the project's folder, knows of
+    its process.
+    """
+    return [*carried, *_process_ids(code)]
 
 
 def carried(known: dict[int, str]) -> list[str]:
-    """Of the culprits, those through which one forked run could hand something to the next, in words.
+    """Of the culprits, those through which one forked run could hand something to the next, in words; `known` were
+    open before.
 
     Threads are among them: they stay where runs are forked from, and may do there what a run asks of them.
     """
@@ -165,9 +170,12 @@ def _process_ids(code: str) -> list[str]:
     """Variables of the project's modules that hold this process's id under a name that says so."""
     found = []
     inside = os.path.join(os.path.realpath(code), "")
+    # most modules are of these, and to follow a path takes a call of the file system for each of its parts
+    libraries = (os.path.dirname(os.__file__), os.path.join(sys.prefix, "lib"), _OWN)
+    others = tuple(os.path.join(library, "") for library in libraries)
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
-        if not isinstance(path, str) or not os.path.realpath(path).startswith(inside):
+        if not isinstance(path, str) or path.startswith(others) or not os.path.realpath(path).startswith(inside):
             continue
         for variable, value in list(vars(module).items()):
             if _is_own_id(variable, value):

@@ -1,5 +1,5 @@
 """The modules of a start in one file, which an image has beside the SDK: what process 1 and the zygote import until
-the project's own modules are imported.
+the project's own modules are imported, and what those import of this package.
 
 To find and read one module by itself takes a dozen calls of the file system, and a container's file system is not
 the host's. The file is made where the SDK is compiled (images/compile_code.py), by the Python that it is for. Where
@@ -43,6 +43,29 @@ NAMES = (
     "importlib",
     "site",
 )
+#: What a project's modules and their tasks take of this package: it, but not what it imports. A project may have a
+#: module in the place of one of the standard library.
+TAKEN = (
+    "samovar.declare.cron",
+    "samovar.declare.events",
+    "samovar.declare.queues",
+    "samovar.declare.retry",
+    "samovar.declare.webhooks",
+    "samovar.payloads.constraints",
+    "samovar.payloads.models",
+    "samovar.payloads.moments",
+    "samovar.payloads.scalars",
+    "samovar.payloads.signature",
+    "samovar.running.checkpoints",
+    "samovar.running.children",
+    "samovar.running.exits",
+    "samovar.running.files",
+    "samovar.running.run",
+    "samovar.running.secrets",
+    "samovar.running.waits",
+    "samovar.values.file",
+)
+_OWN = "samovar."
 
 
 class _Loader(SourceFileLoader):
@@ -65,10 +88,12 @@ class Finder:
         self.bundled = modules
         #: In one piece, which the system has back when it is forgotten.
         self.code = code
+        #: Whether it has this package alone, and the rest is looked for where Python looks.
+        self.own_alone = False
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         held = self.bundled.get(name)
-        if held is None:
+        if held is None or (self.own_alone and not name.startswith(_OWN)):
             return None
         loader = _Loader(name, held[1])
         loader.finder = self
@@ -88,13 +113,22 @@ def install(modules: "Modules", code: bytes) -> None:
     sys.meta_path.insert(2, Finder(modules, code))
 
 
+def keep_own() -> None:
+    """From now on what is imported is looked for where Python looks, but for this package."""
+    for finder in _installed():
+        finder.own_alone = True
+
+
 def forget() -> None:
-    """Give the memory back; what is imported from now on is looked for where Python looks."""
-    for finder in list(sys.meta_path):
-        # (of the class that boot.py has made of this file)
-        if hasattr(finder, "bundled"):
-            sys.meta_path.remove(finder)
-            finder.forget()  # type: ignore[attr-defined]
+    """Give the memory back; all that is imported from now on is looked for where Python looks."""
+    for finder in _installed():
+        sys.meta_path.remove(finder)
+        finder.forget()
+
+
+def _installed() -> "list[Any]":
+    # (of the class that boot.py has made of this file)
+    return [finder for finder in sys.meta_path if hasattr(finder, "bundled")]
 
 
 def made() -> bytes:
@@ -104,9 +138,14 @@ def made() -> bytes:
 
     for name in NAMES:
         importlib.import_module(name)
+    wanted = set(sys.modules)
+    for name in TAKEN:
+        importlib.import_module(name)
     modules: Modules = {}
     codes, at = [], 0
     for name, module in sorted(sys.modules.items()):
+        if name not in wanted and not name.startswith(_OWN):
+            continue
         spec = getattr(module, "__spec__", None)
         if spec is not None and isinstance(spec.loader, SourceFileLoader) and str(spec.origin).endswith(".py"):
             code = marshal.dumps(spec.loader.get_code(name))

@@ -86,7 +86,7 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
     from samovar.environment import forking, generators, interpreter, variables
     from samovar.environment.modules import CannotIndex, import_modules, read_manifest
 
-    bundle.forget()
+    bundle.keep_own()
 
     if sys.flags.no_site:
         site.main()  # only here: what .pth files and sitecustomize do has no place in process 1
@@ -108,7 +108,7 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
         if starts.notice is None:
             generators.find()
             carried = forking.carried(known)
-            culprits = forking.culprits(known, settings.code)
+            culprits = forking.culprits(carried, settings.code)
             starts = _decide(culprits, carried, reads, manifest["defaults"])
             _prepare_runs()
     except CannotIndex as failure:
@@ -117,6 +117,7 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
     except BaseException as failure:  # KeyboardInterrupt and the like, raised by a module
         text = f"importing the project's modules was ended by {failure!r}"
         error = {"type": "ImportError", "message": text, "traceback": text, "reason": "exception"}
+    bundle.forget()
     sys.stdout.flush()
     sys.stderr.flush()
     kernel.set_dumpable(False)

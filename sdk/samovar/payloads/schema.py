@@ -25,10 +25,9 @@ from samovar.payloads.shape import (
     Shape,
     TupleShape,
     UnionShape,
-    library_scalars,
 )
 
-#: Whose classes `library_scalars` has.
+#: Whose classes scalars.py has; `samovar` is what this package itself declares.
 _LIBRARIES = ("datetime", "decimal", "uuid", "pathlib", "samovar")
 _LISTS: dict[Any, Callable[[Any], Any]] = {
     list: list,
@@ -52,8 +51,11 @@ def compile_type(annotation: Any) -> Shape:
             return SCALARS[annotation]
     except TypeError:  # an annotation that has no hash
         pass
-    if str(getattr(annotation, "__module__", None)).partition(".")[0] in _LIBRARIES:
-        scalar = library_scalars().get(annotation)
+    library = str(getattr(annotation, "__module__", None)).partition(".")[0]
+    if library in _LIBRARIES:
+        from samovar.payloads.scalars import library_scalars
+
+        scalar = library_scalars(library).get(annotation)
         if scalar is not None:
             return scalar
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
-import tempfile
 from typing import Any, Callable
 
 from samovar.errors import OptionError
@@ -24,6 +22,8 @@ def artifact(
     that the run has kept under this name before, in this attempt or an earlier one, is replaced. When this returns
     it is stored. Raises NotInRun, OptionError, FileRefused.
     """
+    import mimetypes  # (and below: what only those take that keep files)
+
     store = current_run().store
     if not isinstance(name, str) or not name:
         raise OptionError(f"artifact({name!r}): give a name such as 'report.pdf'")
@@ -33,6 +33,8 @@ def artifact(
         if not os.path.isfile(path):
             raise OptionError(f"artifact({name!r}): there is no file {os.fspath(source)!r} (looked for {path})")
         return store.keep_file(name, path, kind)
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="samovar-artifact-") as folder:
         # with its ending, by which many writers choose what they write
         path = os.path.join(folder, os.path.basename(name) or "file")

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import datetime
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from samovar.errors import NotInRun, OptionError, WaitTimeout
 from samovar.payloads.codec import plain
 from samovar.running.keys import check_key, describe, mixed
 from samovar.running.run import CurrentRun, find_run
 from samovar.values.units import parse_duration
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 #: A sleep that has no more seconds left than this is slept in place.
 IN_PLACE = 5.0
@@ -39,6 +41,8 @@ class WaitFunctions:
 
     def until(self, moment: datetime, *, key: str | None = None) -> Any:
         """Pause until a time, which has to say its zone: `datetime.now(timezone.utc) + timedelta(hours=2)`."""
+        from datetime import datetime  # which is there, as there is one
+
         if not isinstance(moment, datetime) or moment.tzinfo is None:
             raise OptionError(f"wait.until({moment!r}): give a datetime with a zone, such as tzinfo=timezone.utc")
         return Asked("until", key, "wait.until", None, {"at": moment.timestamp()}).then(lambda answer: None)
