@@ -18,6 +18,8 @@ from tests.waiting import eventually
 
 MIB = 1024**2
 LIMIT_MIB, FIFTY_MIB = 14.0, 700.0
+#: Process 1 and the zygote.
+_AT_REST = 2
 #: Containers, and seconds for all of them to have begun.
 _FIFTY, _TOGETHER = 50, 45.0
 _KIND = """
@@ -94,11 +96,12 @@ def idle(bed: Bed, count: int) -> Outcome:
 
 
 def idle_memory(bed: Bed) -> tuple[float, ...]:
-    """What a container that stands ready takes."""
+    """What a container that stands ready takes, once it has let go of the process for a next run."""
 
     def found() -> tuple[float, ...] | None:
         with _if_there():
-            return container_memory(bed, idle_container(bed))
+            name = idle_container(bed)
+            return container_memory(bed, name) if len(_processes(bed, name)) == _AT_REST else None
         return None
 
     return eventually(found, "an idle warm container") or ()

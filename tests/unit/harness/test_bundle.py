@@ -65,6 +65,10 @@ def test_it_has_what_a_start_imports_and_nothing_of_the_interpreters_own(bundle:
     assert {"samovar.values.tracebacks", "socket", "json", "json.decoder", "logging", "signal"} <= set(modules)
     assert not {"sys", "os", "__main__"} & set(modules)
     assert not {"inspect", "ast", "dis", "dataclasses"} & set(modules), "each container would hold them"
+    # what a project takes of this package is there, and what that takes of the standard library is not
+    taken = {"samovar.running.files", "samovar.running.waits", "samovar.payloads.signature", "samovar.declare.cron"}
+    assert taken <= set(modules)
+    assert not {"datetime", "decimal", "uuid", "pathlib", "tempfile", "mimetypes"} & set(modules)
     assert modules["json"][0] is True
     assert Path(modules["json"][1]).name == "__init__.py"
 
@@ -77,6 +81,20 @@ def test_process_1_imports_what_it_takes_alone() -> None:
     found = set(python(program, SDK).split())
     assert "samovar.harness.attempt" in found
     assert not {"typing", "inspect", "logging", "threading", "traceback", "samovar.errors"} & found
+
+
+def test_what_a_project_imports_of_this_package_is_in_it(bundle: Path) -> None:
+    """All of its public names but those that call from outside."""
+    with bundle.open("rb") as file:
+        _, modules = marshal.load(file)
+    program = (
+        "import sys; sys.path.append(sys.argv[1]); import samovar\n"
+        "for name in samovar.__all__:\n    found = getattr(samovar, name)\n"
+        "print(*(name for name in sys.modules if name.startswith('samovar.')))"
+    )
+    found = set(python(program, SDK).split())
+    assert "samovar.running.waits" in found
+    assert {name for name in found - set(modules) if not name.startswith("samovar.calling")} == set()
 
 
 def test_modules_come_from_it_until_it_is_forgotten(bundle: Path) -> None:

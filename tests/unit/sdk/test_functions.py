@@ -150,3 +150,36 @@ def test_a_task_of_plain_parameters_is_called_without_inspect(declared: str) -> 
     command = [sys.executable, "-I", "-S", "-c", program]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert said.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "loaded"),
+    [
+        ("File", []),
+        ("datetime.date", ["datetime"]),
+        ("decimal.Decimal", ["decimal", "numbers"]),
+        ("uuid.UUID", ["platform", "uuid"]),
+        ("pathlib.Path", ["fnmatch", "ipaddress", "pathlib"]),
+    ],
+)
+def test_a_task_loads_what_its_own_types_are_of_and_nothing_else(kind: str, loaded: list[str]) -> None:
+    """Each module is read in a start and held by a container, and a file system of containers reads slowly."""
+    wanted = [
+        "datetime", "decimal", "fnmatch", "ipaddress", "mimetypes", "numbers", "pathlib", "platform", "shutil",
+        "tempfile", "uuid",
+    ]  # fmt: skip
+    module = kind.rpartition(".")[0]
+    code = [
+        "from samovar import File, artifact, checkpoint, on_exit, secret, task, wait",
+        "from samovar.payloads.binding import prepare",
+        f"import {module or 'sys'}",
+        f"def f(a: {kind}, b: str = 'x', *, c: list[int] | None = None): ...",
+        "prepare(task(id='f')(f))",
+        f"print(*sorted(set({wanted!r}) & set(sys.modules)))",
+    ]
+    program = "\n".join([f"import sys; sys.path.append({SDK!r})", *code])
+    command = [sys.executable, "-I", "-S", "-c", program]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    # (what pathlib takes is another Python's own affair)
+    assert set(said.stdout.split()) <= set(loaded)
+    assert not module or module in said.stdout.split()
