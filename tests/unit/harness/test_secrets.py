@@ -79,6 +79,7 @@ def test_process_1_and_the_zygote_never_have_them(container: Callable[..., Conta
     one = container(CODE.replace("return [samovar.secret", "return len(samovar.secret('KEY')) or [samovar.secret"))
     with counter(one, {"ok": True, "secrets": {"KEY": VALUE}}):
         assert one.run("with-secret", secrets=["KEY"], ticket=TICKET)["result"] == len(VALUE)
+    one.stands_ready()
     memories = [memory(pid) for pid in (one.process.pid, *one.children())]
     assert len(memories) == 3  # and of the process that stands ready for the next run
     assert all(TICKET.encode() in found for found in memories[:1])  # or nothing was read
