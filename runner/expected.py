@@ -60,6 +60,11 @@ class Expected:
             if not self._promised[key]:
                 del self._promised[key]
 
+    @property
+    def waiters(self) -> int:
+        """How many wait for one to come free, of whatever key: they want no start, as long as they do."""
+        return self._promised.total()
+
     def waiting(self, key: str) -> int:
         """How many wait for one of the key."""
         return self._promised[key]
@@ -83,5 +88,5 @@ class Expected:
             if (c.state == "busy" or c.returning)
             and c.key.digest == key
             and (c.held or (c.assignment is not None and c.assignment.limits.warm))
-            and (not self._successors.served(c) or self._successors.on_its_way(c))
+            and self._successors.serves_on(c)
         ]

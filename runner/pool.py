@@ -86,6 +86,7 @@ class Pool:
             self._warm,
             self.stems,
             waited_for=lambda: self._waiting > 0,
+            wanted=lambda: self._waiting > self._expected.waiters,
             fits=self._room.fits,
             begin=self._prepare,
             stand_ready=self._stand_ready,

@@ -17,8 +17,9 @@ from runner.stems import Stems, Wish
 class Preparer:
     """Decides when a container may be started that nobody waits for, and starts the stems that are wished for.
 
-    It is given what the pool can do: `waited_for`, whether a run waits in it; `fits`, whether so much memory is
-    free; `begin`, which starts a container; `stand_ready`, which returns when it is idle, or gone; and `destroy`.
+    It is given what the pool can do: `waited_for`, whether a run waits in it, and `wanted`, whether one waits for a
+    start; `fits`, whether so much memory is free; `begin`, which starts a container; `stand_ready`, which returns
+    when it is idle, or gone; and `destroy`.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Preparer:
         stems: Stems,
         *,
         waited_for: Callable[[], bool],
+        wanted: Callable[[], bool],
         fits: Callable[[int], bool],
         begin: Callable[[ContainerKey, str, Prepared], Container],
         stand_ready: Callable[[Container], Coroutine[Any, Any, None]],
@@ -42,6 +44,7 @@ class Preparer:
         self._warm = warm
         self._stems = stems
         self._waited_for = waited_for
+        self._wanted = wanted
         self._fits = fits
         self._begin = begin
         self._stand_ready = stand_ready
@@ -49,8 +52,12 @@ class Preparer:
         self._spawn = spawn
 
     def possible(self, key: ContainerKey) -> bool:
-        """Whether a successor may be started: there is room, and a slot that nobody wants."""
-        if self._waited_for():
+        """Whether a successor may be started: there is room, and a slot that nobody wants.
+
+        Who waits for the old one to come back wants it, and not a start: without a successor it would leave, and
+        that run would be the one that pays for it.
+        """
+        if self._wanted():
             return False
         waiter = self._starts.wait(key.project, key.memory)
         possible = self._starts.is_next(waiter, self._fits) and self._fits(key.memory)

@@ -55,6 +55,14 @@ class Successors:
         """Whether one is being started: until it stands ready, the old one serves on."""
         return container.successor is not None and container.successor.state == "starting"
 
+    def serves_on(self, container: Container) -> bool:
+        """Whether it takes another run when it comes back: it has not served long enough, or will be replaced."""
+        return (
+            self.served(container) is None
+            or self.on_its_way(container)
+            or (container.successor is None and self._possible(container.key))
+        )
+
     def replace(self, container: Container) -> bool:
         """Whether another one is on its way into this one's place.
 

@@ -177,6 +177,21 @@ def test_a_container_leaves_when_its_successor_stands_ready() -> None:
     run(FakeEngine(), test, max_runs=2)
 
 
+def test_who_waits_for_a_container_that_has_served_long_enough_has_it_once_more() -> None:
+    async def test(w: World) -> None:
+        old = await w.acquire()
+        w.pool.hold(old)  # its run has ended, and it is being cleaned up
+        waiting = asyncio.create_task(w.acquire())
+        await eventually_async(lambda: w.pool._waiting, "the next run to wait for it")
+        await w.pool.release(old, clean=True, memory=20 * MIB)
+        taken = await waiting
+        assert (taken, taken.start) == (old, "waited")
+        (fresh,) = [c for c in w.pool if c is not old]
+        assert (fresh.state, fresh.runs) == ("starting", 0)
+
+    run(FakeEngine(), test, max_runs=1)
+
+
 def test_a_successor_is_given_up_first_when_memory_is_wanted() -> None:
     async def test(w: World) -> None:
         old = await w.acquire(memory=400 * MIB)
