@@ -57,24 +57,24 @@ class Successors:
 
     def serves_on(self, container: Container) -> bool:
         """Whether it takes another run when it comes back: it has not served long enough, or will be replaced."""
-        return (
-            self.served(container) is None
-            or self.on_its_way(container)
-            or (container.successor is None and self._possible(container.key))
-        )
+        return self.served(container) is None or self._replaceable(container)
 
     def replace(self, container: Container) -> bool:
         """Whether another one is on its way into this one's place.
 
         It is started only where there is room for both, and a start slot that nobody waits for.
         """
+        if not self._replaceable(container):
+            return False
+        if container.successor is None:
+            container.successor = fresh = self._begin(container.key, container.task)
+            self._spawn(self._take_over(fresh, container))
+        return True
+
+    def _replaceable(self, container: Container) -> bool:
         if container.successor is not None:
             return self.on_its_way(container)
-        if not self._possible(container.key):
-            return False
-        container.successor = fresh = self._begin(container.key, container.task)
-        self._spawn(self._take_over(fresh, container))
-        return True
+        return self._possible(container.key)
 
     async def _take_over(self, fresh: Container, old: Container) -> None:
         await self._stand_ready(fresh)

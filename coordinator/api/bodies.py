@@ -59,9 +59,8 @@ class Turn:
 
     def __init__(self, project: str, size: int) -> None:
         self.project = project
-        parts = 1 + size // _SMALL
-        self.cost = min(ROOM, parts)
-        self.weight = min(_HEAVIEST * ROOM, parts)
+        self.weight = min(_HEAVIEST * ROOM, 1 + size // _SMALL)
+        self.cost = min(ROOM, self.weight)
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.since = 0.0
 

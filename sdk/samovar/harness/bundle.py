@@ -43,27 +43,13 @@ NAMES = (
     "importlib",
     "site",
 )
-#: What a project's modules and their tasks take of this package: it, but not what it imports. A project may have a
-#: module in the place of one of the standard library.
-TAKEN = (
-    "samovar.declare.cron",
-    "samovar.declare.events",
-    "samovar.declare.queues",
-    "samovar.declare.retry",
-    "samovar.declare.webhooks",
+#: What tasks take of this package beside its public names, when they are prepared and run.
+LATER = (
     "samovar.payloads.constraints",
     "samovar.payloads.models",
     "samovar.payloads.moments",
-    "samovar.payloads.scalars",
     "samovar.payloads.signature",
-    "samovar.running.checkpoints",
     "samovar.running.children",
-    "samovar.running.exits",
-    "samovar.running.files",
-    "samovar.running.run",
-    "samovar.running.secrets",
-    "samovar.running.waits",
-    "samovar.values.file",
 )
 _OWN = "samovar."
 
@@ -136,10 +122,15 @@ def made() -> bytes:
     import importlib
     import os
 
+    import samovar
+
     for name in NAMES:
         importlib.import_module(name)
+    # of what a project's modules and their tasks take, this package, but not what it imports: a project may have a
+    # module in the place of one of the standard library. What calls from outside seldom is in a task
     wanted = set(sys.modules)
-    for name in TAKEN:
+    homes = {f"samovar.{home}" for home in samovar._HOMES.values() if not home.startswith("calling.")}
+    for name in (*sorted(homes), *LATER):
         importlib.import_module(name)
     modules: Modules = {}
     codes, at = [], 0

@@ -79,8 +79,8 @@ def _files() -> dict[Any, Shape]:
     return {File: Scalar('a file: {"$file": its id}', (File,), schema, File.of, (dict,))}
 
 
-#: By the package that they are of.
-_LIBRARIES: dict[str, Callable[[], dict[Any, Shape]]] = {
+#: By the package that they are of; `samovar` is what this one itself declares.
+LIBRARIES: dict[str, Callable[[], dict[Any, Shape]]] = {
     "datetime": _moments,
     "decimal": _decimals,
     "uuid": _uuids,
@@ -91,5 +91,5 @@ _LIBRARIES: dict[str, Callable[[], dict[Any, Shape]]] = {
 
 @functools.cache
 def library_scalars(library: str) -> dict[Any, Shape]:
-    """Those of one library; no other one is imported for it."""
-    return _LIBRARIES[library]()
+    """Those of one of LIBRARIES; no other one is imported for it."""
+    return LIBRARIES[library]()

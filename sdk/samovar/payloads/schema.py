@@ -15,6 +15,7 @@ from typing import Any, Callable, Union
 
 from samovar.errors import OptionError
 from samovar.payloads.hints import bind, resolve_alias
+from samovar.payloads.scalars import LIBRARIES, library_scalars
 from samovar.payloads.shape import (
     SCALARS,
     AliasShape,
@@ -27,8 +28,6 @@ from samovar.payloads.shape import (
     UnionShape,
 )
 
-#: Whose classes scalars.py has; `samovar` is what this package itself declares.
-_LIBRARIES = ("datetime", "decimal", "uuid", "pathlib", "samovar")
 _LISTS: dict[Any, Callable[[Any], Any]] = {
     list: list,
     set: set,
@@ -52,9 +51,7 @@ def compile_type(annotation: Any) -> Shape:
     except TypeError:  # an annotation that has no hash
         pass
     library = str(getattr(annotation, "__module__", None)).partition(".")[0]
-    if library in _LIBRARIES:
-        from samovar.payloads.scalars import library_scalars
-
+    if library in LIBRARIES:
         scalar = library_scalars(library).get(annotation)
         if scalar is not None:
             return scalar
