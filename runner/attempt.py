@@ -389,12 +389,13 @@ class Attempt:
     async def _release(self, container: Container, end: End, *, reuse: bool) -> None:
         self._host.records.forget(container.name)
         # where somebody asked for the end, the container may be on its way to death, whatever it said meanwhile
-        clean = reuse and self._warm and end.clean and end.lost is None and self._ending is None
+        by_itself = end.clean and end.lost is None and self._ending is None
+        clean = reuse and self._warm and by_itself
         if clean and end.held:
             self._host.pool.hold(container)  # the attempt is over: nothing of what comes is this one's
         else:
             why: Leaving = "not_kept" if not self._warm else "ended" if self._ending is not None else end.why
-            await self._host.pool.release(container, clean=clean, memory=end.memory, why=why)
+            await self._host.pool.release(container, clean=clean, memory=end.memory, why=why, at_leisure=by_itself)
 
     async def _tell(self, lost: Lost) -> None:
         """Tells the coordinator for as long as the lease lasts; after it the sweep knows by itself."""

@@ -53,17 +53,23 @@ class Maker:
         passwd = await self.users.passwd(container.name, container.key.image, uid)
         listening = Register(uid=self.users.of(container.name), egress=self.egress(container))
         await self._sidecar.register(container.name, listening)
-        if assignment is not None:
-            placing = container.placing
-            if placing is not None:
-                placing = placing.model_copy(update={"starting": max(0.0, self._clock() - container.since)})
-            await self._sidecar.assign(container.name, assignment, "cold", placing)
         sockets = self._sockets(container.name)
         spec = ContainerSpec(
             container.name, self._runner, container.key, sockets, uid, str(passwd) if passwd else None
         )
-        await asyncio.to_thread(self._engine.create, spec)
+        creating = asyncio.ensure_future(asyncio.to_thread(self._engine.create, spec))
+        try:
+            if assignment is not None:
+                await self._assign(container, assignment)
+        finally:
+            await creating
         await asyncio.to_thread(self._engine.start, container.name)
+
+    async def _assign(self, container: Container, assignment: Assignment) -> None:
+        placing = container.placing
+        if placing is not None:
+            placing = placing.model_copy(update={"starting": max(0.0, self._clock() - container.since)})
+        await self._sidecar.assign(container.name, assignment, "cold", placing)
 
     async def unmake(self, container: Container) -> None:
         """Removes it, when the engine has answered to its start, and for as long as the engine refuses."""

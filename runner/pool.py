@@ -13,6 +13,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -42,6 +43,10 @@ log = structlog.get_logger()
 #: A warm container may grow by this much before it is replaced: a fifth, but not for less than 8 MiB.
 _GROWTH = 1.2
 _GROWTH_BYTES = 8 * 1024**2
+#: Leaving for one of these, it is idle. Its removal costs the engine a good part of a start, so it waits for starts
+#: under way or in line, for so many seconds at the most.
+_IDLE: frozenset[Leaving] = frozenset({"runs", "age", "grew", "expired", "superseded"})
+_STANDS_BACK = 1.0
 #: How long a container may take to clean up after a run, in seconds: it gives up by itself after five.
 _RELEASE = 8.0
 
@@ -165,7 +170,9 @@ class Pool:
                         until = until or time.monotonic() + self._expected.patience(key.digest)
                         if await self._one_returns(key.digest, until - time.monotonic()):
                             continue
-                    waiter = waiter or self._starts.wait(key.project, key.memory)
+                    if waiter is None:
+                        waiter = self._starts.wait(key.project, key.memory)
+                        self._changed.notify_all()  # what stands back for starts does so no more for want of memory
                     if self._starts.is_next(waiter, self._room.fits) and self._room.make(key.memory, task):
                         break
                     await self._change(self._starts.pause(key.project) or None)
@@ -224,18 +231,30 @@ class Pool:
             self.destroy(container, "unclean")
 
     async def release(
-        self, container: Container, *, clean: bool, memory: int | None, why: Leaving = "unclean"
+        self,
+        container: Container,
+        *,
+        clean: bool,
+        memory: int | None,
+        why: Leaving = "unclean",
+        at_leisure: bool = False,
     ) -> None:
         """The run in `container` has ended: keeps it warm where the rules allow it, else destroys it.
 
-        `why`: of one that is not clean.
+        `why`: of one that is not clean; `at_leisure`: which nothing goes on in, all the same.
         """
         if clean:
             self._forecast.ran(container.task, self._clock() - container.serving)
-        await self._come_back(container, clean=clean, memory=memory, why=why)
+        await self._come_back(container, clean=clean, memory=memory, why=why, at_leisure=at_leisure)
 
     async def _come_back(
-        self, container: Container, *, clean: bool, memory: int | None, why: Leaving = "unclean"
+        self,
+        container: Container,
+        *,
+        clean: bool,
+        memory: int | None,
+        why: Leaving = "unclean",
+        at_leisure: bool = False,
     ) -> None:
         task = container.task
         if container.runs:
@@ -247,7 +266,7 @@ class Pool:
         container.held, container.account = "", None
         leaves = self._leaves(container, memory) if clean else why
         if leaves is not None:
-            self.destroy(container, leaves)
+            self.destroy(container, leaves, at_leisure=at_leisure)
             return
         async with self._changed:
             if container.state == "leaving":
@@ -266,8 +285,13 @@ class Pool:
         """What the sidecar lets a container reach."""
         return self._maker.egress(container)
 
-    def destroy(self, container: Container, why: Leaving, by: Whose | None = None) -> None:
-        """Ends a container whatever it does; its memory is free when the engine has removed it. `by`: for whom."""
+    def destroy(
+        self, container: Container, why: Leaving, by: Whose | None = None, *, at_leisure: bool = False
+    ) -> None:
+        """Ends a container whatever it does; its memory is free when the engine has removed it. `by`: for whom.
+
+        `at_leisure`: nothing goes on in it.
+        """
         if container.state == "leaving":
             return
         self.lives.left(container, why, by)
@@ -277,7 +301,7 @@ class Pool:
         container.returning = False
         container.released.set()
         container.assignment = None
-        self._spawn(self._remove(container))
+        self._spawn(self._remove(container, at_leisure or why in _IDLE))
 
     async def expire(self) -> None:
         """Ends the containers that have been idle long enough, or have become too old; and starts stems."""
@@ -442,13 +466,22 @@ class Pool:
         else:
             self.destroy(container, "failed")
 
-    async def _remove(self, container: Container) -> None:
+    async def _remove(self, container: Container, at_leisure: bool) -> None:
         container.connected.set()
         container.settled.set()
+        if at_leisure and not container.key.untrusted:
+            await self._stand_back()
         await self._maker.unmake(container)
         async with self._changed:
             self._containers.pop(container.name, None)
             self._changed.notify_all()
+
+    async def _stand_back(self) -> None:
+        """Lets starts go first, unless one waits for memory."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STANDS_BACK), self._changed:
+                while self._starts.goes_first(self._room.fits):
+                    await self._changed.wait()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -67,6 +67,10 @@ class Starts:
         """Whether nothing is being started, and nobody waits for it."""
         return not self._waiters and not self._held.total()
 
+    def goes_first(self, fits: Callable[[int], bool]) -> bool:
+        """Whether a removal had better wait: something is being started or in line, and none of it for memory."""
+        return not self.quiet and all(fits(waiter.memory) for waiter in self._waiters)
+
     def begin(self, project: str) -> None:
         """Takes a slot."""
         self._number += 1

@@ -20,7 +20,7 @@ Rule = Literal["greedy-dual", "lru", "ttl", "lfu"]
 #: Without a word of the operator: the rule, idle containers in all and of one task, with `ttl` the seconds of one,
 #: and how many are started at a time.
 RULE: Literal["greedy-dual"] = "greedy-dual"
-MOST, MOST_PER_TASK, KEEP_ALIVE, STARTS = 50, 5, 60.0, 3
+MOST, MOST_PER_TASK, KEEP_ALIVE, STARTS = 50, 5, 60.0, 4
 
 _MIB = 1024**2
 #: Of keys, how many places are remembered with their uses when no container is left in them.

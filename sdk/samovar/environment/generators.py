@@ -7,15 +7,18 @@ on from where its seed put them, in each run alike, as in any process that has j
 from __future__ import annotations
 
 import gc
-import random
 import sys
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Callable
 
-#: Generators of `random` that were given a seed.
-_seeded: weakref.WeakSet[random.Random] = weakref.WeakSet()
+from samovar.environment import importing
+
+if TYPE_CHECKING:  # it is imported where the project imports it
+    import random
+
+#: Generators of `random` that were given a seed: a WeakSet, where `random` is there.
+_seeded: Any = ()
 #: The state of the hidden generator of `random`, where `random.seed(...)` was called: a fork would seed it anew.
 _hidden: list[Any] = []
 _found: list[Any] = []
@@ -26,6 +29,24 @@ _DRAWN_BITS = 64
 @contextmanager
 def watching() -> Iterator[None]:
     """Notes which generators are given seeds meanwhile."""
+    undo: list[Callable[[], None]] = []
+    importing.when_imported("random", lambda: undo.append(_watch()))
+    try:
+        yield
+    finally:
+        importing.forget("random")
+        for step in undo:
+            step()
+
+
+def _watch() -> Callable[[], None]:
+    """Begins to, now that `random` is there; what ends it."""
+    global _seeded
+    import random
+    import weakref
+
+    if not _seeded:
+        _seeded = weakref.WeakSet()
     plain, of_module = random.Random.seed, random.seed
     hidden: random.Random = random.seed.__self__  # type: ignore[attr-defined]
 
@@ -39,15 +60,19 @@ def watching() -> Iterator[None]:
     def seed_hidden(a: Any = None, version: int = 2) -> None:
         seed(hidden, a, version)
 
-    random.Random.seed, random.seed = seed, seed_hidden  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
+    def undo() -> None:
         random.Random.seed, random.seed = plain, of_module  # type: ignore[method-assign]
+
+    random.Random.seed, random.seed = seed, seed_hidden  # type: ignore[method-assign]
+    return undo
 
 
 def find() -> list[str]:
     """Remembers the generators there are now; those that can't be seeded anew, in words."""
+    if "random" not in sys.modules:
+        return []
+    import random
+
     hidden = random.seed.__self__  # type: ignore[attr-defined]
     if hidden in _seeded:
         _hidden[:] = [hidden.getstate()]
@@ -75,13 +100,13 @@ def find() -> list[str]:
 def reseed() -> None:
     """In the process of a run: other numbers than those of the run before."""
     for thing in _found:
-        if isinstance(thing, random.Random):
+        if isinstance(thing, sys.modules["random"].Random):
             thing.seed()
         else:
             bits = _bits(thing)
             bits.state = _fresh(bits).state
     if _hidden:
-        random.setstate(_hidden[0])
+        sys.modules["random"].setstate(_hidden[0])
     torch = sys.modules.get("torch")
     if torch is not None and torch.initial_seed() >= 1 << 32:  # a smaller one was given
         torch.seed()

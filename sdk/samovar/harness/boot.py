@@ -4,6 +4,7 @@ Isolated and without `site`, so that nothing a project installs (.pth files, sit
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enums of them, which takes a dozen modules
+import gc
 import marshal
 import os
 import sys
@@ -12,6 +13,7 @@ if __name__ == "__main__":
     # Python's own handler for SIGINT would let anything in the container interrupt process 1; a signal with
     # the default action is not delivered to a process 1 from inside
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    gc.disable()  # until what is imported here is out of its reach (Supervisor.start)
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, os.path.dirname(os.path.dirname(here)))
     try:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import atexit
 import functools
-import logging
 import signal
 import sys
 import threading
 import time
-import weakref
 from contextlib import suppress
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from samovar.harness import output
 from samovar.values import tracebacks
+
+if TYPE_CHECKING:  # it is imported where the project imports it
+    import logging
 
 #: Seconds for all of it, and for the threads that are waited for first.
 SECONDS = 2.0
@@ -35,12 +36,14 @@ def forget_imports() -> None:
     A hook of an import would take away what the next run needs as well, such as a temporary folder. Called before
     the forks, and in each, for what a thread has added since.
     """
-    if not atexit._ncallbacks() and not weakref.finalize._registered_with_atexit:  # type: ignore[attr-defined]
+    finalize = getattr(sys.modules.get("weakref"), "finalize", None)
+    if not atexit._ncallbacks() and not (finalize and finalize._registered_with_atexit):
         return
     atexit._clear()
-    for info in list(weakref.finalize._registry.values()):  # type: ignore[attr-defined]
-        info.atexit = False
-    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    if finalize:
+        for info in list(finalize._registry.values()):
+            info.atexit = False
+        finalize._registered_with_atexit = False
 
 
 def is_due(*, kept: bool = False) -> bool:
@@ -55,6 +58,7 @@ def is_due(*, kept: bool = False) -> bool:
 
 
 def _is_due(kept: bool) -> bool:
+    handlers, last = _handlers()
     exits, executors = sys.modules.get("samovar.running.exits"), sys.modules.get("concurrent.futures.thread")
     of_process = not kept and (
         threading.active_count() > 1
@@ -66,7 +70,7 @@ def _is_due(kept: bool) -> bool:
     if (
         of_process
         or (exits is not None and exits.given())
-        or any(reference() is not logging.lastResort for reference in logging._handlerList)  # type: ignore[attr-defined]
+        or any(reference() is not last for reference in handlers)
         or not (output.is_ours(sys.stdout) and output.is_ours(sys.stderr))
     ):
         return True
@@ -89,7 +93,7 @@ def end(say: Callable[[str], None], *, kept: bool = False) -> None:
         steps.do(f"the function {_name(function)}, given to on_exit", function)
     if not kept:
         _end_process(steps)
-    for reference in reversed(logging._handlerList[:]):  # type: ignore[attr-defined]
+    for reference in reversed(_handlers()[0]):
         handler = reference()
         if handler is not None:
             what = functools.partial("the log handler {!r:.200}".format, handler)
@@ -161,6 +165,12 @@ def _on_unraisable(unraisable: Any) -> None:
 def _threads() -> str:
     left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     return f"the thread{'s' if len(left) > 1 else ''} {', '.join(map(repr, left[:5])) or 'of a pool'}"
+
+
+def _handlers() -> tuple[list[Any], Any]:
+    """References to all that `logging` has, and its last resort, which needs no end."""
+    module = sys.modules.get("logging")
+    return list(getattr(module, "_handlerList", ())), getattr(module, "lastResort", None)
 
 
 def _close(handler: logging.Handler) -> None:

@@ -16,7 +16,6 @@ import fcntl
 import io
 import os
 import sys
-import termios
 import time
 
 from samovar import wire
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from samovar.harness.store import WireStore
 
 _LARGEST = 64 * 1024
+#: Of `termios`, a library that nothing else here needs.
+_FIONREAD = 0x541B
 #: Seconds that a write waits for what pipes hold: under a flood of a subprocess's output, order is not all.
 _PATIENCE = 0.02
 #: The same where they hold at most _LITTLE bytes, and nobody reads them.
@@ -156,7 +157,7 @@ def _identity(descriptor: int) -> tuple[int, int]:
 def _pending(descriptor: int) -> int:
     count = array.array("i", [0])
     try:
-        fcntl.ioctl(descriptor, termios.FIONREAD, count)
+        fcntl.ioctl(descriptor, _FIONREAD, count)
     except OSError:
         return 0
     return count[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import _socket
-import logging
 import os
 import resource
 import signal
@@ -205,6 +204,8 @@ def _suspended(last_word: wire.Message, by_suspend: bool) -> wire.Message:
         return last_word
     if not by_suspend:
         error = last_word.get("error") or {}
+        import logging
+
         ending = f"{error.get('type')}: {error.get('message')}" if error else "a result"
         logging.getLogger("samovar").warning(
             "the task caught Suspend, which ends it while it waits, and went on to %s; that is not kept, and the "

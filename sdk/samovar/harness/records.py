@@ -8,20 +8,24 @@ sets up nothing, records from INFO up are kept.
 
 from __future__ import annotations
 
-import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samovar import wire
+from samovar.environment import importing
 from samovar.harness import output
 from samovar.harness.logs import LEVELS, cut
 from samovar.harness.store import WireStore
 
+if TYPE_CHECKING:  # it is imported where the project imports it
+    import logging
+
 #: Formats that say only what a line of a run says anyway.
-_SAYS_NO_MORE = (logging.BASIC_FORMAT, "%(levelname)s:%(message)s", "%(levelname)s %(message)s")
-_bare = logging.Formatter()
+_SAYS_NO_MORE = ("%(levelname)s:%(name)s:%(message)s", "%(levelname)s:%(message)s", "%(levelname)s %(message)s")
 _store: WireStore | None = None
-_write_text: Any = logging.StreamHandler.emit
+#: Of `logging`, as it was imported.
+_bare: Any = None
+_write_text: Any = None
 
 
 def attach(store: WireStore) -> None:
@@ -38,14 +42,25 @@ def detach() -> None:
 
 def capture() -> None:
     """Before the project's modules can set up logging. `logging.basicConfig` finds no handler, and works."""
+    importing.when_imported("logging", _capture)
+
+
+def _capture() -> None:
+    global _bare, _write_text
+    import logging
+
+    _bare = logging.Formatter()
     handler: Any = logging.StreamHandler
-    handler.emit = _emit
+    if handler.emit is not _emit:
+        _write_text, handler.emit = handler.emit, _emit
     logging.getLogger().setLevel(logging.INFO)
     if logging.lastResort is not None:
         logging.lastResort.setLevel(logging.NOTSET)
 
 
 def _emit(self: logging.StreamHandler[Any], record: logging.LogRecord) -> None:
+    import logging
+
     store = _store
     if store is None or not output.is_ours(self.stream):
         if self is logging.lastResort and self.stream is sys.stderr:  # at import, or in a process of the task's
@@ -75,5 +90,7 @@ def _level(record: logging.LogRecord) -> str:
     """The record's level, or that of the next standard one below a level of the project's own."""
     level = record.levelname.lower()
     if level not in LEVELS:
+        import logging
+
         level = logging.getLevelName(min(record.levelno, 50) // 10 * 10).lower()
     return level if level in LEVELS else "debug" if record.levelno < 10 else "info"

@@ -79,7 +79,6 @@ class Supervisor:
         self._pids, pids = os.pipe()
         out, out_end = os.pipe()
         err, err_end = os.pipe()
-        gc.collect()
         gc.freeze()  # the zygote's collector would touch, and so unshare, every page of what is here
         self.zygote = os.fork()
         if self.zygote == 0:
@@ -88,6 +87,7 @@ class Supervisor:
             self._control.close()
             os.close(self._pids)
             self._become_zygote(theirs, pids, out_end, err_end)
+        gc.enable()
         bundle.forget()
         kernel.trim()
         theirs.close()

@@ -87,6 +87,7 @@ def _import(settings: Settings) -> tuple[dict[str, Any] | None, spawner.Starts]:
     from samovar.environment.modules import CannotIndex, import_modules, read_manifest
 
     bundle.keep_own()
+    gc.enable()
 
     if sys.flags.no_site:
         site.main()  # only here: what .pth files and sitecustomize do has no place in process 1

@@ -7,7 +7,9 @@ import asyncio
 import pytest
 from samovar import wire
 
+from coordinator.keeping.warm import STARTS
 from coordinator.wire import SidecarEvent
+from runner import pool
 from runner.container import Container, Died, EndAsked
 from runner.settings import Settings
 from runner.spec import ContainerKey
@@ -125,14 +127,14 @@ async def hear(w: World) -> None:
 def test_the_slot_comes_back_when_process_1_has_connected_not_when_the_imports_are_done() -> None:
     async def test(w: World) -> None:
         hearing = asyncio.create_task(hear(w))
-        first = [await silent(w, "slow"), await silent(w, "slow")]
-        third = silent(w, "slow")
-        await asyncio.wait({third}, timeout=0.05)
-        assert not third.done()
+        first = [await silent(w, "slow") for _ in range(STARTS - 1)]
+        one_more = silent(w, "slow")
+        await asyncio.wait({one_more}, timeout=0.05)
+        assert not one_more.done()
         _, writer = await asyncio.open_unix_connection(w.sockets / first[0].name / wire.SOCKET_NAME)
         writer.write(wire.encode({"id": 1, "type": "hello", "protocol": wire.PROTOCOL, "attempt": None}))
         # and nothing more: the modules take their time
-        await asyncio.wait_for(third, 10)
+        await asyncio.wait_for(one_more, 10)
         writer.close()
         hearing.cancel()
 
@@ -141,7 +143,7 @@ def test_the_slot_comes_back_when_process_1_has_connected_not_when_the_imports_a
 
 def test_a_process_1_that_never_connects_holds_up_its_own_project_alone() -> None:
     async def test(w: World) -> None:
-        for _ in range(2):
+        for _ in range(STARTS - 1):
             await silent(w, "hostile")
         more = [silent(w, "hostile") for _ in range(4)]
         await asyncio.wait_for(silent(w, "other"), 10)
@@ -190,3 +192,64 @@ def test_by_default_one_project_leaves_a_slot() -> None:
         starts.begin("p")
     assert not starts.is_next(starts.wait("p", 1), fits)
     assert starts.is_next(starts.wait("other", 1), fits)
+
+
+# ---------------------------------------------------------------- and who leaves meanwhile
+
+
+def leave(w: World, container: Container, *, at_leisure: bool = True) -> None:
+    w.pool.destroy(container, "not_kept", at_leisure=at_leisure)
+
+
+async def busy_starting(w: World) -> tuple[Container, Container]:
+    """One whose run has ended, and one that is being started."""
+    return await w.acquire(), await silent(w, "p")
+
+
+def test_what_leaves_at_leisure_is_removed_when_nothing_is_being_started() -> None:
+    async def test(w: World) -> None:
+        old, new = await busy_starting(w)
+        other = await w.acquire()
+        leave(w, old)
+        leave(w, other, at_leisure=False)
+        await eventually_async(lambda: other.name not in w.engine.containers, "the other one to be removed")
+        assert old.name in w.engine.containers
+        say(new, "connected")
+        await w.settled()
+        assert set(w.engine.containers) == {new.name}
+
+    run(FakeEngine(), test, connect_timeout=600)
+
+
+def test_what_has_to_go_does_not_wait_for_starts() -> None:
+    async def test(w: World) -> None:
+        old, new = await busy_starting(w)
+        leave(w, old, at_leisure=False)
+        await w.settled()
+        assert set(w.engine.containers) == {new.name}
+
+    run(FakeEngine(), test, connect_timeout=600)
+
+
+def test_what_leaves_at_leisure_goes_where_a_start_waits_for_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_STANDS_BACK", 600)
+
+    async def test(w: World) -> None:
+        old, new = await busy_starting(w)
+        leave(w, old)
+        third = await asyncio.wait_for(w.acquire("other", memory=950 * MIB), 10)
+        assert set(w.engine.containers) == {new.name, third.name}
+
+    run(FakeEngine(), test, connect_timeout=600)
+
+
+def test_what_leaves_at_leisure_is_gone_in_time_though_starts_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_STANDS_BACK", 0.05)
+
+    async def test(w: World) -> None:
+        old, new = await busy_starting(w)
+        leave(w, old)
+        await w.settled()
+        assert set(w.engine.containers) == {new.name}
+
+    run(FakeEngine(), test, connect_timeout=600)

@@ -166,7 +166,7 @@ def test_a_task_loads_what_its_own_types_are_of_and_nothing_else(kind: str, load
     """Each module is read in a start and held by a container, and a file system of containers reads slowly."""
     wanted = [
         "datetime", "decimal", "fnmatch", "ipaddress", "mimetypes", "numbers", "pathlib", "platform", "shutil",
-        "tempfile", "uuid",
+        "logging", "random", "tempfile", "uuid",
     ]  # fmt: skip
     module = kind.rpartition(".")[0]
     code = [
