@@ -29,8 +29,10 @@ def when_imported(name: str, act: Callable[[], object]) -> None:
 
 
 def forget(name: str) -> None:
-    """Does nothing any more when it is imported."""
+    """Does nothing any more when it is imported; and nothing is left of all this where it was for the last one."""
     _hook.acts.pop(name, None)
+    if not _hook.acts and _hook in sys.meta_path:
+        sys.meta_path.remove(_hook)
 
 
 class _Hook:

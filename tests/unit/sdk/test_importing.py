@@ -37,7 +37,11 @@ def test_it_is_done_at_once_where_the_module_is_there() -> None:
 
 
 def test_it_is_not_done_any_more_when_it_is_forgotten() -> None:
-    assert said("when_imported('cmd', act)", "forget('cmd')", "import cmd") == ""
+    finders = "finders = list(sys.meta_path)"
+    nothing = "assert sys.meta_path == finders"
+    assert said(finders, "when_imported('cmd', act)", "forget('cmd')", nothing, "import cmd") == ""
+    done = ("when_imported('cmd', act)", "when_imported('string', act)", "import cmd", "forget('string')")
+    assert said(finders, *done, nothing) == "True"
 
 
 def test_a_module_of_the_projects_own_is_left_alone(tmp_path: Path) -> None:
