@@ -51,7 +51,8 @@ def test_what_a_start_imports_comes_from_one_file(samovar: Stack) -> None:
     assert set(found["alone"]) <= {"beginning", "sitecustomize"}
     assert found["bundled"] > 60
     # a module of it is a module like any other, and what comes later is looked for where Python looks
-    assert found["finders"] == 3
+    # (for logging, which is not imported yet)
+    assert found["finders"] == ["_Hook", "BuiltinImporter", "FrozenImporter", "PathFinder"]
     assert found["file"] == "/opt/samovar/sdk/samovar/harness/process.py"
     assert found["cached"]
     assert found["source"].startswith("def main(")

@@ -24,7 +24,7 @@ def read_by_themselves() -> dict:
     return {
         "alone": [name for name, loader in loaders.items() if loader == "SourceFileLoader"],
         "bundled": len([name for name, loader in loaders.items() if loader == "_Loader"]),
-        "finders": len(sys.meta_path),
+        "finders": [getattr(each, "__name__", type(each).__name__) for each in sys.meta_path],
         "file": process.__file__,
         "cached": os.path.exists(process.__cached__),
         "source": inspect.getsource(process.main).splitlines()[0],

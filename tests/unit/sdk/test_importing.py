@@ -40,7 +40,7 @@ def test_it_is_not_done_any_more_when_it_is_forgotten() -> None:
     finders = "finders = list(sys.meta_path)"
     nothing = "assert sys.meta_path == finders"
     assert said(finders, "when_imported('cmd', act)", "forget('cmd')", nothing, "import cmd") == ""
-    done = ("when_imported('cmd', act)", "when_imported('string', act)", "import cmd", "forget('string')")
+    done = ("when_imported('cmd', act)", "when_imported('sched', act)", "import cmd", "forget('sched')")
     assert said(finders, *done, nothing) == "True"
 
 
