@@ -47,7 +47,9 @@ def fifty(bed: Bed, count: int) -> Outcome:
 
     def held() -> float | None:
         with _if_there():
-            return sum(container_memory(bed, name)[0] for name in _idle(bed, count))
+            names = _idle(bed, count)
+            if all(len(_processes(bed, name)) == _AT_REST for name in names):
+                return sum(container_memory(bed, name)[0] for name in names)
         return None
 
     total = eventually(held, f"{count} warm containers") or 0.0

@@ -3,7 +3,8 @@
 To fork takes half of the way from an assignment to the first line of user code; so it is done when the run before
 is over and nothing of it is left, and no other run has come at once: that one would have to wait for the fork, and
 so would whoever has just been told of the end. What waits is a process as any run's: it comes from the zygote, and
-nothing of another run is in it. A container that nobody uses does without, for it takes memory.
+nothing of another run is in it. A container that nobody uses does without, for it takes memory; so does one whose
+runs are further apart than it would wait.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class Spare:
         self._ends: Ends | None = None
         self._start = ""
         self._until: float | None = None
+        #: When the last run was over, and whether the latest began while it would have waited.
+        self._over: float | None = None
+        self._often = True
         #: Those that were let go of, and whose end the zygote has not told yet.
         self._leaving = 0
 
@@ -50,13 +54,17 @@ class Spare:
         """When it is forked or let go of, by the clock."""
         return self._until
 
-    def prepare(self, start: str) -> None:
-        """Has one stand ready for a run that begins in this way, in a moment."""
-        if self._ends is None:
+    def prepare(self, start: str | None) -> None:
+        """No run goes on: has one stand ready for a run that begins in this way, in a moment, where runs come often
+        enough. None: there is to be none.
+        """
+        self._over = self._clock()
+        if start is not None and self._ends is None and self._often:
             self._start, self._until = start, self._clock() + _QUIET
 
     def take(self, start: str) -> Ends | None:
-        """The one that stands ready for a run that begins in this way. One for another is let go of."""
+        """A run begins in this way: the one that stands ready for it. One for another is let go of."""
+        self._often = self._over is not None and self._clock() - self._over <= _WAITS
         if self._ends is None or self._start != start:
             self.let_go()
             return None

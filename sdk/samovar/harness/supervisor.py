@@ -469,8 +469,7 @@ class Supervisor:
             self.link.request(
                 {"type": wire.RELEASED, "attempt": attempt.id, "exit_code": code, "container": self._account}
             )
-        if self._account["clean"] and not attempt.inline:
-            self._spare.prepare(attempt.start)
+        self._spare.prepare(attempt.start if self._account["clean"] and not attempt.inline else None)
 
 
 def _within(number: Any, least: int, most: int) -> int:

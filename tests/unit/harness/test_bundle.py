@@ -62,13 +62,15 @@ def test_it_has_what_a_start_imports_and_nothing_of_the_interpreters_own(bundle:
     assert version == sys.version
     assert Path(library).is_dir()
     assert {"samovar", "samovar.harness.bundle", "samovar.harness.attempt"} <= set(modules)
-    assert {"samovar.values.tracebacks", "socket", "json", "json.decoder", "logging", "signal"} <= set(modules)
+    assert {"samovar.values.tracebacks", "socket", "json", "json.decoder", "signal"} <= set(modules)
     assert not {"sys", "os", "__main__"} & set(modules)
     assert not {"inspect", "ast", "dis", "dataclasses"} & set(modules), "each container would hold them"
     # what a project takes of this package is there, and what that takes of the standard library is not
     taken = {"samovar.running.files", "samovar.running.waits", "samovar.payloads.signature", "samovar.declare.cron"}
     assert taken <= set(modules)
-    assert not {"datetime", "decimal", "uuid", "pathlib", "tempfile", "mimetypes"} & set(modules)
+    assert not {"datetime", "decimal", "uuid", "pathlib", "tempfile", "mimetypes", "logging", "random"} & set(
+        modules
+    )
     assert modules["json"][0] is True
     assert Path(modules["json"][1]).name == "__init__.py"
 

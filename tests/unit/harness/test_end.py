@@ -289,7 +289,8 @@ def test_an_idle_container_whose_zygote_dies_ends(container: Make) -> None:
 
 def test_two_hundred_runs_leave_no_descriptor_and_no_process(container: Make) -> None:
     one = container(ENDINGS)
-    one.run("ok", "warm-up")
+    for number in range(2):
+        one.run("ok", f"warm-up{number}")
     zygote = one.children()[0]
 
     def held() -> tuple[int, int]:

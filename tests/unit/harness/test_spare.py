@@ -151,6 +151,7 @@ def times() -> Iterator[Times]:
 
 def test_ends_are_told_apart_by_their_order(times: Times) -> None:
     spare = times.spare
+    spare.prepare("auto")
     assert spare.take("auto") is None
     spare.ended()  # nobody's: what the zygote says is not believed to be more than it can be
     assert spare.settled
@@ -184,7 +185,7 @@ def test_for_a_run_that_comes_at_once_none_is_forked(times: Times) -> None:
     spare.prepare("auto")
     spare.tick()
     assert spare.take("auto") is None
-    times.now += 3600
+    times.now += 3600  # the run takes its time
     spare.tick()
     assert (times.ordered, spare.deadline, spare.settled) == ([], None, True)
     times.fork("auto")
@@ -192,3 +193,25 @@ def test_for_a_run_that_comes_at_once_none_is_forked(times: Times) -> None:
     ends = spare.take("auto")
     assert ends is not None
     ends.close()
+
+
+def test_none_is_forked_where_runs_come_further_apart_than_it_would_wait(times: Times) -> None:
+    spare = times.spare
+    # the first run of a container that was started for it
+    assert spare.take("auto") is None
+    spare.prepare("auto")
+    assert spare.deadline is None
+    times.now += waiting._WAITS + 1
+    assert spare.take("auto") is None
+    spare.prepare("auto")
+    assert spare.deadline is None
+    # and where they come often again, after the first of them
+    times.now += waiting._WAITS
+    assert spare.take("auto") is None
+    times.fork("auto")
+    assert times.ordered == ["auto"]
+    times.now += waiting._WAITS + 1
+    times.spare.tick()
+    assert spare.take("auto") is None
+    spare.prepare("auto")
+    assert spare.deadline is None
