@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from samovar.environment import importing
 
-if TYPE_CHECKING:  # it is imported where the project imports it
+if TYPE_CHECKING:
     import random
 
-#: Generators of `random` that were given a seed: a WeakSet, where `random` is there.
+#: `random`, where the project has imported it: a module of its own by that name is none.
+_random: Any = None
+#: Its generators that were given a seed: a WeakSet then.
 _seeded: Any = ()
 #: The state of the hidden generator of `random`, where `random.seed(...)` was called: a fork would seed it anew.
 _hidden: list[Any] = []
@@ -41,12 +43,12 @@ def watching() -> Iterator[None]:
 
 def _watch() -> Callable[[], None]:
     """Begins to, now that `random` is there; what ends it."""
-    global _seeded
+    global _random, _seeded
     import random
     import weakref
 
-    if not _seeded:
-        _seeded = weakref.WeakSet()
+    if _random is None:
+        _random, _seeded = random, weakref.WeakSet()
     plain, of_module = random.Random.seed, random.seed
     hidden: random.Random = random.seed.__self__  # type: ignore[attr-defined]
 
@@ -69,23 +71,23 @@ def _watch() -> Callable[[], None]:
 
 def find() -> list[str]:
     """Remembers the generators there are now; those that can't be seeded anew, in words."""
-    if "random" not in sys.modules:
-        return []
-    import random
-
-    hidden = random.seed.__self__  # type: ignore[attr-defined]
+    numpy_random = sys.modules.get("numpy.random")
+    kinds: tuple[Any, ...] = ()
+    hidden: Any = None
+    if _random is not None:
+        hidden, kinds = _random.seed.__self__, (_random.Random,)
     if hidden in _seeded:
         _hidden[:] = [hidden.getstate()]
-    numpy_random = sys.modules.get("numpy.random")
-    kinds: tuple[Any, ...] = (random.Random,)
     if numpy_random is not None:
         kinds += (numpy_random.Generator, numpy_random.RandomState)
-    stuck = []
-    for thing in gc.get_objects():
+    stuck: list[str] = []
+    for thing in gc.get_objects() if kinds else ():
         # by its type: an object may run code of its own for isinstance
-        if not issubclass(type(thing), kinds) or thing is hidden or isinstance(thing, random.SystemRandom):
+        if not issubclass(type(thing), kinds) or thing is hidden:
             continue
-        if isinstance(thing, random.Random):
+        if _random is not None and isinstance(thing, _random.Random):
+            if isinstance(thing, _random.SystemRandom):
+                continue
             if thing not in _seeded:
                 _found.append(thing)
         elif not _was_seeded(thing):
@@ -100,13 +102,13 @@ def find() -> list[str]:
 def reseed() -> None:
     """In the process of a run: other numbers than those of the run before."""
     for thing in _found:
-        if isinstance(thing, sys.modules["random"].Random):
+        if _random is not None and isinstance(thing, _random.Random):
             thing.seed()
         else:
             bits = _bits(thing)
             bits.state = _fresh(bits).state
     if _hidden:
-        sys.modules["random"].setstate(_hidden[0])
+        _random.setstate(_hidden[0])
     torch = sys.modules.get("torch")
     if torch is not None and torch.initial_seed() >= 1 << 32:  # a smaller one was given
         torch.seed()

@@ -94,3 +94,19 @@ builtins.__build_class__ = real
 import cmd
 """
     assert said("import string", "when_imported('cmd', act)", fails) == "failed True"
+
+
+def test_a_random_of_the_projects_own_has_no_generators_of_the_standard_library(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("def seed(a): seen.append(a)\nclass Random: ...\n")
+    watch = """
+from samovar.environment import generators
+import builtins
+builtins.seen = seen
+with generators.watching():
+    import random
+    random.seed(7)
+    generator = random.Random()
+assert generators.find() == []
+generators.reseed()
+"""
+    assert said(watch, path=tmp_path) == "7"
