@@ -87,7 +87,7 @@ def test_a_run_that_a_full_queue_cancels_is_told_to_its_runner(api: Api) -> None
 
 def test_a_debounced_trigger_is_201_then_200(api: Api) -> None:
     api.deploy()
-    body = {"payload": {"n": 1}, "debounce": {"key": "k", "delay": "200ms"}}
+    body = {"payload": {"n": 1}, "debounce": {"key": "k", "delay": "2s"}}
     first = api.admin.post("/api/v1/tasks/greet/runs", json=body)
     second = api.admin.post("/api/v1/tasks/greet/runs", json={**body, "payload": {"n": 2}})
     assert (first.status_code, second.status_code) == (201, 200)
