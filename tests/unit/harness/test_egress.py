@@ -76,11 +76,11 @@ def flood(port: int, size: int):
     return [said, resident]
 @task
 def refused(port: int):
-    with connect(port) as connection:
-        try:
+    try:
+        with connect(port) as connection:  # which may be reset before it is told that it is connected
             return everything(connection).decode()
-        except ConnectionResetError:
-            return "reset"
+    except ConnectionResetError:
+        return "reset"
 def relay():
     for name in os.listdir("/proc"):
         if name.isdigit():
