@@ -23,6 +23,8 @@ def test_by_the_keyboard_alone_from_signing_in_to_an_edited_replay_from_a_checkp
     visitor: Visitor, samovar: Stack, key: str, runs: dict[str, str]
 ) -> None:
     page = visitor.go("/login?next=/runs%3Fstatus%3Dfailed%26task%3Dpicky")
+    # (a page has its focus when it is drawn, which may be after it was loaded)
+    expect(page.locator("input[name=key]")).to_be_focused()
     page.keyboard.type(key)
     page.keyboard.press("Enter")
     page.wait_for_url("**/runs?status=failed&task=picky")
