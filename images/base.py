@@ -17,6 +17,7 @@ from images.container import NotStarted
 from images.dependencies import Target
 from images.docker_builder import Builder
 from images.errors import BaseError
+from images.known import Known
 from images.lines import Log
 from images.locks import hold
 from images.settings import DEFAULT_PYTHON, ImageSettings
@@ -86,22 +87,27 @@ class Base:
         return Target(self.environment, True, self.git, self.debian, brings, tuple(project.apt))
 
 
-def base_image(builder: Builder, project: ProjectTable, settings: ImageSettings, log: Log) -> Base:
-    """The base for `project`, fetched or made where need be. Raises BaseError saying what would help."""
+def base_image(
+    builder: Builder, project: ProjectTable, settings: ImageSettings, log: Log, known: Known | None = None
+) -> Base:
+    """The base for `project`, fetched or made where need be. Raises BaseError saying what would help.
+
+    What was found in an image once is kept in `known`.
+    """
     if project.base is not None:
-        return _named(builder, project, settings, log)
+        return _named(builder, project, settings, log, known)
     wanted = project.python or DEFAULT_PYTHON
     official = f"python:{wanted}-slim"
     # what nobody names is on the list as well
     on_list = listed(reference(official), settings.bases)
     if on_list and (identifier := builder.image_id(_whole(official))) is not None:
-        return _check(builder, official, identifier, wanted, settings)
+        return _check(builder, official, identifier, wanted, settings, known)
     # made here once, it is there without asking anybody
     if wanted == bootstrap.PYTHON and (identifier := builder.image_id(bootstrap.IMAGE)) is not None:
-        return _check(builder, bootstrap.IMAGE, identifier, wanted, settings)
+        return _check(builder, bootstrap.IMAGE, identifier, wanted, settings, known)
     with hold(f"base-{official}"):
         if on_list and (identifier := _pull(builder, reference(official), settings, log)):
-            return _check(builder, official, identifier, wanted, settings)
+            return _check(builder, official, identifier, wanted, settings, known)
     if project.python not in {None, bootstrap.PYTHON}:
         raise BaseError(
             f"Python {wanted} was asked for; no registry answers to pull {official} from, and the base made from "
@@ -134,7 +140,7 @@ def bootstrapped(builder: Builder, settings: ImageSettings, log: Log, *, rebuild
         return _check(builder, bootstrap.IMAGE, identifier, bootstrap.PYTHON, settings)
 
 
-def _named(builder: Builder, project: ProjectTable, settings: ImageSettings, log: Log) -> Base:
+def _named(builder: Builder, project: ProjectTable, settings: ImageSettings, log: Log, known: Known | None) -> Base:
     assert project.base is not None, "called for a named base"
     # before the engine is asked anything: what is refused is nobody's to learn about
     asked = allowed_base(project.base, settings.bases)
@@ -151,7 +157,7 @@ def _named(builder: Builder, project: ProjectTable, settings: ImageSettings, log
     if kind != "base":
         text = f"{project.base!r} is an image that a build has made ({kind}), and no base"
         raise BaseError(f"the base image {text}", code="base_not_allowed", fields={"project.base": text})
-    return _check(builder, project.base, identifier, project.python, settings)
+    return _check(builder, project.base, identifier, project.python, settings, known)
 
 
 def _whole(name: str) -> str:
@@ -172,7 +178,14 @@ def _pull(builder: Builder, asked: Reference, settings: ImageSettings, log: Log)
     return identifier
 
 
-def _check(builder: Builder, name: str, identifier: str, python: str | None, settings: ImageSettings) -> Base:
+def _check(
+    builder: Builder,
+    name: str,
+    identifier: str,
+    python: str | None,
+    settings: ImageSettings,
+    known: Known | None = None,
+) -> Base:
     size = builder.size_of(identifier)
     if size > settings.base_size:
         text = f"{name!r} is of {size // 1024**2} MiB, and a base may have {settings.base_size // 1024**2} MiB"
@@ -182,7 +195,7 @@ def _check(builder: Builder, name: str, identifier: str, python: str | None, set
             code="base_too_large",
             fields={"project.base": text},
         )
-    base = _usable.get(identifier) or _look_into(builder, name, identifier, settings)
+    base = _usable.get(identifier) or _look_into(builder, name, identifier, settings, known)
     _usable[identifier] = base
     if python is not None and not base.python.startswith(f"{python}."):
         raise BaseError(
@@ -192,7 +205,9 @@ def _check(builder: Builder, name: str, identifier: str, python: str | None, set
     return replace(base, name=name)
 
 
-def _look_into(builder: Builder, name: str, identifier: str, settings: ImageSettings) -> Base:
+def _look_into(builder: Builder, name: str, identifier: str, settings: ImageSettings, known: Known | None) -> Base:
+    if known is not None and (kept := known.get("base", identifier, _PROBE)) is not None:
+        return _base(name, identifier, json.loads(kept))
     box = Box(
         image=identifier,
         command=["python3", "-I", "-c", _PROBE],
@@ -220,9 +235,12 @@ def _look_into(builder: Builder, name: str, identifier: str, settings: ImageSett
         text = " / ".join(lines[-3:])
         raise BaseError(f"python3 in the base image {name!r} does not work (exit code {outcome.exit_code}): {text}")
     try:
-        return _base(name, identifier, found)
+        base = _base(name, identifier, found)
     except (LookupError, TypeError, ValueError, AttributeError):
         raise BaseError(f"python3 in the base image {name!r} does not say what it is: {lines[-1]:.200}") from None
+    if known is not None:
+        known.put(json.dumps(found).encode(), "base", identifier, _PROBE)
+    return base
 
 
 def _base(name: str, identifier: str, found: dict[str, Any]) -> Base:

@@ -78,7 +78,7 @@ def build(
                 )
                 trim(shop)
                 with steps.step("base"):
-                    base = base_image(builder, config.project, settings, log)
+                    base = base_image(builder, config.project, settings, log, shop.known)
                 deadline = time.monotonic() + settings.build_timeout
                 shop = replace(shop, deadline=deadline, installer=config.project.installer)
                 log(f"base image {base.name}, Python {base.python}")

@@ -22,6 +22,7 @@ from images.archive import ImageConfig, Packed
 from images.box import Box, Outcome
 from images.config import Config
 from images.errors import IndexError_, InstallError
+from images.known import packed, unpacked
 from images.source import Layer, code_files, fingerprint
 from images.workshop import HOME, Workshop, identifier_of
 
@@ -92,15 +93,15 @@ def with_code(
         layer.tree(IMAGE_CODE.lstrip("/"), source, code)
         _add_sdk(layer, sdk, sdk_files)
         python_id = identifier_of(shop, python)
-        sdk_key = names.digest([python_id, *fingerprint(sdk, sdk_files)])
-        with _compiled_lock:
-            compiled_sdk = _compiled_sdk.get(sdk_key)
+        sdk_key = names.digest([python_id, *_COMPILE, *fingerprint(sdk, sdk_files)])
+        compiled_sdk = _sdk_known(shop, sdk_key)
         trees = [(IMAGE_CODE, source, code)]
         if compiled_sdk is None:
             trees.append((f"{IMAGE_SDK}/samovar", sdk, sdk_files))
         made = _compiled(shop, python_id, trees)
         if compiled_sdk is None:
             compiled_sdk = [file for file in made if file[0].startswith(f"{IMAGE_SDK.lstrip('/')}/")]
+            shop.known.put(packed((_entry(name, data), data) for name, data in compiled_sdk), "sdk", sdk_key)
             with _compiled_lock:
                 _compiled_sdk[sdk_key] = compiled_sdk
         code_prefix = f"{IMAGE_CODE.lstrip('/')}/"
@@ -119,6 +120,23 @@ def with_code(
         )
         shop.builder.append(identifier, [Packed.of(stream)], image, image_config)
     return image, True
+
+
+def _sdk_known(shop: Workshop, key: str) -> list[tuple[str, bytes]] | None:
+    """The SDK's byte code, where it was compiled before, by this process or an earlier one."""
+    with _compiled_lock:
+        compiled = _compiled_sdk.get(key)
+    if compiled is None and (kept := shop.known.get("sdk", key)) is not None:
+        compiled = [(entry.name, data) for entry, data in unpacked(kept)]
+        with _compiled_lock:
+            _compiled_sdk[key] = compiled
+    return compiled
+
+
+def _entry(name: str, data: bytes) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    return entry
 
 
 def _compiled(shop: Workshop, python: str, trees: list[tuple[str, Path, list[Path]]]) -> list[tuple[str, bytes]]:

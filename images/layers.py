@@ -92,7 +92,7 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
     shop.log("no dependencies" if plan.empty else f"installing the dependencies of {source}")
     for setting in [] if plan.empty else host_network().left_out:
         shop.log(f"{setting} names a path of this host; a build does not see it")
-    privileges.look_ahead(shop.builder, identifier, _most(shop))
+    privileges.look_ahead(shop.builder, identifier, _most(shop), shop.known)
     if shop.installer == "uv" and not plan.empty:
         with environment_by_uv(shop, identifier, plan) as environment:
             if environment is not None:
@@ -173,7 +173,7 @@ def _layer() -> Iterator[tuple[Layer, IO[bytes]]]:
 
 def _users(shop: Workshop, below: str, layer: Layer, users: dict[str, bytes]) -> None:
     """What an image of dependencies has beside the environment: the user of tasks, no file that gives rights."""
-    privileges.strip(shop.builder, below, layer.tar, _most(shop))
+    privileges.strip(shop.builder, below, layer.tar, _most(shop), shop.known)
     for path, content in users.items():
         layer.file(path, content)
     layer.directory(HOME.lstrip("/"), uid=TASK_UID, mode=0o700)

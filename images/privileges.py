@@ -18,6 +18,7 @@ from cachetools import LRUCache
 from images.box import Box
 from images.docker_builder import Builder
 from images.errors import BaseError, BuildError
+from images.known import Entry, Known, packed, unpacked
 from images.names import labels
 
 _SETUID_SETGID = 0o6000
@@ -25,35 +26,35 @@ _CAPABILITY = "SCHILY.xattr.security.capability"
 #: Bytes of all such files together: a base has twenty of them, of a megabyte in all.
 _MOST = 128 * 1024**2
 #: What was found in an image, by its id, as a list of entries to put on top.
-_found: LRUCache[str, list[tuple[tarfile.TarInfo, bytes]]] = LRUCache(maxsize=16)
+_found: LRUCache[str, list[Entry]] = LRUCache(maxsize=16)
 _locks: LRUCache[str, threading.Lock] = LRUCache(maxsize=64)
 _lock = threading.Lock()
 
 
-def strip(builder: Builder, image: str, layer: tarfile.TarFile, most: int) -> None:
+def strip(builder: Builder, image: str, layer: tarfile.TarFile, most: int, known: Known) -> None:
     """Add to `layer`, which goes on top of `image`, its files with setuid, setgid or capabilities, without those.
 
     Raises BaseError where the files are more than anybody needs, and BuildError where the image has over `most`
     bytes.
     """
-    for entry, content in _of(builder, image, most):
+    for entry, content in _of(builder, image, most, known):
         layer.addfile(entry, io.BytesIO(content) if entry.isreg() else None)
 
 
-def look_ahead(builder: Builder, image: str, most: int) -> None:
+def look_ahead(builder: Builder, image: str, most: int, known: Known) -> None:
     """Begin to look for what `strip` will ask for; what goes wrong is said there."""
 
     def look() -> None:
         with contextlib.suppress(BuildError):
-            _of(builder, image, most)
+            _of(builder, image, most, known)
 
     with _lock:
-        known = image in _found
-    if not known:
+        found = image in _found
+    if not found:
         threading.Thread(target=look, name="privileges", daemon=True).start()
 
 
-def _of(builder: Builder, image: str, most: int) -> list[tuple[tarfile.TarInfo, bytes]]:
+def _of(builder: Builder, image: str, most: int, known: Known) -> list[Entry]:
     # one look at an image, whoever else waits for it
     with _lock:
         own = _locks.setdefault(image, threading.Lock())
@@ -61,17 +62,21 @@ def _of(builder: Builder, image: str, most: int) -> list[tuple[tarfile.TarInfo, 
         with _lock:
             entries = _found.get(image)
         if entries is None:
-            box = Box(image, ["/bin/true"], labels("base", "builder"), 64 * 1024**2, 16, 1.0)
-            with builder.container(box) as container, container.export(most) as stream:
-                entries = privileged(stream)
+            if (kept := known.get("privileges", image)) is not None:
+                entries = unpacked(kept)
+            else:
+                box = Box(image, ["/bin/true"], labels("base", "builder"), 64 * 1024**2, 16, 1.0)
+                with builder.container(box) as container, container.export(most) as stream:
+                    entries = privileged(stream)
+                known.put(packed(entries), "privileges", image)
             with _lock:
                 _found[image] = entries
     return entries
 
 
-def privileged(stream: IO[bytes]) -> list[tuple[tarfile.TarInfo, bytes]]:
+def privileged(stream: IO[bytes]) -> list[Entry]:
     """The entries of a file system that have such rights, as they are without them."""
-    entries: list[tuple[tarfile.TarInfo, bytes]] = []
+    entries: list[Entry] = []
     contents: dict[str, bytes] = {}
     links: list[tarfile.TarInfo] = []
     total = 0

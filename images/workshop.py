@@ -34,6 +34,7 @@ from images.install import (
     explain_backend,
     explain_pip,
 )
+from images.known import Known
 from images.lines import Log
 from images.settings import ImageSettings
 from images.source import Layer, code_files
@@ -70,6 +71,11 @@ class Workshop:
     #: Opens the way out of the steps that download; None: they have Docker's bridge.
     way: Way | None = None
 
+    @property
+    def known(self) -> Known:
+        """What was found out about images, by any build that has the same state."""
+        return known_in(self.state)
+
     def network(self) -> HostNetwork:
         """How a step of the build reaches what it downloads."""
         found = host_network()
@@ -80,6 +86,10 @@ class Workshop:
 
     def image_labels(self, kind: names.Kind) -> dict[str, str]:
         return names.labels(self.project, kind, self.settings.labels)
+
+
+def known_in(state: Path) -> Known:
+    return Known(state / "known")
 
 
 def tree_parts(root: Path) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,14 @@ class Stack:
         return eventually(found, f"a container of {run}") or ""
 
 
+@cache
+def _known() -> str:
+    """A directory of this session, for what a runner has found out about images, which never change."""
+    directory = tempfile.mkdtemp(prefix="smv-known-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
 @contextlib.contextmanager
 def stack(network: str = "", **environment: str) -> Iterator[Stack]:
     """A running Samovar; stopped, and everything it made removed, at the end. `network`: more of that policy."""
@@ -194,6 +204,11 @@ def stack(network: str = "", **environment: str) -> Iterator[Stack]:
     policy = directory / "policy.toml"
     policy.write_text(f'[mounts.ledger]\npath = "{ledger}"\nmode = "rw"\n[network]\nopen = true\n{network}\n')
     made = Stack(directory, ledger, policy, dict(environment))
+    # what a runner has found out about the base image, the ones after it need not find out again
+    known = made.data / "runner" / "known"
+    for made_for_it in (made.data, known.parent):
+        made_for_it.mkdir(mode=0o700)
+    shutil.copytree(_known(), known)
     try:
         made.up()
         yield made
@@ -205,6 +220,7 @@ def stack(network: str = "", **environment: str) -> Iterator[Stack]:
             except subprocess.TimeoutExpired:
                 made.process.kill()
         made.remove_containers()
+        shutil.copytree(known, _known(), dirs_exist_ok=True)
         if not os.environ.get("SAMOVAR_TEST_KEEP"):
             shutil.rmtree(directory, ignore_errors=True)
 

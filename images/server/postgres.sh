@@ -13,7 +13,8 @@ install_package() {
         echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -q
-        apt-get install -q -y --no-install-recommends postgresql
+        # what is written is the image's when all of it is there
+        apt-get install -q -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io postgresql
         apt-get clean
         rm -rf /var/lib/apt/lists/*
     fi

@@ -198,10 +198,18 @@ class Machine(RuleBasedStateMachine):
         options=st.sampled_from([{}, {}, {}, {"delay": 3}, {"ttl": 4}, {"delay": 3, "ttl": 2}]),
         key=st.sampled_from(["a", "b"]),
         idempotency=st.sampled_from([None, None, "k1", "k2"]),
+        again=st.booleans(),
         crash=st.sampled_from([0, 0, 0, -1, 2, 4]),
     )
     def user_triggers(
-        self, task: str, program: Program, options: dict[str, Any], key: str, idempotency: str | None, crash: int
+        self,
+        task: str,
+        program: Program,
+        options: dict[str, Any],
+        key: str,
+        idempotency: str | None,
+        again: bool,
+        crash: int,
     ) -> None:
         asked = {"program": program, "key": key, "idempotency_key": idempotency, **options}
         if idempotency is not None:
@@ -209,6 +217,8 @@ class Machine(RuleBasedStateMachine):
         # (a key that was used with another body is refused)
         with suppress(Conflict):
             self.trigger(task, crash, **asked)
+            if idempotency is not None and again:
+                self.trigger(task, **asked)
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data(), crash=st.sampled_from([0, 0, -1, 2]))

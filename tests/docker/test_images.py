@@ -13,6 +13,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from images import base, deployment, privileges
 from images.allowed import reference
 from images.box import Box
 from images.build import Built, build, clean, remove
@@ -274,6 +275,36 @@ def test_a_packages_setup_runs_without_rights_and_leaves_nothing(project: Projec
     new = project.names(built.image) - project.names(plain.image)
     assert {path for path in new if not path.startswith(("opt/samovar/env/", "app/"))} == set()
     assert [path.name for path in (project.state / "cache" / project.name).iterdir() if "build" in path.name] == []
+
+
+def test_what_never_changes_is_found_out_once_also_after_the_next_start(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin_anew() -> None:
+        for where in (base._usable, privileges._found, deployment._compiled_sdk):
+            where.clear()
+
+    begin_anew()
+    project.build({})
+    begin_anew()
+    asked: list[list[str]] = []
+    real = Builder.container
+    monkeypatch.setattr(Builder, "container", lambda self, box: asked.append(box.command) or real(self, box))
+    again = Project(project.directory)
+    try:
+        built = again.build({"tasks.py": "# other code\n" + TASK})
+        # what installs, what compiles the code, and what reads the tasks
+        assert len(asked) == 3, asked
+        sdk = {name for name in again.names(built.image) if name.startswith("opt/samovar/sdk/samovar/harness/")}
+        assert {"opt/samovar/sdk/samovar/harness/bundle", "opt/samovar/sdk/samovar/harness/boot.py"} <= sdk
+        assert any(name.endswith(".pyc") for name in sdk)
+        found = again.run(built.image, "/bin/sh", "-c", "ls -l /usr/bin/su; find /usr /etc -perm /6000 -type f")
+        assert found.startswith("-rwxr-xr-x"), found
+        assert len(found.splitlines()) <= 1 + found.count("Permission denied"), found
+    finally:
+        for image in again.images():
+            again.engine.images.remove(image)
+        again.engine.close()
 
 
 def test_a_runner_that_is_not_root_builds_too(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
