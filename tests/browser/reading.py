@@ -77,12 +77,7 @@ def check_reading(visitor: Visitor, path: str, views: Mapping[str, View] = VIEWS
     wrong: list[str] = []
     for scale in sorted({view.scale for view in views.values()}):
         seen = {name: view for name, view in views.items() if view.scale == scale}
-        if scale == 1:
-            wrong += _wrong(visitor, path, seen)
-            continue
-        # what may change while a page is there changes; how many pixels a pixel has is said before
-        with visitor.also(device_scale_factor=scale) as other:
-            wrong += _wrong(other, path, seen)
+        wrong += _wrong(visitor if scale == 1 else visitor.scaled(scale), path, seen)
     assert not wrong, "\n".join([f"{path} can't be read by everybody:", *wrong])
 
 

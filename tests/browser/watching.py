@@ -44,6 +44,7 @@ class Visitor:
         self.options = options
         self.problems: list[str] = []
         self._requests: list[str] = []
+        self._scaled: dict[int, Visitor] = {}
         self._allowed: list[re.Pattern[str]] = []
         self.context: BrowserContext = browser.new_context(base_url=server, **options)
         self.context.set_default_timeout(PATIENCE)
@@ -77,9 +78,22 @@ class Visitor:
     @contextlib.contextmanager
     def also(self, **options: Any) -> Iterator[Visitor]:
         """The same person, signed in as here, with another screen or other preferences."""
-        given = {**self.options, **options, "storage_state": self.context.storage_state()}
-        with visiting(self.browser, self.server, **given) as other:
+        with visiting(self.browser, self.server, **self._as_here(options)) as other:
             yield other
+
+    def scaled(self, scale: int) -> Visitor:
+        """The same person, signed in as here, each pixel of whose screen is `scale` of its own wide and high.
+
+        What may change while a page is there changes; this is said before, so it is another browser: one for each
+        scale, watched with this one and closed with it.
+        """
+        if scale not in self._scaled:
+            options = self._as_here({"device_scale_factor": scale})
+            self._scaled[scale] = Visitor(self.browser, self.server, **options)
+        return self._scaled[scale]
+
+    def _as_here(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {**self.options, **options, "storage_state": self.context.storage_state()}
 
     def allow(self, pattern: str) -> None:
         """A problem in which `pattern` (a regular expression) is found is meant to be."""
@@ -98,8 +112,12 @@ class Visitor:
         self._hear()
         found = [text for text in self.problems if not any(allowed.search(text) for allowed in self._allowed)]
         assert not found, "\n".join(["the pages of this test did what they may not:", *found])
+        for other in self._scaled.values():
+            other.check()
 
     def close(self) -> None:
+        for other in self._scaled.values():
+            other.close()
         self.context.close()
 
     def _hear(self) -> None:
