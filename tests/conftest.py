@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from coordinator.storage.database import Database
-from tests import stack
+from tests import compiled, stack
 
 # Where this is set (as in many container images) each of the some thousand processes of the suite would compile all
 # that it imports, and each worker all of the tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+compiled.share()
 
 
 @pytest.fixture(scope="session")
