@@ -45,6 +45,10 @@ def judge(mutant: Mutant) -> Judged:
             if (ROOT / name).is_file():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, copy / name)
+        # what Python has compiled of them goes by their times, which are the same; the mutant's is another
+        for folder in {Path(name).parent for name in tracked if name.endswith(".py")}:
+            if (compiled := ROOT / folder / "__pycache__").is_dir():
+                shutil.copytree(compiled, copy / folder / "__pycache__")
         mutant.put_into(copy)
         done = subprocess.run(
             [environment(copy), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.tests],
