@@ -10,6 +10,7 @@ deployment      + the SDK, the project's code, the manifest           images/dep
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,8 +99,16 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
             if environment is not None:
                 _packed(shop, identifier, environment, image)
                 return image
-    files = fetched(shop, identifier, plan)
-    files["install.sh"] = pip_script(plan, LENT).encode()
+    script = pip_script(plan, LENT)
+    # an environment that nothing of a project goes into is any project's
+    anybodys = ("environment", identifier, script) if plan.empty and not plan.trees else None
+    if anybodys is not None and (known := shop.known.get(*anybodys)) is not None:
+        shop.builder.append(
+            identifier, [Packed.of(io.BytesIO(known))], image, _config(shop, "dependencies", identifier)
+        )
+        shop.log(f"the environment is that of other projects without dependencies ({image})")
+        return image
+    files = {**fetched(shop, identifier, plan), "install.sh": script.encode()}
     with (
         worked(shop, identifier, files, plan.trees, plan) as (users, container, taken),
         shop.steps.step("layers"),
@@ -110,6 +119,9 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
         _users(shop, identifier, layer, users)
         take_tree(tree, layer.tar, target=IMAGE_ENVIRONMENT.lstrip("/"))
         _append(shop, "dependencies", identifier, layer, stream, image)
+        if anybodys is not None:
+            stream.seek(0)
+            shop.known.put(stream.read(), *anybodys)
     shop.log(f"dependencies installed in {taken:.1f} s ({image})")
     return image
 

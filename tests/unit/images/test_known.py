@@ -37,11 +37,11 @@ def test_what_is_damaged_is_found_out_anew(tmp_path: Path) -> None:
 
 def test_the_oldest_are_thrown_away(tmp_path: Path) -> None:
     known = Known(tmp_path)
-    for number in range(60):
+    for number in range(80):
         known.put(b"x", "base", str(number))
         for file in tmp_path.iterdir():
             os.utime(file, (file.stat().st_mtime - 1,) * 2)
-    assert [number for number in range(60) if known.get("base", str(number))] == list(range(12, 60))
+    assert [number for number in range(80) if known.get("base", str(number))] == list(range(16, 80))
 
 
 def test_files_come_out_as_they_went_in() -> None:
