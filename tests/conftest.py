@@ -40,6 +40,22 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules of tests/unit wait more than they compute: spread among the others, which do the reverse, they leave
+    no processor without work, and they are the last, since they are short. Those of tests/browser share a browser,
+    and stay together.
+    """
+    blocks: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        module = item.nodeid.partition("::")[0]
+        blocks.setdefault("tests/browser" if module.startswith("tests/browser/") else module, []).append(item)
+    short = [name for name in blocks if name.startswith("tests/unit/")]
+    long = [name for name in blocks if not name.startswith("tests/unit/")]
+    place = {name: number / len(short) for number, name in enumerate(short)}
+    place |= {name: 0.92 * number / len(long) for number, name in enumerate(long)}
+    items[:] = [item for name in sorted(blocks, key=lambda name: place[name]) for item in blocks[name]]
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes are named by their argument: an archive bears the second it was packed in, and processes that share
     the suite would each collect a test by another name.
