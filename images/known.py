@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ Entry = tuple[tarfile.TarInfo, bytes]
 
 #: Findings that are kept; of one image there are four.
 _MOST = 64
+#: Builds that begin together find out the same.
+_putting = threading.Lock()
 
 
 class Known:
@@ -36,9 +39,15 @@ class Known:
         return data if whole[:32] == hashlib.sha256(data).digest() else None
 
     def put(self, data: bytes, *asked: str) -> None:
-        """Keep `data`, whole or not at all; the oldest are thrown away."""
+        """Keep `data`, whole or not at all; the oldest are thrown away.
+
+        For any thread of the one process that the directory is of.
+        """
+        with _putting:
+            self._put(data, self._path(asked))
+
+    def _put(self, data: bytes, path: Path) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(asked)
         new = path.with_suffix(".new")
         new.write_bytes(hashlib.sha256(data).digest() + data)
         new.replace(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from images.known import Known, packed, unpacked
@@ -42,6 +43,16 @@ def test_the_oldest_are_thrown_away(tmp_path: Path) -> None:
         for file in tmp_path.iterdir():
             os.utime(file, (file.stat().st_mtime - 1,) * 2)
     assert [number for number in range(80) if known.get("base", str(number))] == list(range(16, 80))
+
+
+def test_many_may_find_out_the_same_at_once(tmp_path: Path) -> None:
+    known = Known(tmp_path)
+    data = bytes(range(256)) * 4096
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(known.put, data, "base", str(number % 3)) for number in range(60)]:
+            done.result()
+    assert [known.get("base", str(number)) for number in range(3)] == [data] * 3
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_files_come_out_as_they_went_in() -> None:
