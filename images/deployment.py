@@ -101,9 +101,9 @@ def with_code(
         made = _compiled(shop, python_id, trees)
         if compiled_sdk is None:
             compiled_sdk = [file for file in made if file[0].startswith(f"{IMAGE_SDK.lstrip('/')}/")]
-            shop.known.put(packed((_entry(name, data), data) for name, data in compiled_sdk), "sdk", sdk_key)
-            with _compiled_lock:
-                _compiled_sdk[sdk_key] = compiled_sdk
+            # the bundle is the last that is written: one that was ended before it is asked anew next time
+            if any(name == _BUNDLE.lstrip("/") for name, _ in compiled_sdk):
+                _keep_sdk(shop, sdk_key, compiled_sdk)
         code_prefix = f"{IMAGE_CODE.lstrip('/')}/"
         for name, data in [*compiled_sdk, *(file for file in made if file[0].startswith(code_prefix))]:
             layer.file(name, data)
@@ -133,10 +133,15 @@ def _sdk_known(shop: Workshop, key: str) -> list[tuple[str, bytes]] | None:
     return compiled
 
 
-def _entry(name: str, data: bytes) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(data)
-    return entry
+def _keep_sdk(shop: Workshop, key: str, compiled: list[tuple[str, bytes]]) -> None:
+    entries = []
+    for name, data in compiled:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        entries.append((entry, data))
+    shop.known.put(packed(entries), "sdk", key)
+    with _compiled_lock:
+        _compiled_sdk[key] = compiled
 
 
 def _compiled(shop: Workshop, python: str, trees: list[tuple[str, Path, list[Path]]]) -> list[tuple[str, bytes]]:

@@ -93,21 +93,20 @@ def with_dependencies(shop: Workshop, below: str, plan: Plan) -> str:
     shop.log("no dependencies" if plan.empty else f"installing the dependencies of {source}")
     for setting in [] if plan.empty else host_network().left_out:
         shop.log(f"{setting} names a path of this host; a build does not see it")
+    script = pip_script(plan, LENT)
+    # an environment that nothing of a project goes into is any project's
+    anybodys = ("environment", identifier, script) if plan.empty and not plan.trees else None
+    if anybodys is not None and (kept := shop.known.get(*anybodys)) is not None:
+        config = _config(shop, "dependencies", identifier)
+        shop.builder.append(identifier, [Packed.of(io.BytesIO(kept))], image, config)
+        shop.log(f"the environment is that of other projects without dependencies ({image})")
+        return image
     privileges.look_ahead(shop.builder, identifier, _most(shop), shop.known)
     if shop.installer == "uv" and not plan.empty:
         with environment_by_uv(shop, identifier, plan) as environment:
             if environment is not None:
                 _packed(shop, identifier, environment, image)
                 return image
-    script = pip_script(plan, LENT)
-    # an environment that nothing of a project goes into is any project's
-    anybodys = ("environment", identifier, script) if plan.empty and not plan.trees else None
-    if anybodys is not None and (known := shop.known.get(*anybodys)) is not None:
-        shop.builder.append(
-            identifier, [Packed.of(io.BytesIO(known))], image, _config(shop, "dependencies", identifier)
-        )
-        shop.log(f"the environment is that of other projects without dependencies ({image})")
-        return image
     files = {**fetched(shop, identifier, plan), "install.sh": script.encode()}
     with (
         worked(shop, identifier, files, plan.trees, plan) as (users, container, taken),
