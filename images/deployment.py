@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
@@ -22,7 +23,7 @@ from images.archive import ImageConfig, Packed
 from images.box import Box, Outcome
 from images.config import Config
 from images.errors import IndexError_, InstallError
-from images.known import packed, unpacked
+from images.known import unpacked
 from images.source import Layer, code_files, fingerprint
 from images.workshop import HOME, Workshop, identifier_of
 
@@ -134,12 +135,12 @@ def _sdk_known(shop: Workshop, key: str) -> list[tuple[str, bytes]] | None:
 
 
 def _keep_sdk(shop: Workshop, key: str, compiled: list[tuple[str, bytes]]) -> None:
-    entries = []
+    stream = io.BytesIO()
+    layer = Layer(stream)
     for name, data in compiled:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(data)
-        entries.append((entry, data))
-    shop.known.put(packed(entries), "sdk", key)
+        layer.file(name, data)
+    layer.close()
+    shop.known.put(stream.getvalue(), "sdk", key)
     with _compiled_lock:
         _compiled_sdk[key] = compiled
 

@@ -69,6 +69,6 @@ def packed(entries: Iterable[Entry]) -> bytes:
 
 
 def unpacked(data: bytes) -> list[Entry]:
-    """The entries of what `packed` gave."""
+    """The entries of a tar archive of ours, as `packed` and Layer make it."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return [(member, file.read() if (file := tar.extractfile(member)) is not None else b"") for member in tar]

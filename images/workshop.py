@@ -74,7 +74,7 @@ class Workshop:
     @property
     def known(self) -> Known:
         """What was found out about images, by any build that has the same state."""
-        return known_in(self.state)
+        return Known(self.state / "known")
 
     def network(self) -> HostNetwork:
         """How a step of the build reaches what it downloads."""
@@ -86,10 +86,6 @@ class Workshop:
 
     def image_labels(self, kind: names.Kind) -> dict[str, str]:
         return names.labels(self.project, kind, self.settings.labels)
-
-
-def known_in(state: Path) -> Known:
-    return Known(state / "known")
 
 
 def tree_parts(root: Path) -> list[bytes]:

@@ -206,8 +206,8 @@ def stack(network: str = "", **environment: str) -> Iterator[Stack]:
     made = Stack(directory, ledger, policy, dict(environment))
     # what a runner has found out about the base image, the ones after it need not find out again
     known = made.data / "runner" / "known"
-    for made_for_it in (made.data, known.parent):
-        made_for_it.mkdir(mode=0o700)
+    made.data.mkdir(mode=0o700)
+    known.parent.mkdir(mode=0o700)
     shutil.copytree(_known(), known)
     try:
         made.up()

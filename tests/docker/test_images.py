@@ -77,6 +77,14 @@ class Project:
         assert {name for name in self.images() - before if ":deployment-" in name} == set()
         return caught.value
 
+    def close(self) -> None:
+        """Takes its images away."""
+        for image in self.images():
+            self.engine.images.remove(image)
+        dangling = self.engine.images.list(filters={"dangling": True, "label": f"samovar.project={self.name}"})
+        self.engine.close()
+        assert dangling == []
+
     def images(self) -> set[str]:
         return {tag for image in self.engine.images.list(f"samovar/{self.name}") for tag in image.tags}
 
@@ -111,11 +119,7 @@ class Project:
 def project(tmp_path) -> Iterator[Project]:
     made = Project(tmp_path)
     yield made
-    for image in made.images():
-        made.engine.images.remove(image)
-    dangling = made.engine.images.list(filters={"dangling": True, "label": f"samovar.project={made.name}"})
-    made.engine.close()
-    assert dangling == []
+    made.close()
 
 
 def test_a_project_without_dependencies_becomes_an_image_and_an_index(project: Project) -> None:
@@ -302,9 +306,7 @@ def test_what_never_changes_is_found_out_once_also_after_the_next_start(
         assert found.startswith("-rwxr-xr-x"), found
         assert len(found.splitlines()) <= 1 + found.count("Permission denied"), found
     finally:
-        for image in again.images():
-            again.engine.images.remove(image)
-        again.engine.close()
+        again.close()
 
 
 def test_a_runner_that_is_not_root_builds_too(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,9 +174,7 @@ SETUP = TRIES + (
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made = Project(tmp_path_factory.mktemp("hostile"))
     yield made
-    for image in made.images():
-        made.engine.images.remove(image)
-    made.engine.close()
+    made.close()
 
 
 @pytest.fixture(scope="module")
