@@ -1,6 +1,6 @@
 # What to type: `make help`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long claim-race isolation-mutants fuzz fuzz-api soak pictures check format bench clean
+.PHONY: help setup packages base demo test test-long claim-race isolation-mutants fuzz fuzz-api soak pictures check format bench clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -17,8 +17,12 @@ $(INSTALLED): pyproject.toml sdk/pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable 'sdk[cli]' --editable '.[all,dev]'
 	touch $@
 
-setup: $(INSTALLED) ## the virtual environment, the packages of the system, the base image
+setup: $(INSTALLED) packages base ## the virtual environment, the packages of the system, the base image
+
+packages:
 	@.ci/packages
+
+base: $(INSTALLED) packages
 	$(BIN)/python -m images base
 
 demo: setup ## start Samovar, deploy the examples, run them for real (KEEP=1 leaves it running, to look at)

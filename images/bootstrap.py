@@ -1,4 +1,4 @@
-"""A base image from Debian packages, for hosts that reach no registry: debootstrap, made small, imported."""
+"""A base image from Debian packages, for hosts that reach no registry: mmdebstrap, made small, imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from images.docker_builder import Builder
@@ -21,7 +20,10 @@ SUITE = "bookworm"
 PYTHON = "3.11"
 IMAGE = f"samovar/base:{SUITE}"
 
-_PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates", "tzdata")
+#: With usr-is-merged, since what is installed in its place without it needs Perl.
+_PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates", "tzdata", "usr-is-merged")
+#: Makes /bin and its like links into /usr before anything is unpacked.
+_MERGED = "/usr/share/mmdebstrap/hooks/merged-usr"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 #: Seconds; on a slow line the packages (about 60 MB) take the most of it.
 _TIME_LIMIT = 20 * 60
@@ -54,20 +56,26 @@ path-exclude=/usr/share/info/*
 
 
 def make(builder: Builder, *, labels: dict[str, str], log: Log) -> None:
-    """Make IMAGE. Needs root and debootstrap; raises BaseError saying what is missing or what went wrong."""
+    """Make IMAGE. Needs root and mmdebstrap; raises BaseError saying what is missing or what went wrong."""
     _require()
     mirror = debian_mirror()
     began = time.monotonic()
-    log(f"making {IMAGE} from Debian {SUITE} packages; this is done once on a host and takes a minute or two")
+    log(f"making {IMAGE} from Debian {SUITE} packages; this is done once on a host and takes about a minute")
     work = Path(tempfile.mkdtemp(prefix="samovar-base-"))
     try:
+        # apt fetches as a user of its own
+        work.chmod(0o711)
         root = work / "root"
-        for line in _debootstrap(root, mirror):
-            log(line)
-        _configure(root)
-        log("installing security updates")
-        if problem := _upgrade(root):
-            log(f"without them: {problem}")
+        try:
+            _install(root, mirror, log, security=True)
+        except BaseError as error:
+            if mirror is None:
+                raise
+            # a mirror may have the distribution alone
+            log(f"without security updates: {error.problem.message}")
+            _remove(root)
+            _install(root, mirror, log, security=False)
+        _configure(root, mirror)
         _shrink(root)
         archive = work / "root.tar"
         log("packing")
@@ -88,9 +96,9 @@ def make(builder: Builder, *, labels: dict[str, str], log: Log) -> None:
 def _require() -> None:
     missing = []
     if os.geteuid() != 0:
-        missing.append("to be run by root (debootstrap needs it)")
-    if shutil.which("debootstrap") is None:
-        missing.append("debootstrap (on Debian and Ubuntu: apt-get install debootstrap)")
+        missing.append("to be run by root (mmdebstrap is, to give files their owners)")
+    if shutil.which("mmdebstrap") is None:
+        missing.append("mmdebstrap (on Debian and Ubuntu: apt-get install mmdebstrap)")
     if not _KEYRING.is_file():
         missing.append("Debian's archive keys (on Debian and Ubuntu: apt-get install debian-archive-keyring)")
     if missing:
@@ -101,18 +109,26 @@ def _require() -> None:
         )
 
 
-def _debootstrap(root: Path, mirror: str | None) -> Iterator[str]:
+def _install(root: Path, mirror: str | None, log: Log, *, security: bool) -> None:
+    """Debian in the directory `root`: of `mirror`, or where that is None of mmdebstrap's own with all updates."""
+    bundle = host_network().bundle
     command = [
-        "debootstrap",
+        "mmdebstrap",
+        "--mode=root",
         "--variant=minbase",
-        "--force-check-gpg",
-        f"--keyring={_KEYRING}",
+        "--format=directory",
+        f"--hook-dir={_MERGED}",
         f"--include={','.join(_PACKAGES)}",
-        f"--arch={_architecture()}",
+        f"--architectures={_architecture()}",
+        *(f"--dpkgopt={line}" for line in _POLICY.splitlines()),
+        '--aptopt=Acquire::Languages "none"',
+        # a mirror that is not there need not be asked four times
+        '--aptopt=Acquire::Retries "1"',
+        # for a mirror behind a private authority
+        *([f'--aptopt=Acquire::https::CAInfo "{bundle}"'] if bundle else []),
         SUITE,
         str(root),
-        # debootstrap knows a mirror of its own
-        *([mirror] if mirror else []),
+        *_sources(mirror, f"[signed-by={_KEYRING}] ", security=security),
     ]
     where = f"the mirror {mirror}" if mirror else "its default mirror"
     process = subprocess.Popen(
@@ -126,23 +142,27 @@ def _debootstrap(root: Path, mirror: str | None) -> Iterator[str]:
     )
     assert process.stdout is not None, "a pipe was asked for"
     tail: list[str] = []
-    seen: dict[str, int] = {}
     for line in process.stdout:
         text = line.rstrip()
         tail = [*tail[-19:], text]
-        word = " ".join(text.split()[:2])
-        seen[word] = seen.get(word, 0) + 1
-        # two lines for each of a hundred packages say less than one for every step and every 25 packages
-        if seen[word] == 1 and word != "I: Validating" and len(seen) < 200:
-            yield text.removeprefix("I: ")
-        elif seen[word] % 25 == 0 and word in {"I: Retrieving", "I: Unpacking", "I: Configuring"}:
-            yield f"{word.removeprefix('I: ')}: {seen[word]} packages"
+        if text.startswith("I: "):
+            log(text.removeprefix("I: "))
     code = process.wait()
     if code == 124:
-        raise BaseError(f"debootstrap was not done within {_TIME_LIMIT // 60} minutes; is {where} slow?")
+        raise BaseError(f"mmdebstrap was not done within {_TIME_LIMIT // 60} minutes; is {where} slow?")
     if code != 0:
-        errors = [text for text in tail if text.startswith(("E:", "W:"))] or tail[-3:]
-        raise BaseError(f"debootstrap failed with {where} (exit code {code}): {' / '.join(errors)}")
+        errors = [text for text in tail if text.startswith(("E:", "Err:"))] or tail[-3:]
+        raise BaseError(f"mmdebstrap failed with {where} (exit code {code}): {' / '.join(errors)}")
+
+
+def _sources(mirror: str | None, option: str = "", *, security: bool = True) -> list[str]:
+    """apt's lines for `mirror`; none where it is None."""
+    if mirror is None:
+        return []
+    archive = mirror.rsplit("/debian", 1)[0] + "/debian-security"
+    main = f"deb {option}{mirror} {SUITE} main"
+    updates = [f"deb {option}{mirror} {SUITE}-updates main", f"deb {option}{archive} {SUITE}-security main"]
+    return [main, *updates] if security else [main]
 
 
 def _architecture() -> str:
@@ -153,45 +173,19 @@ def _architecture() -> str:
     return known[machine]
 
 
-def _configure(root: Path) -> None:
-    # what debootstrap wrote there names the mirror that it used
-    mirror = (root / "etc/apt/sources.list").read_text().split()[1].rstrip("/")
+def _configure(root: Path, mirror: str | None) -> None:
+    # what mmdebstrap wrote there names this host's certificates
+    (root / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)
+    (root / "etc/dpkg/dpkg.cfg.d/99mmdebstrap").unlink(missing_ok=True)
     (root / "etc/dpkg/dpkg.cfg.d/samovar").write_text(_POLICY)
     (root / "etc/apt/apt.conf.d/99samovar").write_text(
         'APT::Install-Recommends "false";\nAcquire::Languages "none";\nAPT::Keep-Downloaded-Packages "false";\n'
     )
-    security = mirror.rsplit("/debian", 1)[0] + "/debian-security"
-    (root / "etc/apt/sources.list").write_text(
-        f"deb {mirror} {SUITE} main\ndeb {mirror} {SUITE}-updates main\ndeb {security} {SUITE}-security main\n"
-    )
-
-
-def _upgrade(root: Path) -> str | None:
-    """Bring the packages up to date, which the mirror's main archive is not; gives what was in the way."""
-    options = ["-q", "-y", "-o", "Dpkg::Use-Pty=0"]
-    bundle = host_network().bundle
-    if bundle is not None:
-        # for a mirror behind a private authority; /tmp is emptied later
-        shutil.copyfile(bundle, root / "tmp/ca.pem")
-        options += ["-o", "Acquire::https::CAInfo=/tmp/ca.pem"]
-    for verb in ("update", "dist-upgrade"):
-        try:
-            done = subprocess.run(
-                ["chroot", str(root), "apt-get", *options, verb],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                env=_environment(),
-                timeout=_TIME_LIMIT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return f"apt-get {verb} took longer than {_TIME_LIMIT // 60} minutes"
-        if done.returncode != 0:
-            return " / ".join(done.stdout.splitlines()[-3:])
-    return None
+    if mirror is not None:
+        # and names this host's keys; an image with no security updates can still get them
+        for file in (root / "etc/apt/sources.list.d").iterdir():
+            file.unlink()
+        (root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in _sources(mirror)))
 
 
 def _environment() -> dict[str, str]:
@@ -233,7 +227,7 @@ def _pack(root: Path, archive: Path) -> None:
 
 
 def _remove(work: Path) -> None:
-    # debootstrap mounts /proc and /sys inside; a failed one may leave them, and rmtree must not walk into them
+    # mmdebstrap mounts /proc, /sys and /dev inside; a failed one may leave them, and rmtree must not walk into them
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(f"{work}/")), reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=False)

@@ -19,7 +19,7 @@ FILES = (
 )
 FOLDERS = ("/etc/cron.d", "/etc/systemd/system", "/etc/ld.so.conf.d", "/usr/local/bin", "/dev/shm", "/dev/mqueue")
 #: What other tests share in memory comes and goes.
-_OTHERS = ("psm_", "sem.", "PostgreSQL", "samovar-histories-", "pym-", "joblib")
+_OTHERS = ("psm_", "sem.", "PostgreSQL", "samovar-", "pym-", "joblib")
 
 
 def look() -> dict[str, Any]:
