@@ -5,6 +5,7 @@ for what it needs, a source archive is taken as it is: where pip would begin to 
 takes the file and ends.
 
     fetch.py wheels DIRECTORY PIP-ARGUMENT…    wheels, with what they need
+    fetch.py ahead DIRECTORY PIP-ARGUMENT…     the same, where they are to be had; nothing is an error
     fetch.py source DIRECTORY PIP-ARGUMENT…    one package as it is published, of whatever form
     fetch.py missing FILE PIP-ARGUMENT…        write name==version of what the builder's Python does not have yet
 """
@@ -56,12 +57,19 @@ def main() -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         # at once: nothing of what pip does with a source may come after
-        os._exit(0 if verb == "source" else 1)
+        os._exit(int(verb not in {"source", "ahead"}))
 
     prepare._get_prepared_distribution = prepared
     if verb == "source":
         pip(["download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", target, *arguments])
         return 1
+    if verb == "ahead":
+        print("fetching what it is built with", flush=True)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        pip(["download", "--retries", "1", "--only-binary", ":all:", "-d", target, *arguments])
+        return 0
     if verb == "wheels":
         return int(pip(["download", "--only-binary", ":all:", "-d", target, *arguments]))
     report = f"{target}.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from images.ahead import LEGACY, declared, run_ahead
 from images.container import Container
 from images.dependencies import Plan
 from images.dependencies.findings import Library
@@ -43,7 +44,9 @@ def fetched(shop: Workshop, image: str, plan: Plan) -> dict[str, bytes]:
             # of the versions that are asked for, where they are
             named = [line for line in asked.online if name_of_line(line) == canonicalize_name(source)]
             for line in named or [source]:
-                _fetch_one(shop, image, plan, "", {**files, "one.txt": f"{line}\n".encode()})
+                one = {**files, "one.txt": f"{line}\n".encode()}
+                # what has wheels as well is mostly older than pyproject.toml, or built as if it were
+                _fetch_one(shop, image, plan, "", one, more=_ahead(shop, LEGACY))
     #: Packages that are only published as sources, and named with their hashes: no wheel of ours would have those.
     hashed: set[str] = set()
 
@@ -104,14 +107,15 @@ def _fetch_one(
     directory: str,
     files: dict[str, bytes],
     error: InstallError | None = None,
+    more: Sequence[str] = (),
 ) -> None:
-    """Fetch what `one.txt` of `files` asks for, as it is published."""
+    """Fetch what `one.txt` of `files` asks for, as it is published, and what the runs `more` fetch."""
     house = shop.stock.house / directory
     if not house.exists():
         house.mkdir()
         give(house)
     try:
-        _fetch(shop, image, plan, [f"source {LENT}/house/{directory} -r one.txt"], files)
+        _fetch(shop, image, plan, [f"source {LENT}/house/{directory} -r one.txt", *more], files)
     except Missed as missed:
         raise (error or missed.error) from None
 
@@ -131,6 +135,10 @@ def fetch_source(shop: Workshop, image: str, plan: Plan, requirement: str, error
             tarfile.open(fileobj=made, mode="r|") as archive,
         ):
             shop.stock.take_built(archive)
+
+
+def _ahead(shop: Workshop, wanted: Sequence[str]) -> list[str]:
+    return run_ahead(shop.stock, wanted, f"{LENT}/house", f"{LENT}/built")
 
 
 def _get(shop: Workshop, image: str, plan: Plan) -> Callable[[str, InstallError], None]:
@@ -171,7 +179,12 @@ def worked(
     hear: list[str] | None = None,
     asked: Sequence[Library] = (),
 ) -> Iterator[tuple[dict[str, bytes], Container, float]]:
-    """`ran` without a network, again each time that it misses a package, which is fetched."""
+    """`ran` without a network, again each time that it misses a package, which is fetched.
+
+    What the directories of `trees` say that they are built with is fetched before.
+    """
+    if runs := _ahead(shop, declared(trees)):
+        _fetch(shop, image, plan, runs, {})
 
     def work() -> tuple[ExitStack, tuple[dict[str, bytes], Container, float]]:
         if hear is not None:

@@ -65,6 +65,8 @@ class Stock:
     asked: set[str] = field(default_factory=set)
     #: What was asked for as a source archive.
     sourced: set[str] = field(default_factory=set)
+    #: What was fetched because it is likely to be missed, as far as it was to be had.
+    ahead: set[str] = field(default_factory=set)
 
     @property
     def house(self) -> Path:
@@ -132,13 +134,16 @@ def supplied(stock: Stock, get: Callable[[str, InstallError], None], work: Calla
 def missed(output: list[str]) -> str | None:
     """The requirement that pip found no package for, name and versions alone, if that is what it says."""
     found = _MISSED.findall("\n".join(output))
-    if not found:
-        return None
+    return named(found[-1].split(" (from ")[0].strip()) if found else None
+
+
+def named(line: str) -> str | None:
+    """The requirement `line` as name, extras and versions; None where it is another one, or none."""
     try:
-        requirement = Requirement(found[-1].split(" (from ")[0].strip())
+        requirement = Requirement(line)
     except InvalidRequirement:
         return None
-    if requirement.url is not None or len(found[-1]) > 500:
+    if requirement.url is not None or requirement.marker is not None or len(line) > 500:
         return None
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{canonicalize_name(requirement.name)}{extras}{requirement.specifier}"

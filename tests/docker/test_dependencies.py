@@ -86,6 +86,9 @@ def test_what_a_build_backend_alone_knows_is_installed_and_other_code_keeps_the_
     }
     built = project.build(files)
     assert any("asking the build backend of . what it needs" in line for line in project.log)
+    # it was not begun without what it is built with
+    assert "fetching what it is built with" in project.log
+    assert not any("error" in line for line in project.log)
     assert version(project, built, "six", "orders") == ["1.16.0", "4.2"]
     again = project.build({**files, "tasks.py": "import six  # again\n" + TASK})
     assert again.image != built.image
