@@ -12,7 +12,7 @@ from tests.conformance.machine import deploy
 from tests.conformance.store import Store
 
 #: Histories on SQLite; a share of them on PostgreSQL, where a transaction takes longer.
-EXAMPLES = int(os.environ.get("SAMOVAR_TEST_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("SAMOVAR_TEST_EXAMPLES", "150"))
 #: The same histories every time, so that a change is what makes a test fail; another number gives others.
 SEED = int(os.environ.get("SAMOVAR_TEST_SEED", "0"))
 
@@ -35,4 +35,4 @@ def test_random_histories_on_postgresql(postgres_store: Store) -> None:
         return postgres_store
 
     with number_ids():
-        explore(opening, max(25, EXAMPLES // 20), derandomize=True)
+        explore(opening, max(15, EXAMPLES // 20), derandomize=True)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, select, update
 
 from coordinator.attempts import attempts
 from coordinator.history import fingerprints
@@ -16,6 +16,7 @@ from coordinator.storage.tables import runs as table
 from coordinator.storage.values import Stored
 from coordinator.wire import ErrorBody, Finish
 from tests.conformance import plans
+from tests.conformance.bulk import insert_many
 from tests.conformance.store import Store, fixed, task_entry
 
 TRACE = 'Traceback (most recent call last):\n  File "/app/tasks.py", line {}, in charge\nValueError: no\n'
@@ -105,29 +106,26 @@ def many(store: Store) -> Store:
                     "project": "orders" if n != 3 else "other",
                 }
             )
-        conn.execute(insert(table), rows)
-        if conn.dialect.name != "sqlite":
-            conn.execute(text("ANALYZE runs"))
+        insert_many(conn, table, rows)
 
     store.write(fill)
     return store
 
 
-@pytest.mark.parametrize(
-    ("wanted", "index", "count"),
-    [
-        (Filter(error="a" * 16), "ix_runs_error", 5),
-        (Filter(error="a" * 16, project="orders"), "ix_runs_error(_project)?", 4),
-        (Filter(task="greet", statuses=("failed",)), "ix_runs_task_status", 10),
-        (Filter(task="orders/greet", statuses=("failed",)), "ix_runs_task_status", 9),
-        (Filter(task="greet", statuses=("failed", "timed_out")), "ix_runs_task_status", 10),
-    ],
-    ids=["error", "error of a project", "task and status", "project, task and status", "statuses"],
-)
-def test_they_are_found_by_an_index(many: Store, wanted: Filter, index: str, count: int) -> None:
-    listed, plan = plans.of_listing(many, wanted)
-    assert listed == count
-    assert re.search(rf"\b{index}\b", plan), plan
+FOUND = [
+    (Filter(error="a" * 16), "ix_runs_error", 5),
+    (Filter(error="a" * 16, project="orders"), "ix_runs_error(_project)?", 4),
+    (Filter(task="greet", statuses=("failed",)), "ix_runs_task_status", 10),
+    (Filter(task="orders/greet", statuses=("failed",)), "ix_runs_task_status", 9),
+    (Filter(task="greet", statuses=("failed", "timed_out")), "ix_runs_task_status", 10),
+]
+
+
+def test_they_are_found_by_an_index(many: Store) -> None:
+    for wanted, index, count in FOUND:
+        listed, plan = plans.of_listing(many, wanted)
+        assert listed == count, wanted
+        assert re.search(rf"\b{index}\b", plan), (wanted, plan)
     assert not re.search(r"SCAN runs\b|Seq Scan on runs\b", plan), plan
 
 

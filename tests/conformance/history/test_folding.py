@@ -34,8 +34,8 @@ def test_history_is_a_recount_of_all_runs(store: Store, most: int) -> None:
     recount.deploy(store)
     rng = random.Random(most)
     for _ in range(4):
-        recount.work(store, rng, 60)
-        assert fold_all(store, most) > 60
+        recount.work(store, rng, 40)
+        assert fold_all(store, most) > 40
         store.now += rng.choice([3600, 30_000])
     assert recount.check(store) > 100
 
@@ -78,7 +78,7 @@ def test_a_batch_that_is_broken_off_anywhere_has_counted_nothing(store: Store) -
 
 _BATCHES = 8
 #: Holders of the duty that are killed; `make test-long` kills twenty.
-_KILLS = int(os.environ.get("SAMOVAR_TEST_KILLS", "6"))
+_KILLS = int(os.environ.get("SAMOVAR_TEST_KILLS", "4"))
 _HOLDER = """
 import sys
 from coordinator.foundation.errors import StorageUnavailable

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, func, insert, select, text
+from sqlalchemy import Connection, event, func, select, text
 
 from coordinator.attempts import claims
 from coordinator.foundation import ids
@@ -16,6 +16,7 @@ from coordinator.maintenance import sweep
 from coordinator.storage.tables import lanes as lane_rows
 from coordinator.storage.tables import runs
 from coordinator.wire import ClaimRequest
+from tests.conformance.bulk import insert_many
 from tests.conformance.store import GIB, MIB, Store, queue, task_entry
 
 
@@ -37,7 +38,7 @@ def flood(store: Store, count: int, keys: int = 1, task: str = "greet") -> None:
                 }
                 for n in range(start, min(start + 10_000, count))
             ]
-            conn.execute(insert(runs), [{**row, **values} for values in rows])
+            insert_many(conn, runs, [{**row, **values} for values in rows])
         heads = select(func.min(runs.c.id)).where(runs.c.status == "queued").group_by(runs.c.lane)
         lanes.enter(conn, list(conn.execute(select(runs).where(runs.c.id.in_(heads)))))
 

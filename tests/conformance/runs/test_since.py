@@ -6,13 +6,14 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection
 
 from coordinator.foundation import ids
 from coordinator.runs import runs
 from coordinator.runs.runs import Filter
 from coordinator.storage.tables import runs as table
 from tests.conformance import plans
+from tests.conformance.bulk import insert_many
 from tests.conformance.store import Store
 
 MANY = 5_000
@@ -31,9 +32,7 @@ def old(store: Store) -> Store:
             made = now - MINUTE * n
             changed = {"id": ids.least("run", made), "created_at": made, "finished_at": made}
             rows.append(template | changed | {"status": "completed" if n % 10 else "failed"})
-        conn.execute(insert(table), rows)
-        if conn.dialect.name != "sqlite":
-            conn.execute(text("ANALYZE runs"))
+        insert_many(conn, table, rows)
 
     store.write(fill)
     return store

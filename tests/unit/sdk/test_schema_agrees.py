@@ -13,6 +13,7 @@ import decimal
 import enum
 import ipaddress
 import json
+import os
 import pathlib
 import re
 import uuid
@@ -48,7 +49,9 @@ from coordinator.tasks.payloads import Payloads
 T = TypeVar("T")
 Schema = dict[str, Any]
 
-EXAMPLES = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+#: `make test-long` draws ten times as many of everything.
+TIMES = int(os.environ.get("SAMOVAR_TEST_TIMES", "1"))
+EXAMPLES = settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Plain(enum.Enum):
@@ -284,7 +287,7 @@ def run_accepts(signature: Signature, value: Any) -> str | None:
 
 @pytest.mark.parametrize("annotation", OURS, ids=str)
 @given(data=st.data())
-@settings(EXAMPLES, max_examples=60)
+@settings(EXAMPLES, max_examples=40 * TIMES)
 def test_the_api_and_the_run_agree_about_our_own_types(annotation: Any, data: st.DataObject) -> None:
     signature = signature_of(annotation)
     schema = signature.schema()
@@ -450,7 +453,7 @@ def pydantic_accepts(model: Any, value: Any) -> str | None:
 
 
 @given(data=st.data())
-@settings(EXAMPLES, max_examples=800)
+@settings(EXAMPLES, max_examples=400 * TIMES)
 def test_the_api_and_pydantic_agree_about_models(data: st.DataObject) -> None:
     model = data.draw(models())
     signature = signature_of(model)
