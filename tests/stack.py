@@ -194,6 +194,13 @@ def _known() -> str:
     return directory
 
 
+def informed(state: Path) -> Path:
+    """A new runner's directory, in which it knows what others of this session have found out about images."""
+    state.mkdir(mode=0o700)
+    shutil.copytree(_known(), state / "known")
+    return state / "known"
+
+
 @contextlib.contextmanager
 def stack(network: str = "", **environment: str) -> Iterator[Stack]:
     """A running Samovar; stopped, and everything it made removed, at the end. `network`: more of that policy."""
@@ -204,11 +211,8 @@ def stack(network: str = "", **environment: str) -> Iterator[Stack]:
     policy = directory / "policy.toml"
     policy.write_text(f'[mounts.ledger]\npath = "{ledger}"\nmode = "rw"\n[network]\nopen = true\n{network}\n')
     made = Stack(directory, ledger, policy, dict(environment))
-    # what a runner has found out about the base image, the ones after it need not find out again
-    known = made.data / "runner" / "known"
     made.data.mkdir(mode=0o700)
-    known.parent.mkdir(mode=0o700)
-    shutil.copytree(_known(), known)
+    known = informed(made.data / "runner")
     try:
         made.up()
         yield made

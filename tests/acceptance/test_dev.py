@@ -84,6 +84,8 @@ def empty() -> Iterator[Stack]:
     """A place for an install that nothing has started."""
     directory = Path(tempfile.mkdtemp(prefix="smv-"))
     made = Stack(directory, directory / "ledger", directory / "policy.toml")
+    made.data.mkdir(mode=0o700)
+    stacks.informed(made.data / "runner")
     yield made
     made.remove_containers()
     shutil.rmtree(directory, ignore_errors=True)
