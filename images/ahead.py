@@ -16,6 +16,7 @@ from images.dependencies.tables import table, texts
 from images.dependencies.tree import Tree
 from images.errors import ConfigError
 from images.stock import Stock, named
+from images.workshop import LENT
 
 #: What a package is built with that does not say (PEP 517, as pip has it).
 LEGACY = ("setuptools>=40.8.0", "wheel")
@@ -33,14 +34,16 @@ def declared(trees: Mapping[str, Path]) -> list[str]:
             continue
         system = table(document, "build-system")
         if "requires" in system:
-            found |= dict.fromkeys(filter(None, map(named, texts(system["requires"]))))
+            # one with a marker may be for another platform, and then nowhere to be had for this
+            lines = [line for line in texts(system["requires"]) if ";" not in line]
+            found |= dict.fromkeys(filter(None, map(named, lines)))
         elif document or has(tree, ".", "setup.py"):
             found |= dict.fromkeys(LEGACY)
     return list(found)[:_MOST]
 
 
-def run_ahead(stock: Stock, wanted: Iterable[str], directory: str, links: str) -> list[str]:
-    """The runs of fetch.py that fetch `wanted` into `directory`: none where this build has asked for all of it."""
+def run_ahead(stock: Stock, wanted: Iterable[str]) -> list[str]:
+    """The runs of fetch.py that fetch `wanted`: none where this build has asked for all of it."""
     new = [requirement for requirement in wanted if requirement not in stock.ahead]
     stock.ahead.update(new)
-    return [f"ahead {directory} --find-links {links} {' '.join(map(shlex.quote, new))}"] if new else []
+    return [f"ahead {LENT}/house --find-links {LENT}/built {' '.join(map(shlex.quote, new))}"] if new else []

@@ -46,7 +46,7 @@ def fetched(shop: Workshop, image: str, plan: Plan) -> dict[str, bytes]:
             for line in named or [source]:
                 one = {**files, "one.txt": f"{line}\n".encode()}
                 # what has wheels as well is mostly older than pyproject.toml, or built as if it were
-                _fetch_one(shop, image, plan, "", one, more=_ahead(shop, LEGACY))
+                _fetch_one(shop, image, plan, "", one, more=run_ahead(shop.stock, LEGACY))
     #: Packages that are only published as sources, and named with their hashes: no wheel of ours would have those.
     hashed: set[str] = set()
 
@@ -137,10 +137,6 @@ def fetch_source(shop: Workshop, image: str, plan: Plan, requirement: str, error
             shop.stock.take_built(archive)
 
 
-def _ahead(shop: Workshop, wanted: Sequence[str]) -> list[str]:
-    return run_ahead(shop.stock, wanted, f"{LENT}/house", f"{LENT}/built")
-
-
 def _get(shop: Workshop, image: str, plan: Plan) -> Callable[[str, InstallError], None]:
     """Fetches what a builder without a network missed: a wheel, or else the source."""
 
@@ -183,7 +179,7 @@ def worked(
 
     What the directories of `trees` say that they are built with is fetched before.
     """
-    if runs := _ahead(shop, declared(trees)):
+    if runs := run_ahead(shop.stock, declared(trees)):
         _fetch(shop, image, plan, runs, {})
 
     def work() -> tuple[ExitStack, tuple[dict[str, bytes], Container, float]]:

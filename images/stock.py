@@ -138,12 +138,12 @@ def missed(output: list[str]) -> str | None:
 
 
 def named(line: str) -> str | None:
-    """The requirement `line` as name, extras and versions; None where it is another one, or none."""
+    """The requirement `line` as name, extras and versions alone; None where it is a URL, or none."""
     try:
         requirement = Requirement(line)
     except InvalidRequirement:
         return None
-    if requirement.url is not None or requirement.marker is not None or len(line) > 500:
+    if requirement.url is not None or len(line) > 500:
         return None
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{canonicalize_name(requirement.name)}{extras}{requirement.specifier}"

@@ -126,7 +126,7 @@ def test_they_are_found_by_an_index(many: Store) -> None:
         listed, plan = plans.of_listing(many, wanted)
         assert listed == count, wanted
         assert re.search(rf"\b{index}\b", plan), (wanted, plan)
-    assert not re.search(r"SCAN runs\b|Seq Scan on runs\b", plan), plan
+        assert not re.search(r"SCAN runs\b|Seq Scan on runs\b", plan), plan
 
 
 def test_a_page_of_one_error_is_read_in_its_order(many: Store) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from images.ahead import LEGACY, declared, run_ahead
-from images.stock import Stock
+from images.stock import Stock, missed
+from images.workshop import LENT
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,13 @@ def test_nobody_has_the_host_fetch_without_end(tmp_path: Path) -> None:
 
 def test_it_is_fetched_once_in_a_build_and_is_a_word_to_the_shell(tmp_path: Path) -> None:
     stock = Stock(tmp_path)
-    assert run_ahead(stock, ["a>=1", "b"], "/house", "/built") == ["ahead /house --find-links /built 'a>=1' b"]
-    assert run_ahead(stock, ["b", "c"], "/house", "/built") == ["ahead /house --find-links /built c"]
-    assert run_ahead(stock, ["c"], "/house", "/built") == []
+    into = f"ahead {LENT}/house --find-links {LENT}/built"
+    assert run_ahead(stock, ["a>=1", "b"]) == [f"{into} 'a>=1' b"]
+    assert run_ahead(stock, ["b", "c"]) == [f"{into} c"]
+    assert run_ahead(stock, ["c"]) == []
+
+
+@pytest.mark.parametrize("said", ["tomli>=1.1", 'tomli>=1.1; python_version < "3.12"', "tomli>=1.1 (from a)"])
+def test_what_is_missed_is_missed_whatever_it_is_for(said: str) -> None:
+    """pip names a requirement with its marker, which holds here, or it would not have asked."""
+    assert missed([f"ERROR: No matching distribution found for {said}"]) == "tomli>=1.1"
