@@ -36,8 +36,7 @@ test: setup ## the whole test suite, on all cores
 
 test-long: setup ## the random histories, many of them (a quarter of an hour)
 	SAMOVAR_TEST_EXAMPLES=5000 $(BIN)/python -m pytest --timeout 3600 tests/conformance/test_machine.py
-	SAMOVAR_TEST_KILLS=20 $(BIN)/python -m pytest --timeout 600 tests/conformance/history/test_folding.py
-	SAMOVAR_TEST_TIMES=10 $(BIN)/python -m pytest --timeout 600 tests/unit/sdk/test_schema_agrees.py
+	SAMOVAR_TEST_TIMES=5 $(BIN)/python -m pytest --timeout 600 tests/conformance/history/test_folding.py tests/unit/sdk/test_schema_agrees.py
 
 claim-race: setup ## claims and cancels that race in many processes, in large numbers (a quarter of an hour)
 	$(BIN)/python -m tests.race

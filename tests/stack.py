@@ -195,7 +195,10 @@ def _known() -> str:
 
 
 def informed(state: Path) -> Path:
-    """A new runner's directory, in which it knows what others of this session have found out about images."""
+    """Makes `state`, of a runner that knows what others of this session have found out about images.
+
+    Gives the directory in it where such things are kept.
+    """
     state.mkdir(mode=0o700)
     shutil.copytree(_known(), state / "known")
     return state / "known"

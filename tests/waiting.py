@@ -26,12 +26,12 @@ def eventually(condition: Callable[[], T], what: str, deadline: float = DEADLINE
     """The first true value of `condition()`; fails naming `what` was waited for."""
     end = time.monotonic() + deadline
     pause = threading.Event()
-    began = time.monotonic()
-    while not (value := condition()):
+    while True:
+        began = time.monotonic()
+        if value := condition():
+            return value
         assert time.monotonic() < end, f"waited {deadline:g} s in vain for: {what}"
         pause.wait(_pause(began))
-        began = time.monotonic()
-    return value
 
 
 async def eventually_async(condition: Callable[[], T | Awaitable[T]], what: str, deadline: float = DEADLINE) -> T:

@@ -24,7 +24,6 @@ from tests import commands, stack
 from tests.conformance.databases import Server, server
 from tests.plain import PLAIN
 from tests.ports import free_port
-from tests.stack import informed
 from tests.waiting import eventually
 
 ADMIN = "admin-key-for-tests-0123"
@@ -133,7 +132,7 @@ def replicas(binaries: Path) -> Iterator[Replicas]:
         made = Replicas(directory, postgres, [free_port(), free_port()])
         made.ledger.mkdir()
         made.ledger.chmod(0o777)
-        informed(directory / "runner")
+        stack.informed(directory / "runner")
         try:
             for number in (0, 1):
                 made.start_coordinator(number)

@@ -19,6 +19,11 @@ from coordinator.storage.tables import facts, history
 from tests.conformance.history import recount
 from tests.conformance.store import Store
 
+#: How much there is of what is drawn at random; `make test-long` has five times as much.
+_TIMES = int(os.environ.get("SAMOVAR_TEST_TIMES", "1"))
+#: Attempts that end in a round, and holders of the duty that are killed.
+_ENDS, _KILLS = 40 * _TIMES, 4 * _TIMES
+
 
 def fold_all(store: Store, most: int = folding.BATCH) -> int:
     total = 0
@@ -34,8 +39,8 @@ def test_history_is_a_recount_of_all_runs(store: Store, most: int) -> None:
     recount.deploy(store)
     rng = random.Random(most)
     for _ in range(4):
-        recount.work(store, rng, 40)
-        assert fold_all(store, most) > 40
+        recount.work(store, rng, _ENDS)
+        assert fold_all(store, most) > _ENDS
         store.now += rng.choice([3600, 30_000])
     assert recount.check(store) > 100
 
@@ -77,8 +82,6 @@ def test_a_batch_that_is_broken_off_anywhere_has_counted_nothing(store: Store) -
 
 
 _BATCHES = 8
-#: Holders of the duty that are killed; `make test-long` kills twenty.
-_KILLS = int(os.environ.get("SAMOVAR_TEST_KILLS", "4"))
 _HOLDER = """
 import sys
 from coordinator.foundation.errors import StorageUnavailable

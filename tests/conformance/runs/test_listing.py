@@ -111,26 +111,27 @@ def searched(row: Any) -> str:
     return "\n".join(part or "" for part in parts).lower()
 
 
+def moved(name: str, value: Any, now: float) -> dict[str, Any]:
+    """A filter of GIVEN, in which times are so long ago."""
+    return {name: now - value if name in ("since", "ended") else value}
+
+
 def test_every_pair_of_filters_finds_what_fits_page_by_page(many: Store) -> None:
     def look(conn: Connection, now: float) -> None:
         rows = list(conn.execute(table.select().order_by(table.c.id.desc())))
         tags = {(row.tag, row.run_id) for row in conn.execute(run_tags.select())}
         # what fits both of two is what fits each
-        fitting: dict[tuple[str, Any], set[str]] = {}
-        for name, values in GIVEN.items():
-            for value in values:
-                one_alone = Filter(**{name: now - value if name in ("since", "ended") else value})
-                fitting[name, value] = {row.id for row in rows if fits(row, tags, one_alone)}
+        fitting = {
+            (name, value): {row.id for row in rows if fits(row, tags, Filter(**moved(name, value, now)))}
+            for name, values in GIVEN.items()
+            for value in values
+        }
         empty = 0
         for (one, values), (other, others) in itertools.combinations(GIVEN.items(), 2):
             for value, another in itertools.product(values, others):
-                given = {one: value, other: another}
-                for name in ("since", "ended"):
-                    if name in given:
-                        given[name] = now - given[name]
+                given = moved(one, value, now) | moved(other, another, now)
                 wanted = Filter(limit=40, **given)
-                both = fitting[one, value] & fitting[other, another]
-                expected = sorted(both, reverse=True)
+                expected = sorted(fitting[one, value] & fitting[other, another], reverse=True)
                 assert pages(conn, now, wanted, 120) == expected[:120], given
                 assert runs.count(conn, now, wanted, 1000) == min(1000, len(expected)), given
                 empty += not expected

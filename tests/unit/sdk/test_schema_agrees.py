@@ -49,7 +49,7 @@ from coordinator.tasks.payloads import Payloads
 T = TypeVar("T")
 Schema = dict[str, Any]
 
-#: `make test-long` draws ten times as many of everything.
+#: `make test-long` draws five times as many of everything.
 TIMES = int(os.environ.get("SAMOVAR_TEST_TIMES", "1"))
 EXAMPLES = settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 
